@@ -1,0 +1,143 @@
+//! What is to be run: sources, steps and sinks joined by streams.
+
+use std::fmt;
+
+use crate::operator::Planned;
+use crate::schema::Schema;
+use crate::sink::Sink;
+use crate::source::Source;
+
+/// A stream of a [`Graph`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StreamId {
+    /// What a source yields, after its ordering step.
+    Source(usize),
+    /// What a step emits.
+    Step(usize),
+    /// The rows that some source or step could not use.
+    DeadLetters,
+}
+
+/// What happens to a row behind its key's watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatePolicy {
+    /// It becomes a dead letter.
+    DeadLetter,
+    /// It corrects the result if it is at most this far behind the watermark, in the unit of the time domain.
+    Correct(i64),
+}
+
+/// How the ordering step of a source treats its rows. Lengths are in the unit of the time domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderRules {
+    /// How far a key's watermark stays behind its greatest event time; 0 or more.
+    pub lateness: i64,
+    /// What happens to rows behind it.
+    pub late: LatePolicy,
+    /// Columns that tell a row from its repetition; empty: no deduplication. Of rows that agree in them the
+    /// first is kept.
+    pub dedupe: Vec<usize>,
+    /// A row further ahead of the epoch's clock than this is a dead letter (UTC time only).
+    pub max_ahead: Option<i64>,
+    /// A key silent for this many nanoseconds of the epochs' clock has its watermark move on with the clock.
+    pub idle_timeout_ns: Option<i64>,
+}
+
+impl Default for OrderRules {
+    fn default() -> Self {
+        OrderRules {
+            lateness: 0,
+            late: LatePolicy::DeadLetter,
+            dedupe: Vec::new(),
+            max_ahead: None,
+            idle_timeout_ns: None,
+        }
+    }
+}
+
+/// A source with its ordering step.
+pub struct SourceNode {
+    /// Its name in the pipeline file.
+    pub name: String,
+    /// What it yields.
+    pub schema: Schema,
+    /// How its rows are put in order.
+    pub order: OrderRules,
+    /// The open source.
+    pub source: Box<dyn Source>,
+}
+
+/// A step.
+#[derive(Debug)]
+pub struct StepNode {
+    /// Its name in the pipeline file.
+    pub name: String,
+    /// Its kind, as in the registry.
+    pub kind: &'static str,
+    /// Streams it reads. Steps are listed after what they read.
+    pub inputs: Vec<StreamId>,
+    /// What it does.
+    pub planned: Planned,
+}
+
+/// A sink of one stream.
+pub struct SinkNode {
+    /// Its name in the pipeline file; sinks of several streams have one node a stream.
+    pub name: String,
+    /// The stream.
+    pub from: StreamId,
+    /// The sink, not yet opened.
+    pub sink: Box<dyn Sink>,
+}
+
+/// A pipeline that can be run.
+pub struct Graph {
+    /// The pipeline's name.
+    pub name: String,
+    /// Its sources.
+    pub sources: Vec<SourceNode>,
+    /// Its steps, each after those it reads.
+    pub steps: Vec<StepNode>,
+    /// Its sinks.
+    pub sinks: Vec<SinkNode>,
+}
+
+impl Graph {
+    /// The schema of a stream.
+    ///
+    /// # Panics
+    /// When there is no such stream, which is a bug in whoever made the graph.
+    #[must_use]
+    pub fn schema(&self, stream: StreamId) -> Schema {
+        match stream {
+            StreamId::Source(i) => self.sources[i].schema.clone(),
+            StreamId::Step(i) => self.steps[i].planned.output.clone(),
+            StreamId::DeadLetters => crate::dead_letter_schema(),
+        }
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources: Vec<_> = self.sources.iter().map(|s| &s.name).collect();
+        let sinks: Vec<_> = self.sinks.iter().map(|s| (&s.name, s.from)).collect();
+        f.debug_struct("Graph")
+            .field("name", &self.name)
+            .field("sources", &sources)
+            .field("steps", &self.steps)
+            .field("sinks", &sinks)
+            .finish()
+    }
+}
+
+impl fmt::Debug for SourceNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceNode").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SinkNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SinkNode").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,53 @@
+//! The dataflow that everything else in Foreline is built on.
+//!
+//! A pipeline is a [`Graph`]: sources, steps and sinks joined by streams of Arrow batches. [`run`] carries
+//! it out on timely dataflow, one epoch after the other. Nothing outside this crate names timely.
+//!
+//! What a reader would get wrong:
+//!
+//! * An **epoch** is the engine's clock and has no meaning in a result. Event time is a column. No result
+//!   depends on where epochs were cut, on the number of workers, or on how the input was split into files.
+//! * An [`Operator`] is synchronous and pure: no clock, no randomness, no I/O, no hash-map order. All it may
+//!   know is in its arguments; what it remembers it can [`save`](Operator::save) and
+//!   [`load`](Operator::load) by shard.
+//! * A row that cannot be used is a [`DeadLetter`], never an error and never a panic.
+
+mod account;
+mod batch;
+mod clock;
+mod config;
+mod dead;
+mod epoch;
+mod expression;
+mod graph;
+mod keyed;
+mod operator;
+mod run;
+
+mod schema;
+mod sink;
+mod source;
+mod watermarks;
+
+pub use account::Account;
+pub use batch::{Batch, BatchError, Group};
+pub use clock::{Clock, SystemClock};
+pub use config::{ConfigError, Described, Extent, parse_config};
+pub use dead::{DeadLetter, Reason, dead_letter_schema, dead_letters_to_batch};
+pub use epoch::{Command, Epoch, InputRange, SourceId};
+pub use expression::{EvaluateError, Expression, ExpressionError};
+pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
+pub use keyed::{Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
+pub use config::Resolver;
+pub use operator::{
+    Build, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,
+    StepConfig, WorkerContext,
+};
+
+pub use run::{Observer, Options, Report, RunError};
+pub use schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain, Unit};
+pub use sink::{Committed, RunId, Sink, SinkError};
+pub use source::{
+    Chunk, Decoded, Decoder, Partition, Poll, Position, Range, Replay, Source, SourceError,
+};
+pub use watermarks::Watermarks;

@@ -1,0 +1,229 @@
+//! The contract of a step.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::account::Account;
+use crate::batch::Batch;
+use crate::config::Resolver;
+use crate::config::{ConfigError, Described, parse_config};
+use crate::dead::DeadLetter;
+use crate::epoch::Epoch;
+use crate::keyed::ShardSet;
+use crate::schema::Schema;
+use crate::watermarks::Watermarks;
+
+/// What one input of a step brought in an epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// New rows, whole and sorted by (key hash, event time, position). Per key they continue where the last
+    /// epoch's ended: never earlier than what was there.
+    pub rows: &'a Batch,
+    /// Rows behind their key's watermark that the source's policy still lets correct the result; in the same order.
+    pub late: &'a Batch,
+    /// Rows that were there before and have changed upstream: a higher revision, or deleted.
+    pub revised: &'a Batch,
+    /// How far each key is complete after these rows.
+    pub watermarks: &'a Watermarks,
+}
+
+/// Where a step puts what it has to say about an epoch.
+pub trait Out {
+    /// Sends rows on, sorted by (key hash, event time, position). May be called once an epoch for new rows and
+    /// once for revised ones (those with a `revision`).
+    fn emit(&mut self, rows: Batch);
+    /// Sends watermarks on. A step that does not call it passes on those of its first input.
+    fn watermarks(&mut self, watermarks: Watermarks);
+    /// A row that could not be used.
+    fn dead(&mut self, letter: DeadLetter);
+    /// What became of the rows: `used`, `filtered`, `late`, `deduplicated` and `in_flight`, as changes.
+    fn count(&mut self, account: Account);
+}
+
+/// A step failed in a way that no row can be blamed for. The pipeline stops; nothing of the epoch is committed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// What happened. The engine puts the step's name before it.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault.
+    pub fn new(message: impl Into<String>) -> Self {
+        Fault { message: message.into() }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Fault {
+    fn from(e: arrow::error::ArrowError) -> Self {
+        Fault::new(e.to_string())
+    }
+}
+
+/// A step at work on one worker. It sees the keys of that worker's shards and no others.
+///
+/// For equal arguments and state the output has equal bits. How rows are cut into epochs must not show in what
+/// is emitted, only in which epoch it is emitted.
+pub trait Operator {
+    /// Takes an epoch in, all of it, once.
+    ///
+    /// # Errors
+    /// When the step cannot go on; a row that cannot be used is a dead letter instead.
+    fn epoch(
+        &mut self,
+        epoch: &Epoch,
+        inputs: &[Input<'_>],
+        out: &mut dyn Out,
+    ) -> Result<(), Fault>;
+
+    /// The shards whose state has changed since they were saved.
+    fn dirty(&self) -> ShardSet {
+        ShardSet::none()
+    }
+
+    /// The state of a shard, timers included; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the state cannot be written as Arrow.
+    fn save(&mut self, _shard: u8) -> Result<Option<RecordBatch>, Fault> {
+        Ok(None)
+    }
+
+    /// Takes over the state of a shard, written by `state_version` of the same step.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    fn load(
+        &mut self,
+        _shard: u8,
+        _state_version: u32,
+        _state: RecordBatch,
+    ) -> Result<(), Fault> {
+        Err(Fault::new("this step keeps no state, but the snapshot has some"))
+    }
+}
+
+/// What an operator is told when it is built on a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkerContext {
+    /// Which worker, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub peers: usize,
+}
+
+/// Makes the operator of a step on a worker.
+pub type Build = Arc<dyn Fn(WorkerContext) -> Result<Box<dyn Operator>, Fault> + Send + Sync>;
+
+/// Whether a step can correct what it said before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LateSupport {
+    /// It looks at one row at a time, so a corrected row is like any other.
+    Stateless,
+    /// It keeps what it needs to fold again.
+    Corrects,
+    /// It cannot; why, for `foreline check`.
+    Refuses(&'static str),
+}
+
+/// A step that fits its inputs, ready to be built.
+#[derive(Clone)]
+pub struct Planned {
+    /// What it emits.
+    pub output: Schema,
+    /// Whether it can correct what it said before.
+    pub late: LateSupport,
+    /// Raised whenever the meaning of what [`Operator::save`] writes changes.
+    pub state_version: u32,
+    /// Makes the operator on each worker.
+    pub build: Build,
+    /// Things a user should know that are not errors, for `foreline check`.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Debug for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Planned").field("output", &self.output).field("late", &self.late).finish()
+    }
+}
+
+/// A kind of step: its configuration, its schema rule and its code.
+pub trait OperatorKind {
+    /// What the user writes under the step's key. Its doc comments are the manual.
+    type Config: Described + Send + Sync + fmt::Debug + 'static;
+
+    /// The key in the pipeline file; also the file, the module and the metric label.
+    const NAME: &'static str;
+    /// One sentence for `foreline operators`.
+    const SUMMARY: &'static str;
+
+    /// Checks the configuration against the inputs and says what comes out.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first.
+    fn plan(
+        config: &Self::Config,
+        inputs: &[Schema],
+        given: &dyn Resolver,
+    ) -> Result<Planned, Vec<ConfigError>>;
+}
+
+/// The configuration of some step, its kind forgotten.
+pub trait StepConfig: fmt::Debug + Send + Sync {
+    /// As [`OperatorKind::plan`].
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first.
+    fn plan(&self, inputs: &[Schema], given: &dyn Resolver) -> Result<Planned, Vec<ConfigError>>;
+
+    /// The configuration itself, for a caller that knows the kind.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// A kind of step in a table of kinds.
+#[derive(Debug, Clone, Copy)]
+pub struct Registration {
+    /// The key in the pipeline file.
+    pub name: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// The JSON schema of its configuration.
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    /// Reads its configuration.
+    pub parse: fn(&serde_json::Value) -> Result<Box<dyn StepConfig>, ConfigError>,
+}
+
+impl Registration {
+    /// The entry of kind `K`.
+    #[must_use]
+    pub const fn of<K: OperatorKind + 'static>() -> Self {
+        Registration {
+            name: K::NAME,
+            summary: K::SUMMARY,
+            schema: |generator| generator.subschema_for::<K::Config>(),
+            parse: |value| Ok(Box::new(Parsed::<K>(parse_config(value)?))),
+        }
+    }
+}
+
+struct Parsed<K: OperatorKind>(K::Config);
+
+impl<K: OperatorKind> fmt::Debug for Parsed<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<K: OperatorKind + 'static> StepConfig for Parsed<K> {
+    fn plan(&self, inputs: &[Schema], given: &dyn Resolver) -> Result<Planned, Vec<ConfigError>> {
+        K::plan(&self.0, inputs, given)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        &self.0
+    }
+}

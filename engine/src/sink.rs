@@ -1,0 +1,71 @@
+//! Where rows go.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Batch;
+use crate::schema::Schema;
+
+/// A run of a pipeline, greater than every run before it; the fencing number of sinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RunId(pub u64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Whether a commit is known to have happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// It has: everything up to this epoch is there.
+    Yes(u64),
+    /// The reply was lost: open the sink again and ask what it has.
+    Unknown,
+}
+
+/// A sink could not take rows.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SinkError {
+    /// It may go better later.
+    #[error("{0}")]
+    Retry(String),
+    /// It will not.
+    #[error("{0}")]
+    Fatal(String),
+    /// A newer run of the pipeline has taken over.
+    #[error("fenced by run {0}")]
+    Fenced(RunId),
+}
+
+/// Where the rows of one stream go. Called from one thread, epochs in order.
+pub trait Sink: Send {
+    /// Takes over from earlier runs and says up to which epoch the rows are already there. The `schema` is that
+    /// of the stream; rows come in its column order.
+    ///
+    /// # Errors
+    /// When the place cannot be used, or a newer run holds it.
+    fn open(
+        &mut self,
+        run: RunId,
+        generation: u64,
+        schema: &Schema,
+    ) -> Result<Option<u64>, SinkError>;
+
+    /// Takes the rows of `epoch`, sorted by key hash and time. They need not be visible yet.
+    ///
+    /// # Errors
+    /// When the rows cannot be taken.
+    fn write(&mut self, epoch: u64, rows: &[Batch]) -> Result<(), SinkError>;
+
+    /// Makes everything up to `upto` visible and durable, together with `upto` itself.
+    ///
+    /// # Errors
+    /// When it could not be done for certain.
+    fn commit(&mut self, upto: u64) -> Result<Committed, SinkError>;
+
+    /// Whether rows that are not yet committed should be soon: the sink has as much as it wants at a time.
+    fn full(&self) -> bool;
+}

@@ -1,0 +1,154 @@
+//! Where rows come from.
+
+use serde::{Deserialize, Serialize};
+
+use arrow::array::{RecordBatch, UInt64Array};
+
+use crate::dead::DeadLetter;
+
+/// A file, object, topic or connection of a source; numbered in the order in which it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Partition(pub u32);
+
+/// Where a record stands in its source: the partition in the top 24 bits, its ordinal in the rest.
+///
+/// For a text file the ordinal is the line, counted from 1. Positions of one source are in reading order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl Position {
+    const ORDINAL_BITS: u32 = 40;
+    /// Most partitions of a source, 16.7 million.
+    pub const MAX_PARTITIONS: u32 = 1 << (64 - Self::ORDINAL_BITS);
+
+    /// The position of record `ordinal` in `partition`.
+    #[must_use]
+    pub fn new(partition: Partition, ordinal: u64) -> Self {
+        debug_assert!(partition.0 < Self::MAX_PARTITIONS, "sources refuse more partitions");
+        Position((u64::from(partition.0) << Self::ORDINAL_BITS) | ordinal)
+    }
+
+    /// The partition.
+    #[must_use]
+    pub fn partition(self) -> Partition {
+        Partition(u32::try_from(self.0 >> Self::ORDINAL_BITS).expect("24 bits fit in 32"))
+    }
+
+    /// The record's place in its partition; the line of a text file.
+    #[must_use]
+    pub fn ordinal(self) -> u64 {
+        self.0 & ((1 << Self::ORDINAL_BITS) - 1)
+    }
+}
+
+/// A stretch of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// First byte (of a file, before decompression) or first record.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// Ordinal of the first record in it.
+    pub first_ordinal: u64,
+}
+
+/// Raw records as a source hands them to the engine: a run of one partition, not yet decoded.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    /// The partition.
+    pub partition: Partition,
+    /// Which part of it.
+    pub range: Range,
+    /// How many records it holds, as far as is known before decoding; epochs are cut by it.
+    pub rows: usize,
+    /// The bytes. They end at a record's end.
+    pub payload: Vec<u8>,
+}
+
+/// What became of a [`Chunk`].
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// Rows of the source's schema with the position of each, in source order.
+    pub rows: Vec<(RecordBatch, UInt64Array)>,
+    /// Records that could not be read.
+    pub dead: Vec<DeadLetter>,
+    /// Records that were in the chunk: rows + dead letters.
+    pub records: u64,
+}
+
+/// Turns raw records into rows. Every worker has its own; the work of parsing is done there.
+///
+/// A decoder is a pure function of the chunk. NaN becomes null; an infinite value, a null time or a null key
+/// makes the record a dead letter.
+pub trait Decoder: Send {
+    /// Decodes `chunk` into `out`.
+    fn decode(&mut self, chunk: &Chunk, out: &mut Decoded);
+}
+
+/// Whether a source can hand out the same records again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// By range: a file or an object.
+    ByRange,
+    /// No, but the engine keeps the payloads: MQTT, HTTP.
+    ByPayload,
+    /// No, and nothing is kept.
+    Never,
+}
+
+/// What a source has.
+#[derive(Debug)]
+pub enum Poll {
+    /// Records.
+    Ready(Chunk),
+    /// None at the moment.
+    Pending,
+    /// None, for good.
+    Ended,
+}
+
+/// A source could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SourceError {
+    /// The outside world failed; the text names the file, object or address.
+    #[error("{0}")]
+    Io(String),
+    /// What lies there is no longer what was read before.
+    #[error("'{what}' has changed since it was read: {how}")]
+    Changed {
+        /// The file or object.
+        what: String,
+        /// What differs.
+        how: String,
+    },
+    /// A stated limit was reached.
+    #[error("{0}")]
+    Limit(String),
+}
+
+/// Where rows come from. The engine polls it from one thread; decoding is done by the workers.
+pub trait Source: Send {
+    /// Whether it can hand out the same records again.
+    fn replay(&self) -> Replay;
+
+    /// The next records, at most about `budget_bytes`.
+    ///
+    /// # Errors
+    /// When the outside world fails in a way that waiting does not mend.
+    fn poll(&mut self, budget_bytes: usize) -> Result<Poll, SourceError>;
+
+    /// The records of `range` once more.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] when what lies there is not what was read before.
+    fn read(&mut self, partition: Partition, range: Range) -> Result<Chunk, SourceError>;
+
+    /// All records of `partition` up to `upto` are durable with us: acknowledge them.
+    fn durable(&mut self, partition: Partition, upto: Position);
+
+    /// A decoder for one worker.
+    fn decoder(&self) -> Box<dyn Decoder>;
+
+    /// What a person calls the partition: the file's path, the object's key.
+    fn partition_name(&self, partition: Partition) -> Option<String>;
+}

@@ -1,0 +1,2 @@
+//! The `foreline` command.
+fn main() {}

@@ -1,0 +1,262 @@
+//! What a kind of source or sink is: its configuration, its check against the schema, its code.
+
+use std::fmt;
+use std::sync::Arc;
+
+use foreline_engine::{
+    ConfigError, Described, Replay, Resolver, Schema, Sink, SinkError, Source, SourceError,
+    parse_config,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The type of a column as the pipeline file names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    /// Text.
+    String,
+    /// 64-bit floating point.
+    Float64,
+    /// 64-bit whole number.
+    Int64,
+    /// True or false.
+    Bool,
+    /// A point in time, kept as nanoseconds of UTC.
+    Timestamp,
+}
+
+/// One column of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnConfig {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub data_type: ColumnType,
+    /// Its unit of measure, a UCUM code such as `mm/s`, `Cel`, `bar`; `degC` and `rpm` are understood too.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// Which field of the record it is read from: its name in the header, or its place counted from 1.
+    /// Left out: the field with the column's name, or without a header the field at the column's own place.
+    #[serde(default)]
+    pub field: Option<FieldRef>,
+    /// How a timestamp is written: `rfc3339` (default; the `T` may be a space), `epoch_s`, `epoch_ms`, `epoch_us`,
+    /// `epoch_ns`, or a strftime pattern such as `%d/%m/%Y %H:%M`.
+    #[serde(default)]
+    pub format: Option<String>,
+    /// The time zone of stamps that do not carry one, such as `Europe/Rome`. Default `UTC`.
+    #[serde(default)]
+    pub zone: Option<String>,
+}
+
+/// A field of a record, by name or by place.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum FieldRef {
+    /// Its place, counted from 1.
+    Place(u32),
+    /// Its name in the header.
+    Name(String),
+}
+
+/// What the plan of a source is made from.
+#[derive(Debug)]
+pub struct SourceInputs<'a> {
+    /// The declared columns, in the order of the file.
+    pub columns: &'a [(String, ColumnConfig)],
+    /// The schema that follows from them, one column each in the same order.
+    pub schema: &'a Schema,
+}
+
+/// A source that can be opened.
+#[derive(Clone)]
+pub struct PlannedSource {
+    /// Opens it.
+    pub open: Arc<dyn Fn() -> Result<Box<dyn Source>, SourceError> + Send + Sync>,
+    /// Whether it ends by itself.
+    pub bounded: bool,
+    /// Whether it can be read again.
+    pub replay: Replay,
+    /// Things a user should know, for `foreline check`.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Debug for PlannedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlannedSource").field("bounded", &self.bounded).finish_non_exhaustive()
+    }
+}
+
+/// A kind of source.
+pub trait SourceKind {
+    /// What the user writes under the source's key. Its doc comments are the manual.
+    type Config: Described + Send + Sync + fmt::Debug + 'static;
+    /// The key in the pipeline file.
+    const NAME: &'static str;
+    /// One sentence.
+    const SUMMARY: &'static str;
+
+    /// Checks the configuration. Touches no file that only exists at run time.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first. An error `at` a declared column starts with `columns.`
+    /// and is looked up beside the source's key, all others below it.
+    fn plan(
+        config: &Self::Config,
+        inputs: &SourceInputs<'_>,
+        given: &dyn Resolver,
+    ) -> Result<PlannedSource, Vec<ConfigError>>;
+}
+
+/// A sink that can be opened for one stream.
+#[derive(Clone)]
+pub struct PlannedSink {
+    /// Makes it; [`Sink::open`] does the work.
+    pub make: Arc<dyn Fn() -> Result<Box<dyn Sink>, SinkError> + Send + Sync>,
+    /// Where the rows will lie, for the report.
+    pub place: String,
+    /// Things a user should know, for `foreline check`.
+    pub notes: Vec<String>,
+}
+
+impl fmt::Debug for PlannedSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlannedSink").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+/// A kind of sink.
+pub trait SinkKind {
+    /// What the user writes under the sink's key. Its doc comments are the manual.
+    type Config: Described + Send + Sync + fmt::Debug + 'static;
+    /// The key in the pipeline file.
+    const NAME: &'static str;
+    /// One sentence.
+    const SUMMARY: &'static str;
+
+    /// Checks the configuration against one stream that goes into the sink.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first.
+    fn plan(
+        config: &Self::Config,
+        stream: &str,
+        schema: &Schema,
+        given: &dyn Resolver,
+    ) -> Result<PlannedSink, Vec<ConfigError>>;
+}
+
+/// The configuration of some source, its kind forgotten.
+pub trait SourceConfig: fmt::Debug + Send + Sync {
+    /// As [`SourceKind::plan`].
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    fn plan(
+        &self,
+        inputs: &SourceInputs<'_>,
+        given: &dyn Resolver,
+    ) -> Result<PlannedSource, Vec<ConfigError>>;
+}
+
+/// The configuration of some sink, its kind forgotten.
+pub trait SinkConfig: fmt::Debug + Send + Sync {
+    /// As [`SinkKind::plan`].
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    fn plan(
+        &self,
+        stream: &str,
+        schema: &Schema,
+        given: &dyn Resolver,
+    ) -> Result<PlannedSink, Vec<ConfigError>>;
+}
+
+/// A kind of source in the table of kinds.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceRegistration {
+    /// The key in the pipeline file.
+    pub name: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// The JSON schema of its configuration.
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    /// Reads its configuration.
+    pub parse: fn(&serde_json::Value) -> Result<Box<dyn SourceConfig>, ConfigError>,
+}
+
+/// A kind of sink in the table of kinds.
+#[derive(Debug, Clone, Copy)]
+pub struct SinkRegistration {
+    /// The key in the pipeline file.
+    pub name: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// The JSON schema of its configuration.
+    pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    /// Reads its configuration.
+    pub parse: fn(&serde_json::Value) -> Result<Box<dyn SinkConfig>, ConfigError>,
+}
+
+struct ParsedSource<K: SourceKind>(K::Config);
+struct ParsedSink<K: SinkKind>(K::Config);
+
+impl<K: SourceKind> fmt::Debug for ParsedSource<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<K: SinkKind> fmt::Debug for ParsedSink<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<K: SourceKind> SourceConfig for ParsedSource<K> {
+    fn plan(
+        &self,
+        inputs: &SourceInputs<'_>,
+        given: &dyn Resolver,
+    ) -> Result<PlannedSource, Vec<ConfigError>> {
+        K::plan(&self.0, inputs, given)
+    }
+}
+
+impl<K: SinkKind> SinkConfig for ParsedSink<K> {
+    fn plan(
+        &self,
+        stream: &str,
+        schema: &Schema,
+        given: &dyn Resolver,
+    ) -> Result<PlannedSink, Vec<ConfigError>> {
+        K::plan(&self.0, stream, schema, given)
+    }
+}
+
+impl SourceRegistration {
+    /// The entry of kind `K`.
+    #[must_use]
+    pub const fn of<K: SourceKind + 'static>() -> Self {
+        SourceRegistration {
+            name: K::NAME,
+            summary: K::SUMMARY,
+            schema: |generator| generator.subschema_for::<K::Config>(),
+            parse: |value| Ok(Box::new(ParsedSource::<K>(parse_config(value)?))),
+        }
+    }
+}
+
+impl SinkRegistration {
+    /// The entry of kind `K`.
+    #[must_use]
+    pub const fn of<K: SinkKind + 'static>() -> Self {
+        SinkRegistration {
+            name: K::NAME,
+            summary: K::SUMMARY,
+            schema: |generator| generator.subschema_for::<K::Config>(),
+            parse: |value| Ok(Box::new(ParsedSink::<K>(parse_config(value)?))),
+        }
+    }
+}

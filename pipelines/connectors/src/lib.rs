@@ -1,0 +1,17 @@
+//! Sources and sinks: one file and one line each.
+//!
+//! A source reads records and hands them to the engine undecoded; its decoder, one on every worker, parses
+//! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
+
+mod kind;
+
+pub use kind::{
+    ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
+    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
+};
+
+/// All kinds of source.
+pub const SOURCES: &[SourceRegistration] = &[];
+
+/// All kinds of sink.
+pub const SINKS: &[SinkRegistration] = &[];
