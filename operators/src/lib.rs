@@ -1,6 +1,20 @@
 //! The steps of a pipeline: one file and one line each.
+//!
+//! What a reader would get wrong: inside a step a missing value is a NaN ([`columns::channel`]), on an edge
+//! it is an Arrow null, and nothing else than these two places converts between them. Every sum runs over
+//! the same rows in the same order however the input was cut into epochs; no step adds to a sum in one
+//! epoch and takes away from it in another.
 
 use foreline_engine::Registration;
 
+pub mod columns;
+pub mod ema;
+pub mod entries;
+pub mod features;
+pub mod moments;
+mod smoothing;
+pub mod window;
+
 /// All kinds of step of this crate.
-pub const OPERATORS: &[Registration] = &[];
+pub const OPERATORS: &[Registration] =
+    &[Registration::of::<ema::Ema>(), Registration::of::<window::Window>()];

@@ -1,0 +1,304 @@
+//! Features of columns over windows of event time or of rows.
+//!
+//! Input   keyed rows; the columns are `Float64` or `Int64`
+//! Output  `tumbling` and `sliding`: key, `window_end`, features; one row a window that has a row, its event
+//!         time the exclusive end of the window, its primary key the key and `window_end`.
+//!         `rolling`: key, event time, features; one row for every `every`-th row, its primary key that of the
+//!         row it ends with. Features are called `<column>_<feature>`; null where not defined
+//! State   the rows of the open windows of each key, at most `max_rows`; for `rolling` the last `rows`
+//! Late    refuses `late: { correct }`: a closed window's rows are not kept
+//! Errors  a row that no longer fits in its window goes to the dead letters as `window_full`
+//! Source  the definitions are in `features`; they agree with NumPy and `scipy.stats`
+//!
+//! Windows are `[start, end)` and aligned to 1970-01-01T00:00Z, or to 0 of a count, not to the first row. One
+//! closes when its key's watermark reaches its end, or when the stream has ended; a run that is merely
+//! stopped leaves it open.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use foreline_engine::{
+    Column, ConfigError, Extent, LateSupport, OperatorKind, Planned, PrimaryKey, Resolver, Schema,
+    TimeDomain, Unit,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::columns::{numeric, only, output, positive};
+use crate::entries::Entries;
+use crate::features::{FEATURES, Feature, FeatureName, Needs, UnitRule};
+use evaluate::{Evaluator, Wanted};
+use timed::Grid;
+
+mod evaluate;
+mod rolling;
+mod timed;
+
+/// Raised whenever the saved state of a window changes.
+const STATE_VERSION: u32 = 1;
+
+/// Rows that the open windows of a key may hold unless `max_rows` says otherwise: ten minutes at 100 Hz with room
+/// to spare, and 3 MB a key for a column.
+const DEFAULT_MAX_ROWS: usize = 100_000;
+
+/// Most sliding windows that are open at a time: each row counts in all of them.
+const MAX_OVERLAP: i64 = 10_000;
+
+/// Most rows of a `rolling` window: it is computed anew for every row that it is emitted for.
+const MAX_ROLLING_ROWS: usize = 100_000;
+
+/// Computes features of columns over windows. Exactly one of `tumbling`, `sliding` and `rolling` says which windows.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WindowConfig {
+    /// Windows of this length, one after the other: `1m`; a number where the event time is a count.
+    #[serde(default)]
+    pub tumbling: Option<Extent>,
+    /// Windows that overlap.
+    #[serde(default)]
+    pub sliding: Option<Sliding>,
+    /// The last so many rows.
+    #[serde(default)]
+    pub rolling: Option<Rolling>,
+    /// The features to compute, by column.
+    pub features: Entries<Vec<FeatureName>>,
+    /// Whether `rms` and `crest_factor` are of the values less the window's mean, as is usual for vibration.
+    #[serde(default)]
+    pub remove_mean: bool,
+    /// Most rows that the open windows of a key may hold; 100,000 unless given. What comes on top is a dead letter.
+    #[serde(default)]
+    pub max_rows: Option<usize>,
+}
+
+/// Windows that overlap.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sliding {
+    /// How long each is.
+    pub length: Extent,
+    /// How far each starts after the one before; at most `length`.
+    pub every: Extent,
+}
+
+/// The last so many rows of a key.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rolling {
+    /// How many rows, the current one included.
+    pub rows: usize,
+    /// A row comes out for every so many that come in; 1 unless given.
+    #[serde(default = "one")]
+    pub every: usize,
+    /// Nothing comes out for a key before it has had so many rows; 1 unless given, so that windows are shorter at
+    /// the start.
+    #[serde(default = "one")]
+    pub min_rows: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// The kind `window`.
+#[derive(Debug, Clone, Copy)]
+pub struct Window;
+
+impl OperatorKind for Window {
+    type Config = WindowConfig;
+
+    const NAME: &'static str = "window";
+    const SUMMARY: &'static str =
+        "computes features of columns over tumbling, sliding or rolling windows";
+
+    fn plan(
+        config: &WindowConfig,
+        inputs: &[Schema],
+        _: &dyn Resolver,
+    ) -> Result<Planned, Vec<ConfigError>> {
+        let input = only(inputs)?;
+        let mut errors = Vec::new();
+        let shape = Shape::plan(config, input.domain()).map_err(|e| errors.extend(e));
+        let wanted = wanted(config, input, &mut errors);
+        let Ok(shape) = shape else { return Err(errors) };
+        let output = match output_schema(shape, input, &wanted) {
+            Ok(output) if errors.is_empty() => output,
+            Ok(_) => return Err(errors),
+            Err(e) => {
+                errors.push(e.under("features"));
+                return Err(errors);
+            }
+        };
+        Ok(planned(shape, input.clone(), output, wanted, config.remove_mean))
+    }
+}
+
+/// Which rows belong together.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Timed { grid: Grid, max_rows: usize },
+    Rolling(Rolling),
+}
+
+impl Shape {
+    fn plan(config: &WindowConfig, domain: TimeDomain) -> Result<Self, Vec<ConfigError>> {
+        let max_rows = config.max_rows.unwrap_or(DEFAULT_MAX_ROWS);
+        if max_rows == 0 {
+            return Err(vec![ConfigError::new("max_rows", "a window must hold at least one row")]);
+        }
+        match (config.tumbling, config.sliding, config.rolling) {
+            (Some(length), None, None) => {
+                let length = positive("tumbling", length, domain).map_err(|e| vec![e])?;
+                Ok(Shape::Timed { grid: Grid { length, every: length }, max_rows })
+            }
+            (None, Some(sliding), None) => {
+                Ok(Shape::Timed { grid: overlapping(sliding, domain)?, max_rows })
+            }
+            (None, None, Some(rolling)) => last_rows(rolling).map(Shape::Rolling),
+            (None, None, None) => Err(vec![
+                ConfigError::new("", "nothing says which windows")
+                    .help("add one of tumbling, sliding, rolling"),
+            ]),
+            _ => Err(vec![
+                ConfigError::new("", "tumbling, sliding and rolling exclude one another")
+                    .help("keep one of them, and make another step for the other"),
+            ]),
+        }
+    }
+}
+
+fn overlapping(sliding: Sliding, domain: TimeDomain) -> Result<Grid, Vec<ConfigError>> {
+    let length = positive("sliding.length", sliding.length, domain);
+    let every = positive("sliding.every", sliding.every, domain);
+    let (length, every) = match (length, every) {
+        (Ok(length), Ok(every)) => (length, every),
+        (length, every) => {
+            return Err([length.err(), every.err()].into_iter().flatten().collect());
+        }
+    };
+    if every > length {
+        let what = format!("windows of {} every {} leave gaps", sliding.length, sliding.every);
+        let error = ConfigError::new("sliding.every", what);
+        return Err(vec![error.help("make 'every' at most 'length'")]);
+    }
+    if length / every > MAX_OVERLAP {
+        let what = format!("more than {MAX_OVERLAP} windows would be open at a time");
+        return Err(vec![ConfigError::new("sliding.every", what).help("make 'every' longer")]);
+    }
+    Ok(Grid { length, every })
+}
+
+fn last_rows(rolling: Rolling) -> Result<Rolling, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    if rolling.rows == 0 || rolling.rows > MAX_ROLLING_ROWS {
+        let what = format!("'{}' is not a number of rows", rolling.rows);
+        let help = format!("give a number from 1 to {MAX_ROLLING_ROWS}");
+        errors.push(ConfigError::new("rolling.rows", what).help(help));
+    }
+    if rolling.every == 0 {
+        let error = ConfigError::new("rolling.every", "a row cannot come out for every 0 rows");
+        errors.push(error.help("give 1 for one row out for each row in"));
+    }
+    if rolling.min_rows == 0 || rolling.min_rows > rolling.rows {
+        let what = format!("'{}' is not between 1 and 'rows'", rolling.min_rows);
+        errors.push(ConfigError::new("rolling.min_rows", what));
+    }
+    if errors.is_empty() { Ok(rolling) } else { Err(errors) }
+}
+
+/// The features of each column, in the order of the file.
+fn wanted(config: &WindowConfig, input: &Schema, errors: &mut Vec<ConfigError>) -> Vec<Wanted> {
+    if config.features.is_empty() {
+        errors.push(ConfigError::new("features", "no feature is named"));
+    }
+    let mut wanted = Vec::new();
+    for (column, names) in config.features.iter() {
+        let at = format!("features.{column}");
+        if names.is_empty() {
+            errors
+                .push(ConfigError::new(at.as_str(), format!("no feature of '{column}' is named")));
+        }
+        let features = names.iter().enumerate().filter_map(|(i, FeatureName(name))| {
+            let known = || FEATURES.iter().map(|f| f.name);
+            Feature::find(name).or_else(|| {
+                let what = format!("there is no feature '{name}'");
+                let help = format!("there are {}", known().collect::<Vec<_>>().join(", "));
+                let error = ConfigError::new(format!("{at}[{i}]"), what).help(help);
+                errors.push(error.unknown(name, known()));
+                None
+            })
+        });
+        let features = features.collect();
+        match numeric(input, &at, column) {
+            Ok(column) => wanted.push(Wanted::new(column, features, config.remove_mean)),
+            Err(e) => errors.push(e),
+        }
+    }
+    wanted
+}
+
+fn output_schema(shape: Shape, input: &Schema, wanted: &[Wanted]) -> Result<Schema, ConfigError> {
+    let mut columns: Vec<Column> =
+        input.key().iter().map(|&k| input.columns()[k].clone()).collect();
+    let n_key = columns.len();
+    let time = &input.columns()[input.time()];
+    let time_name = match shape {
+        Shape::Timed { .. } => "window_end",
+        Shape::Rolling(_) => &time.name,
+    };
+    columns.push(Column::new(time_name, time.data_type.clone()).with_unit(time.unit.clone()));
+    let time_unit = match (input.domain(), &time.unit) {
+        (TimeDomain::UtcNanos, _) => Unit::new("s"),
+        (TimeDomain::Logical, Some(unit)) => unit.clone(),
+        (TimeDomain::Logical, None) => Unit::new("{count}"),
+    };
+    for want in wanted {
+        let column = &input.columns()[want.column];
+        columns.extend(want.features.iter().map(|feature| {
+            let counts = feature.unit == UnitRule::Count;
+            let data_type = if counts { DataType::Int64 } else { DataType::Float64 };
+            Column::new(format!("{}_{}", column.name, feature.name), data_type)
+                .with_unit(feature.unit.apply(column.unit.as_ref(), &time_unit))
+        }));
+    }
+    let position = match shape {
+        Shape::Timed { .. } => false,
+        Shape::Rolling(_) => needs_position(input),
+    };
+    let primary_key = PrimaryKey { columns: (0..=n_key).collect(), position };
+    output(columns, (0..n_key).collect(), n_key, primary_key)
+}
+
+/// Whether key and time do not tell the rows of `input` apart.
+fn needs_position(input: &Schema) -> bool {
+    let primary = input.primary_key();
+    let kept = |c: &usize| input.key().contains(c) || *c == input.time();
+    primary.position || !primary.columns.iter().all(kept)
+}
+
+fn planned(
+    shape: Shape,
+    input: Schema,
+    output: Schema,
+    wanted: Vec<Wanted>,
+    remove_mean: bool,
+) -> Planned {
+    let (what, out) = (input.domain(), output.clone());
+    let evaluator = Evaluator::new(wanted, remove_mean, what);
+    Planned {
+        output,
+        late: LateSupport::Refuses("the rows of a window that was closed are not kept"),
+        state_version: STATE_VERSION,
+        build: Arc::new(move |_| {
+            let (input, output, evaluator) = (input.clone(), out.clone(), evaluator.clone());
+            Ok(match shape {
+                Shape::Timed { grid, max_rows } => {
+                    Box::new(timed::Timed::new(input, output, grid, max_rows, evaluator))
+                }
+                Shape::Rolling(rolling) => {
+                    Box::new(rolling::LastRows::new(input, output, rolling, evaluator))
+                }
+            })
+        }),
+        notes: Vec::new(),
+    }
+}
