@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array,
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::compute::{
+    concat, concat_batches, filter, filter_record_batch, take, take_record_batch,
 };
-use arrow::compute::{filter, filter_record_batch, take, take_record_batch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 
@@ -172,6 +172,30 @@ impl Batch {
             revision: self.revision.as_ref().map(|r| r.slice(start, len)),
             deleted: self.deleted.as_ref().map(|d| d.slice(start, len)),
         }
+    }
+
+    /// Batches one after the other; a revision or deletion mark of one is filled in for all.
+    ///
+    /// # Errors
+    /// When they are not all of `schema`.
+    pub fn concat(schema: &SchemaRef, batches: &[Batch]) -> Result<Self, ArrowError> {
+        let own = |column: &dyn Fn(&Batch) -> ArrayRef| {
+            let all: Vec<ArrayRef> = batches.iter().map(column).collect();
+            concat(&all.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+        };
+        let revised = batches.iter().any(|b| b.revision.is_some());
+        let deleted = batches.iter().any(|b| b.deleted.is_some());
+        let zero = |b: &Batch| UInt32Array::from(vec![0; b.len()]);
+        let kept = |b: &Batch| BooleanArray::from(vec![false; b.len()]);
+        let revision = own(&|b| Arc::new(b.revision.clone().unwrap_or_else(|| zero(b))))?;
+        let deletion = own(&|b| Arc::new(b.deleted.clone().unwrap_or_else(|| kept(b))))?;
+        Ok(Batch {
+            rows: concat_batches(schema, batches.iter().map(|b| &b.rows))?,
+            key_hash: own(&|b| Arc::new(b.key_hash.clone()))?.as_primitive().clone(),
+            position: own(&|b| Arc::new(b.position.clone()))?.as_primitive().clone(),
+            revision: revised.then(|| revision.as_primitive().clone()),
+            deleted: deleted.then(|| deletion.as_boolean().clone()),
+        })
     }
 
     /// The same rows with other columns: one value a row, of `schema`.

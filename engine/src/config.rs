@@ -142,7 +142,9 @@ impl FromStr for Extent {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
-            format!("'{text}' is not a duration; write a number and a unit, such as 500ms, 30s, 1m30s, 2h, 7d")
+            format!(
+                "'{text}' is not a duration; write a number and a unit, such as 500ms, 30s, 1m30s, 2h, 7d"
+            )
         };
         if let Ok(count) = text.trim().parse::<i64>() {
             return Ok(Extent::Count(count));

@@ -37,6 +37,8 @@ pub struct OrderRules {
     /// Columns that tell a row from its repetition; empty: no deduplication. Of rows that agree in them the
     /// first is kept.
     pub dedupe: Vec<usize>,
+    /// How far behind the key's greatest event time repetitions are still recognised.
+    pub dedupe_within: i64,
     /// A row further ahead of the epoch's clock than this is a dead letter (UTC time only).
     pub max_ahead: Option<i64>,
     /// A key silent for this many nanoseconds of the epochs' clock has its watermark move on with the clock.
@@ -49,6 +51,7 @@ impl Default for OrderRules {
             lateness: 0,
             late: LatePolicy::DeadLetter,
             dedupe: Vec::new(),
+            dedupe_within: 0,
             max_ahead: None,
             idle_timeout_ns: None,
         }

@@ -98,8 +98,10 @@ fn hash_into(column: &ArrayRef, hashes: &mut [u64]) {
             let codes = dictionary.keys();
             if hashes.iter().all(|&h| h == 0) {
                 // One column, as nearly always: hash each word once instead of once a row.
-                let of_word: Vec<u64> =
-                    words.iter().map(|w| xxh3_64_with_seed(w.unwrap_or("").as_bytes(), 0)).collect();
+                let of_word: Vec<u64> = words
+                    .iter()
+                    .map(|w| xxh3_64_with_seed(w.unwrap_or("").as_bytes(), 0))
+                    .collect();
                 let null = xxh3_64_with_seed(&[0xff], 1);
                 for (hash, code) in hashes.iter_mut().zip(codes.iter()) {
                     *hash = code.map_or(null, |c| of_word[usize::try_from(c).unwrap_or(0)]);
@@ -386,9 +388,9 @@ impl KeyColumns {
 
     fn text(&self, slot: u32) -> String {
         let (columns, row) = self.row(slot);
-        let texts = columns.iter().map(|c| {
-            arrow::util::display::array_value_to_string(c, row).unwrap_or_default()
-        });
+        let texts = columns
+            .iter()
+            .map(|c| arrow::util::display::array_value_to_string(c, row).unwrap_or_default());
         texts.collect::<Vec<_>>().join(",")
     }
 }

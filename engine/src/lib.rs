@@ -18,10 +18,14 @@ mod clock;
 mod config;
 mod dead;
 mod epoch;
+mod exchange;
 mod expression;
 mod graph;
 mod keyed;
+mod memory;
 mod operator;
+mod order;
+mod parcel;
 mod run;
 
 mod schema;
@@ -32,19 +36,20 @@ mod watermarks;
 pub use account::Account;
 pub use batch::{Batch, BatchError, Group};
 pub use clock::{Clock, SystemClock};
+pub use config::Resolver;
 pub use config::{ConfigError, Described, Extent, parse_config};
 pub use dead::{DeadLetter, Reason, dead_letter_schema, dead_letters_to_batch};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
 pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
 pub use keyed::{Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
-pub use config::Resolver;
+pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{
     Build, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,
     StepConfig, WorkerContext,
 };
 
-pub use run::{Observer, Options, Report, RunError};
+pub use run::{Observer, Options, Report, RunError, run};
 pub use schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain, Unit};
 pub use sink::{Committed, RunId, Sink, SinkError};
 pub use source::{

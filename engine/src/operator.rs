@@ -35,6 +35,8 @@ pub trait Out {
     /// Sends rows on, sorted by (key hash, event time, position). May be called once an epoch for new rows and
     /// once for revised ones (those with a `revision`).
     fn emit(&mut self, rows: Batch);
+    /// Passes late rows on, for a stateful step below to correct its result with; in the same order.
+    fn emit_late(&mut self, rows: Batch);
     /// Sends watermarks on. A step that does not call it passes on those of its first input.
     fn watermarks(&mut self, watermarks: Watermarks);
     /// A row that could not be used.
@@ -97,12 +99,7 @@ pub trait Operator {
     ///
     /// # Errors
     /// When the state cannot be read.
-    fn load(
-        &mut self,
-        _shard: u8,
-        _state_version: u32,
-        _state: RecordBatch,
-    ) -> Result<(), Fault> {
+    fn load(&mut self, _shard: u8, _state_version: u32, _state: RecordBatch) -> Result<(), Fault> {
         Err(Fault::new("this step keeps no state, but the snapshot has some"))
     }
 }

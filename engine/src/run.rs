@@ -1,15 +1,34 @@
 //! Carries a [`Graph`] out.
 
+//!
+//! The thread that calls [`run`] polls the sources and closes epochs; worker threads carry them through the
+//! dataflow; one thread brings whole epochs to the sinks. An epoch is on its way from the moment it is closed until
+//! the sinks have it, and only so many are: when the sinks are slow the sources are not read.
+
+mod conductor;
+mod hub;
+mod input;
+mod ledger;
+mod step;
+mod worker;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::account::Account;
 use crate::clock::{Clock, SystemClock};
-use crate::graph::Graph;
+use crate::graph::{Graph, StreamId};
+use crate::keyed::SHARDS;
+use crate::operator::LateSupport;
+use crate::run::conductor::{Conductor, source_id};
+use crate::run::hub::{Hub, Places};
+use crate::run::input::SourceWiring;
+use crate::run::ledger::{Failure, NodeId};
+use crate::run::worker::{Seat, StepWiring, Wiring};
 use crate::sink::{RunId, SinkError};
 use crate::source::SourceError;
 
@@ -92,4 +111,128 @@ pub enum RunError {
     /// The engine could not start.
     #[error("{0}")]
     Engine(String),
+}
+
+/// Runs `graph` until its sources have ended or `options.stop` is set.
+///
+/// # Errors
+/// When a source, a step or a sink fails in a way that no row can be blamed for. Sinks then hold what they had
+/// committed before.
+pub fn run(mut graph: Graph, options: &Options) -> Result<Report, RunError> {
+    if !(1..=SHARDS).contains(&options.workers) {
+        return Err(RunError::Engine(format!(
+            "the number of workers is 1 to {SHARDS}, not {}",
+            options.workers
+        )));
+    }
+    let wiring = Arc::new(wire(&graph));
+    let places = Places::default();
+    let hub = {
+        let nodes = node_names(&graph);
+        Hub::open(&mut graph, wiring.exits.clone(), nodes, Arc::clone(&places), options)?
+    };
+    let failure = Arc::new(Failure::default());
+    let (news_sender, news) = crossbeam_channel::unbounded();
+    let (done_sender, done) = crossbeam_channel::unbounded();
+    let mut orders = Vec::new();
+    let mut seats = Vec::new();
+    for _ in 0..options.workers {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        orders.push(sender);
+        seats.push(Some(Seat {
+            orders: receiver,
+            news: news_sender.clone(),
+            decoders: graph.sources.iter().map(|s| s.source.decoder()).collect(),
+        }));
+    }
+    drop(news_sender);
+    let workers = start(seats, &wiring, &failure, options.workers)?;
+    let hub_failure = Arc::clone(&failure);
+    let hub = std::thread::Builder::new()
+        .name("sinks".to_owned())
+        .spawn(move || hub.work(&news, &done_sender, &hub_failure))
+        .map_err(|e| RunError::Engine(format!("cannot start the sinks' thread: {e}")))?;
+    let conductor =
+        Conductor { sources: graph.sources, orders, done, places, failure: &failure, options };
+    let stopped = conductor.work();
+    for worker in workers.join() {
+        if let Err(panic) = worker {
+            failure.raise(RunError::Engine(format!("a worker panicked (a bug): {panic}")));
+        }
+    }
+    let report = hub.join();
+    if let Some(error) = failure.take() {
+        return Err(error);
+    }
+    let mut report = report.map_err(|_| RunError::Engine("a sink panicked (a bug)".to_owned()))?;
+    report.stopped = stopped;
+    Ok(report)
+}
+
+fn start(
+    seats: Vec<Option<Seat>>,
+    wiring: &Arc<Wiring>,
+    failure: &Arc<Failure>,
+    workers: usize,
+) -> Result<timely::communication::WorkerGuards<()>, RunError> {
+    let seats = Mutex::new(seats);
+    let (wiring, failure) = (Arc::clone(wiring), Arc::clone(failure));
+    timely::execute(timely::Config::process(workers), move |timely| {
+        let seat = {
+            let mut seats = seats.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            seats[timely.index()].take().expect("every worker starts once")
+        };
+        worker::work(timely, seat, &wiring, &failure);
+    })
+    .map_err(|e| RunError::Engine(format!("cannot start the workers: {e}")))
+}
+
+/// The dataflow of a graph, and which of its steps are fused.
+fn wire(graph: &Graph) -> Wiring {
+    let sources = graph.sources.iter().enumerate().map(|(i, source)| SourceWiring {
+        id: source_id(i),
+        node: NodeId(i),
+        name: source.name.as_str().into(),
+        schema: source.schema.clone(),
+        order: source.order.clone(),
+    });
+    let mut exits: Vec<StreamId> = graph.sinks.iter().map(|s| s.from).collect();
+    exits.sort_unstable();
+    exits.dedup();
+    let readers = |stream: StreamId| {
+        let steps = graph.steps.iter().flat_map(|s| &s.inputs).filter(|i| **i == stream).count();
+        steps + usize::from(exits.contains(&stream))
+    };
+    let steps = graph.steps.iter().enumerate().map(|(i, step)| {
+        let behind = i.checked_sub(1).map(StreamId::Step);
+        let fused = step.planned.late == LateSupport::Stateless
+            && behind.is_some_and(|b| step.inputs == [b] && readers(b) == 1);
+        StepWiring {
+            node: NodeId(graph.sources.len() + i),
+            name: step.name.as_str().into(),
+            kind: step.kind,
+            inputs: step.inputs.clone(),
+            output: step.planned.output.clone(),
+            build: Arc::clone(&step.planned.build),
+            fused,
+        }
+    });
+    Wiring { sources: sources.collect(), steps: steps.collect(), exits: exits.clone() }
+}
+
+/// The names of sources and steps, each with the source it reads, if that is only one.
+fn node_names(graph: &Graph) -> Vec<(String, Option<usize>)> {
+    let mut nodes: Vec<(String, Option<usize>)> =
+        graph.sources.iter().enumerate().map(|(i, s)| (s.name.clone(), Some(i))).collect();
+    for step in &graph.steps {
+        let mut from = step.inputs.iter().map(|input| match input {
+            StreamId::Source(i) => Some(*i),
+            StreamId::Step(i) => nodes[graph.sources.len() + i].1,
+            StreamId::DeadLetters => None,
+        });
+        let first = from.next().flatten();
+        let one = from.all(|other| other == first);
+        nodes.push((step.name.clone(), first.filter(|_| one)));
+    }
+    nodes
 }

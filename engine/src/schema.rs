@@ -62,10 +62,8 @@ impl Unit {
     #[must_use]
     pub fn new(text: &str) -> Self {
         let text = text.trim();
-        let code = UNIT_ALIASES
-            .iter()
-            .find(|(alias, _)| *alias == text)
-            .map_or(text, |(_, code)| code);
+        let code =
+            UNIT_ALIASES.iter().find(|(alias, _)| *alias == text).map_or(text, |(_, code)| code);
         Unit(code.into())
     }
 
@@ -143,7 +141,9 @@ pub enum SchemaError {
     #[error("a stream needs at least one key column")]
     NoKey,
     /// The column named as event time is neither a timestamp nor a 64-bit count.
-    #[error("column '{name}' cannot be the event time: it is {found}, not a timestamp or an int64 count")]
+    #[error(
+        "column '{name}' cannot be the event time: it is {found}, not a timestamp or an int64 count"
+    )]
     NotATime {
         /// The column.
         name: String,

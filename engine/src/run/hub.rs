@@ -1,0 +1,238 @@
+//! Where the workers' rows come together: whole epochs go to the sinks, in order.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::account::Account;
+use crate::batch::Batch;
+use crate::dead::{DeadLetter, dead_letters_to_batch};
+use crate::graph::{Graph, SinkNode, StreamId};
+use crate::run::ledger::Failure;
+use crate::run::worker::{Lane, News};
+use crate::run::{Observer, Options, Report, RunError};
+use crate::sink::{Committed, Sink, SinkError};
+use crate::source::{Partition, Position};
+
+/// What a person calls the partitions of each source, as far as they were read.
+pub(crate) type Places = Arc<Mutex<BTreeMap<(usize, Partition), String>>>;
+
+/// A sink with the stream it takes.
+struct Outlet {
+    name: String,
+    exit: Option<usize>,
+    sink: Box<dyn Sink>,
+    written: u64,
+    /// The sink has everything up to here from before.
+    has: Option<u64>,
+}
+
+/// Rows of an epoch that is not yet through on all workers.
+#[derive(Default)]
+struct Pending {
+    rows: BTreeMap<(usize, Lane, usize), Vec<Batch>>,
+    dead: BTreeMap<usize, Vec<DeadLetter>>,
+    accounts: Vec<Vec<Account>>,
+}
+
+/// Takes news from the workers until they are gone.
+pub(crate) struct Hub {
+    outlets: Vec<Outlet>,
+    exits: Vec<StreamId>,
+    /// Names of sources and steps, and for each the source that it reads, if it is only one.
+    nodes: Vec<(String, Option<usize>)>,
+    places: Places,
+    pending: BTreeMap<u64, Pending>,
+    through: Vec<u64>,
+    accounts: Vec<Account>,
+    report: Report,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+impl Hub {
+    /// Opens the sinks of `graph`, which it takes out of it.
+    pub(crate) fn open(
+        graph: &mut Graph,
+        exits: Vec<StreamId>,
+        nodes: Vec<(String, Option<usize>)>,
+        places: Places,
+        options: &Options,
+    ) -> Result<Self, RunError> {
+        let mut outlets = Vec::new();
+        for SinkNode { name, from, mut sink } in std::mem::take(&mut graph.sinks) {
+            let has = sink
+                .open(options.run, options.run.0, &graph.schema(from))
+                .map_err(|e| RunError::Sink(name.clone(), e))?;
+            let exit = exits.iter().position(|e| *e == from);
+            outlets.push(Outlet { name, exit, sink, written: 0, has });
+        }
+        Ok(Hub {
+            outlets,
+            exits,
+            accounts: vec![Account::default(); nodes.len()],
+            nodes,
+            places,
+            pending: BTreeMap::new(),
+            through: vec![0; options.workers],
+            report: Report::default(),
+            observer: options.observer.clone(),
+        })
+    }
+
+    /// Works until every worker has hung up; tells `done` each epoch that is with the sinks.
+    pub(crate) fn work(
+        mut self,
+        news: &Receiver<News>,
+        done: &Sender<u64>,
+        failure: &Failure,
+    ) -> Report {
+        let mut next = 1;
+        for item in news {
+            if failure.is_raised() {
+                continue;
+            }
+            self.note(item);
+            let complete = self.through.iter().copied().min().unwrap_or(0);
+            while next <= complete && !failure.is_raised() {
+                match self.write(next, complete) {
+                    Ok(()) => {
+                        done.send(next).ok();
+                        next += 1;
+                    }
+                    Err(error) => failure.raise(error),
+                }
+            }
+        }
+        if !failure.is_raised()
+            && let Err(error) = self.commit_all(next - 1)
+        {
+            failure.raise(error);
+        }
+        self.sum_up();
+        self.report
+    }
+
+    fn note(&mut self, item: News) {
+        match item {
+            News::Rows { exit, epoch, worker, lane, rows } => {
+                let pending = self.pending.entry(epoch).or_default();
+                pending.rows.entry((exit, lane, worker)).or_default().push(rows);
+            }
+            News::Dead { epoch, worker, letters } => {
+                let pending = self.pending.entry(epoch).or_default();
+                pending.dead.entry(worker).or_default().extend(letters);
+            }
+            News::Through { upto, worker, accounts } => {
+                self.through[worker] = upto;
+                for (epoch, accounts) in accounts {
+                    let pending = self.pending.entry(epoch).or_default();
+                    pending.accounts.push(accounts);
+                }
+            }
+        }
+    }
+
+    /// Gives an epoch to the sinks.
+    fn write(&mut self, epoch: u64, complete: u64) -> Result<(), RunError> {
+        let pending = self.pending.remove(&epoch).unwrap_or_default();
+        for accounts in &pending.accounts {
+            for (sum, more) in self.accounts.iter_mut().zip(accounts) {
+                sum.add(more);
+            }
+        }
+        self.balance()?;
+        let mut by_exit: Vec<Vec<Batch>> = self.exits.iter().map(|_| Vec::new()).collect();
+        // In the order of the map: new before revised, and by worker, which is by key hash.
+        for ((exit, _, _), batches) in pending.rows {
+            by_exit[exit].extend(batches);
+        }
+        if let Some(letters) = self.letters(pending.dead)
+            && let Some(exit) = self.exits.iter().position(|e| *e == StreamId::DeadLetters)
+        {
+            by_exit[exit].push(letters);
+        }
+        for outlet in &mut self.outlets {
+            let rows = outlet.exit.map_or(&[] as &[Batch], |e| &by_exit[e]);
+            outlet.write(epoch, rows).map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
+        }
+        self.report.epochs += 1;
+        if epoch == complete {
+            self.sum_up();
+            if let Some(observer) = &self.observer {
+                observer.epoch(epoch, &self.report);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every row that came into a source or step is accounted for, over all workers.
+    fn balance(&self) -> Result<(), RunError> {
+        for (account, (name, _)) in self.accounts.iter().zip(&self.nodes) {
+            if !account.balances() {
+                return Err(RunError::Engine(format!(
+                    "'{name}' does not account for every row (a bug): {account:?}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts dead letters and makes them rows, sorted so that the number of workers does not show.
+    fn letters(&mut self, by_worker: BTreeMap<usize, Vec<DeadLetter>>) -> Option<Batch> {
+        let mut letters: Vec<DeadLetter> = by_worker.into_values().flatten().collect();
+        if letters.is_empty() {
+            return None;
+        }
+        let rank = |name: &str| self.nodes.iter().position(|(n, _)| n == name);
+        letters.sort_by_key(|l| (rank(&l.operator), l.position, l.reason));
+        for letter in &letters {
+            let reasons = self.report.dead.entry(letter.operator.to_string()).or_default();
+            *reasons.entry(letter.reason.to_string()).or_default() += 1;
+        }
+        let places = self.places.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let place = |letter: &DeadLetter| {
+            let position = Position(letter.position?);
+            let (_, source) = self.nodes.iter().find(|(name, _)| *name == *letter.operator)?;
+            let name = places.get(&((*source)?, position.partition()))?;
+            Some((name.clone(), position.ordinal()))
+        };
+        Some(dead_letters_to_batch(&letters, &place))
+    }
+
+    fn commit_all(&mut self, upto: u64) -> Result<(), RunError> {
+        for outlet in &mut self.outlets {
+            outlet.commit(upto).map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
+        }
+        Ok(())
+    }
+
+    fn sum_up(&mut self) {
+        for (account, (name, _)) in self.accounts.iter().zip(&self.nodes) {
+            self.report.accounts.insert(name.clone(), *account);
+        }
+        for outlet in &self.outlets {
+            self.report.written.insert(outlet.name.clone(), outlet.written);
+        }
+    }
+}
+
+impl Outlet {
+    fn write(&mut self, epoch: u64, rows: &[Batch]) -> Result<(), SinkError> {
+        if self.has.is_some_and(|has| epoch <= has) {
+            return Ok(());
+        }
+        self.sink.write(epoch, rows)?;
+        self.written += rows.iter().map(|b| b.len() as u64).sum::<u64>();
+        if self.sink.full() { self.commit(epoch) } else { Ok(()) }
+    }
+
+    fn commit(&mut self, upto: u64) -> Result<(), SinkError> {
+        match self.sink.commit(upto)? {
+            Committed::Yes(_) => Ok(()),
+            Committed::Unknown => Err(SinkError::Retry(
+                "the reply to a commit was lost; run again to see what the sink has".to_owned(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A source in the dataflow: raw records are decoded where they arrive, sent to the worker of their key, and put
+//! in event-time order there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use timely::container::{CapacityContainerBuilder, NoopBuilder};
+use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+
+use crate::account::Account;
+use crate::batch::Batch;
+use crate::dead::DeadLetter;
+use crate::epoch::SourceId;
+use crate::exchange::ByShard;
+use crate::graph::OrderRules;
+use crate::keyed::hash_keys;
+use crate::operator::Fault;
+use crate::order::Orderer;
+use crate::parcel::Parcel;
+use crate::run::RunError;
+use crate::run::ledger::NodeId;
+use crate::run::step::{Outputs, Shared, Turn};
+use crate::schema::Schema;
+use crate::source::{Chunk, Decoded, Decoder};
+
+/// What the dataflow needs to know of a source.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceWiring {
+    pub id: SourceId,
+    pub node: NodeId,
+    pub name: Arc<str>,
+    pub schema: Schema,
+    pub order: OrderRules,
+}
+
+/// Raw records of one source, on their way to a decoder.
+pub(crate) type Chunks = Vec<Arc<Chunk>>;
+
+/// Decodes chunks into batches in source order, keys hashed.
+pub(crate) fn decode<'s>(
+    scope: Scope<'s, u64>,
+    chunks: Stream<'s, u64, Chunks>,
+    mut decoder: Box<dyn Decoder>,
+    wiring: SourceWiring,
+    shared: Shared,
+) -> (Stream<'s, u64, Batch>, Stream<'s, u64, Vec<DeadLetter>>) {
+    let mut builder = OperatorBuilder::new(format!("{} decode", wiring.name), scope);
+    let mut input = builder.new_input(chunks, Pipeline);
+    let (rows_out, rows) = builder.new_output();
+    let (dead_out, dead) = builder.new_output();
+    let mut rows_out = OutputBuilder::<_, NoopBuilder<Batch>>::from(rows_out);
+    let mut dead_out =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<DeadLetter>>>::from(dead_out);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        move |_frontiers| {
+            input.for_each(|capability, chunks| {
+                let Some(&epoch) = capability.least() else { return };
+                let (to_rows, to_dead) =
+                    (capability.delayed(&epoch, 0), capability.delayed(&epoch, 1));
+                for chunk in chunks.drain(..) {
+                    let mut decoded = Decoded::default();
+                    decoder.decode(&chunk, &mut decoded);
+                    match finish(epoch, decoded, &wiring, &shared) {
+                        Ok((batches, mut letters)) => {
+                            for mut batch in batches {
+                                rows_out
+                                    .activate()
+                                    .session_with_builder(&to_rows)
+                                    .give_container(&mut batch);
+                            }
+                            if !letters.is_empty() {
+                                let mut dead = dead_out.activate();
+                                dead.session(&to_dead).give_container(&mut letters);
+                            }
+                        }
+                        Err(fault) => shared.failure.raise(failed(&wiring, fault)),
+                    }
+                }
+            });
+        }
+    });
+    (rows, dead)
+}
+
+fn failed(wiring: &SourceWiring, fault: Fault) -> RunError {
+    RunError::Step {
+        step: wiring.name.to_string(),
+        kind: "source".to_owned(),
+        message: fault.message,
+    }
+}
+
+/// Hashes keys, counts records, signs dead letters.
+fn finish(
+    epoch: u64,
+    mut decoded: Decoded,
+    wiring: &SourceWiring,
+    shared: &Shared,
+) -> Result<(Vec<Batch>, Vec<DeadLetter>), Fault> {
+    let mut batches = Vec::with_capacity(decoded.rows.len());
+    for (rows, position) in decoded.rows.drain(..) {
+        if rows.num_rows() == 0 {
+            continue;
+        }
+        if rows.schema().fields() != wiring.schema.arrow().fields() {
+            return Err(Fault::new("the decoder gave rows of another schema (a bug in it)"));
+        }
+        let key_hash = hash_keys(&rows, wiring.schema.key());
+        batches.push(Batch::new(rows, key_hash, position).map_err(|e| Fault::new(e.to_string()))?);
+    }
+    for letter in &mut decoded.dead {
+        letter.operator = Arc::clone(&wiring.name);
+    }
+    let account =
+        Account { input: decoded.records, dead: decoded.dead.len() as u64, ..Account::default() };
+    shared.ledger.add(epoch, wiring.node, &account);
+    Ok((batches, decoded.dead))
+}
+
+/// Sends batches to the workers of their keys and puts their rows in event-time order.
+pub(crate) fn order<'s>(
+    scope: Scope<'s, u64>,
+    batches: Stream<'s, u64, Batch>,
+    wiring: SourceWiring,
+    shared: Shared,
+) -> Outputs<'s> {
+    let mut builder = OperatorBuilder::new(format!("{} order", wiring.name), scope);
+    let mut input = builder.new_input(batches, DistributorPact(|_| ByShard::default()));
+    let (rows_out, rows) = builder.new_output();
+    let (dead_out, dead) = builder.new_output();
+    let mut rows_out = OutputBuilder::<_, NoopBuilder<Parcel>>::from(rows_out);
+    let mut dead_out =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<DeadLetter>>>::from(dead_out);
+    let mut orderer = Orderer::new(wiring.schema.clone(), wiring.order.clone());
+    let mut waiting: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
+    builder.build(move |capabilities| {
+        let mut turn = Turn::new(capabilities);
+        move |frontiers| {
+            input.for_each(|capability, batch| {
+                if let Some(&epoch) = capability.least() {
+                    waiting.entry(epoch).or_default().push(std::mem::take(batch));
+                }
+            });
+            turn.for_each_complete(frontiers, &shared, |epoch, capabilities| {
+                let batches = waiting.remove(&epoch.id).unwrap_or_default();
+                let ended = epoch.ended.contains(&wiring.id);
+                let mut ordered = orderer.epoch(epoch, batches, ended)?;
+                let rows = ordered.rows.as_ref().map_or(0, Batch::len);
+                let late = ordered.late.as_ref().map_or(0, Batch::len);
+                ordered.account.emitted = (rows + late) as u64;
+                shared.ledger.add(epoch.id, wiring.node, &ordered.account);
+                let news = !ordered.watermarks.key_hash.is_empty() || ordered.watermarks.ended();
+                let parcels = ordered
+                    .rows
+                    .map(Parcel::Rows)
+                    .into_iter()
+                    .chain(ordered.late.map(Parcel::Late))
+                    .chain(news.then_some(Parcel::Watermarks(ordered.watermarks)));
+                for mut parcel in parcels {
+                    rows_out
+                        .activate()
+                        .session_with_builder(&capabilities[0])
+                        .give_container(&mut parcel);
+                }
+                for letter in &mut ordered.dead {
+                    letter.operator = Arc::clone(&wiring.name);
+                }
+                if !ordered.dead.is_empty() {
+                    let mut dead = dead_out.activate();
+                    dead.session(&capabilities[1]).give_container(&mut ordered.dead);
+                }
+                Ok(())
+            })
+            .unwrap_or_else(|fault: Fault| shared.failure.raise(failed(&wiring, fault)));
+        }
+    });
+    Outputs { rows, dead }
+}

@@ -1,0 +1,368 @@
+//! The one adaptor between timely and the operator contract.
+//!
+//! It gathers what arrives for an epoch, waits until nothing more can, and hands the operator the epoch whole. It
+//! carries out a chain of steps: a step and the stateless ones fused behind it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::UInt32Array;
+use timely::container::{CapacityContainerBuilder, NoopBuilder};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Scope, Stream};
+use timely::progress::frontier::MutableAntichain;
+
+use crate::account::Account;
+use crate::batch::Batch;
+use crate::dead::{DeadLetter, Reason};
+use crate::epoch::Epoch;
+use crate::operator::{Fault, Input, Operator, Out};
+use crate::parcel::Parcel;
+use crate::run::RunError;
+use crate::run::ledger::{EpochBook, Failure, Ledger, NodeId};
+use crate::schema::Schema;
+use crate::watermarks::Watermarks;
+
+/// What all operators of a worker share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub book: EpochBook,
+    pub ledger: Ledger,
+    pub failure: Arc<Failure>,
+}
+
+/// One step of a chain.
+pub(crate) struct Link {
+    pub node: NodeId,
+    pub name: Arc<str>,
+    pub kind: &'static str,
+    pub operator: Box<dyn Operator>,
+    pub output: Schema,
+    /// Sum of what it reported, to check that no row went missing.
+    pub total: Account,
+}
+
+/// Rows of an epoch and of one edge, gathered.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    rows: Batch,
+    late: Batch,
+    revised: Batch,
+    watermarks: Watermarks,
+}
+
+impl Gathered {
+    fn nothing(schema: &Schema, low: i64) -> Self {
+        let none = || Batch::empty(Arc::clone(schema.arrow()));
+        let watermarks = Watermarks { low, ..Watermarks::none(schema.key_arrow()) };
+        Gathered { rows: none(), late: none(), revised: none(), watermarks }
+    }
+
+    /// Puts parcels of one epoch together; several of a lane are merged into the order of the contract.
+    fn of(schema: &Schema, low: i64, parcels: Vec<Parcel>) -> Result<Self, Fault> {
+        let mut gathered = Gathered::nothing(schema, low);
+        let mut lanes: [Vec<Batch>; 3] = Default::default();
+        for parcel in parcels {
+            match parcel {
+                Parcel::Rows(b) => lanes[0].push(b),
+                Parcel::Late(b) => lanes[1].push(b),
+                Parcel::Revised(b) => lanes[2].push(b),
+                Parcel::Watermarks(w) => gathered.watermarks = w,
+            }
+        }
+        gathered.watermarks.low = gathered.watermarks.low.max(low);
+        let [rows, late, revised] = lanes;
+        for (lane, to) in [
+            (rows, &mut gathered.rows),
+            (late, &mut gathered.late),
+            (revised, &mut gathered.revised),
+        ] {
+            if !lane.is_empty() {
+                *to = merged(schema, lane)?;
+            }
+        }
+        Ok(gathered)
+    }
+
+    fn input(&self) -> Input<'_> {
+        Input {
+            rows: &self.rows,
+            late: &self.late,
+            revised: &self.revised,
+            watermarks: &self.watermarks,
+        }
+    }
+
+    fn n_rows(&self) -> u64 {
+        (self.rows.len() + self.late.len() + self.revised.len()) as u64
+    }
+
+    fn into_parcels(self, low_before: i64) -> Vec<Parcel> {
+        let mut parcels = Vec::new();
+        let lanes: [(Batch, fn(Batch) -> Parcel); 3] =
+            [(self.rows, Parcel::Rows), (self.late, Parcel::Late), (self.revised, Parcel::Revised)];
+        for (batch, wrap) in lanes {
+            if !batch.is_empty() {
+                parcels.push(wrap(batch));
+            }
+        }
+        if !self.watermarks.key_hash.is_empty() || self.watermarks.low > low_before {
+            parcels.push(Parcel::Watermarks(self.watermarks));
+        }
+        parcels
+    }
+}
+
+/// Batches of one lane as one batch in (key hash, time, position) order.
+fn merged(schema: &Schema, mut lane: Vec<Batch>) -> Result<Batch, Fault> {
+    if lane.len() == 1 {
+        return Ok(lane.remove(0));
+    }
+    let all = Batch::concat(schema.arrow(), &lane)?;
+    let times = all.times(schema);
+    let mut order: Vec<u32> =
+        (0..u32::try_from(all.len()).expect("an epoch has fewer than 2^32 rows")).collect();
+    order.sort_by_key(|&r| {
+        let r = r as usize;
+        (all.key_hash.value(r), times[r], all.position.value(r))
+    });
+    Ok(all.take(&UInt32Array::from(order))?)
+}
+
+/// What one step says about an epoch.
+#[derive(Debug, Default)]
+struct Said {
+    rows: Vec<Batch>,
+    late: Vec<Batch>,
+    revised: Vec<Batch>,
+    watermarks: Option<Watermarks>,
+    dead: Vec<DeadLetter>,
+    account: Account,
+}
+
+impl Out for Said {
+    fn emit(&mut self, rows: Batch) {
+        if rows.is_empty() {
+            return;
+        }
+        self.account.emitted += rows.len() as u64;
+        let revised = rows.revision.is_some() || rows.deleted.is_some();
+        if revised { self.revised.push(rows) } else { self.rows.push(rows) }
+    }
+
+    fn emit_late(&mut self, rows: Batch) {
+        if !rows.is_empty() {
+            self.account.emitted += rows.len() as u64;
+            self.late.push(rows);
+        }
+    }
+
+    fn watermarks(&mut self, watermarks: Watermarks) {
+        self.watermarks = Some(watermarks);
+    }
+
+    fn dead(&mut self, letter: DeadLetter) {
+        // A late row has its own count; it is not also a dead one.
+        self.account.dead += u64::from(letter.reason != Reason::LATE);
+        self.dead.push(letter);
+    }
+
+    fn count(&mut self, account: Account) {
+        let own = Account { input: 0, dead: 0, emitted: 0, ..account };
+        self.account.add(&own);
+    }
+}
+
+impl Link {
+    /// Carries the step out on one epoch; what it emits, and its dead letters.
+    fn carry_out(
+        &mut self,
+        epoch: &Epoch,
+        inputs: &[Gathered],
+        shared: &Shared,
+    ) -> Result<(Gathered, Vec<DeadLetter>), Fault> {
+        let mut said = Said::default();
+        let views: Vec<Input<'_>> = inputs.iter().map(Gathered::input).collect();
+        let operator = &mut self.operator;
+        let done = catch_unwind(AssertUnwindSafe(|| operator.epoch(epoch, &views, &mut said)));
+        done.map_err(|panic| Fault::new(panic_text(&*panic)))??;
+        said.account.input = inputs.iter().map(Gathered::n_rows).sum();
+        self.total.add(&said.account);
+        if !self.total.balances() {
+            return Err(Fault::new(format!(
+                "the step does not account for every row (a bug in it): {:?}",
+                self.total
+            )));
+        }
+        shared.ledger.add(epoch.id, self.node, &said.account);
+        for letter in &mut said.dead {
+            letter.operator = Arc::clone(&self.name);
+        }
+        let low = inputs[0].watermarks.low;
+        let mut gathered = Gathered::nothing(&self.output, low);
+        for (lane, to) in [
+            (said.rows, &mut gathered.rows),
+            (said.late, &mut gathered.late),
+            (said.revised, &mut gathered.revised),
+        ] {
+            if !lane.is_empty() {
+                *to = merged(&self.output, lane)?;
+            }
+        }
+        gathered.watermarks = said.watermarks.unwrap_or_else(|| inputs[0].watermarks.clone());
+        Ok((gathered, said.dead))
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|t| (*t).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    format!("it panicked (a bug in it): {text}")
+}
+
+/// The streams that come out of an operator.
+pub(crate) struct Outputs<'s> {
+    pub rows: Stream<'s, u64, Parcel>,
+    pub dead: Stream<'s, u64, Vec<DeadLetter>>,
+}
+
+/// What is gathered until its epoch is complete.
+struct Waiting {
+    inputs: Vec<Schema>,
+    parcels: BTreeMap<u64, Vec<(usize, Parcel)>>,
+    lows: Vec<i64>,
+}
+
+impl Waiting {
+    fn take(&mut self, epoch: u64) -> Result<Vec<Gathered>, Fault> {
+        let mut by_input: Vec<Vec<Parcel>> = self.inputs.iter().map(|_| Vec::new()).collect();
+        for (input, parcel) in self.parcels.remove(&epoch).unwrap_or_default() {
+            by_input[input].push(parcel);
+        }
+        let mut all = Vec::with_capacity(by_input.len());
+        for (i, parcels) in by_input.into_iter().enumerate() {
+            let gathered = Gathered::of(&self.inputs[i], self.lows[i], parcels)?;
+            self.lows[i] = gathered.watermarks.low;
+            all.push(gathered);
+        }
+        Ok(all)
+    }
+}
+
+/// Puts a chain of steps into the dataflow.
+pub(crate) fn chain<'s>(
+    scope: Scope<'s, u64>,
+    inputs: Vec<(Stream<'s, u64, Parcel>, Schema)>,
+    mut links: Vec<Link>,
+    shared: Shared,
+) -> Outputs<'s> {
+    let name = links.iter().map(|l| &*l.name).collect::<Vec<_>>().join("+");
+    let mut builder = OperatorBuilder::new(name, scope);
+    let (streams, schemas): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
+    let mut handles: Vec<_> = streams.into_iter().map(|s| builder.new_input(s, Pipeline)).collect();
+    let (rows_out, rows) = builder.new_output();
+    let (dead_out, dead) = builder.new_output();
+    let mut rows_out = OutputBuilder::<_, NoopBuilder<Parcel>>::from(rows_out);
+    let mut dead_out =
+        OutputBuilder::<_, CapacityContainerBuilder<Vec<DeadLetter>>>::from(dead_out);
+    let lows = vec![i64::MIN; schemas.len()];
+    let mut waiting = Waiting { inputs: schemas, parcels: BTreeMap::new(), lows };
+    let mut low_out = i64::MIN;
+    builder.build(move |capabilities| {
+        let mut turn = Turn::new(capabilities);
+        move |frontiers| {
+            for (input, handle) in handles.iter_mut().enumerate() {
+                handle.for_each(|capability, parcel| {
+                    if let Some(&epoch) = capability.least() {
+                        let parcel = std::mem::take(parcel);
+                        waiting.parcels.entry(epoch).or_default().push((input, parcel));
+                    }
+                });
+            }
+            turn.for_each_complete(frontiers, &shared, |epoch, capabilities| {
+                let mut given = waiting.take(epoch.id).map_err(|f| (0, f))?;
+                let mut letters = Vec::new();
+                for (l, link) in links.iter_mut().enumerate() {
+                    let (said, dead) =
+                        link.carry_out(epoch, &given, &shared).map_err(|f| (l, f))?;
+                    letters.extend(dead);
+                    given = vec![said];
+                }
+                let said = given.remove(0);
+                let low = said.watermarks.low;
+                for mut parcel in said.into_parcels(low_out) {
+                    rows_out
+                        .activate()
+                        .session_with_builder(&capabilities[0])
+                        .give_container(&mut parcel);
+                }
+                low_out = low_out.max(low);
+                if !letters.is_empty() {
+                    dead_out.activate().session(&capabilities[1]).give_container(&mut letters);
+                }
+                Ok(())
+            })
+            .unwrap_or_else(|(l, fault): (usize, Fault)| {
+                shared.failure.raise(RunError::Step {
+                    step: links[l].name.to_string(),
+                    kind: links[l].kind.to_owned(),
+                    message: fault.message,
+                });
+            });
+        }
+    });
+    Outputs { rows, dead }
+}
+
+/// Which epoch is next, and the right to emit in it.
+pub(crate) struct Turn {
+    capabilities: Option<Vec<Capability<u64>>>,
+    next: u64,
+}
+
+impl Turn {
+    pub(crate) fn new(capabilities: Vec<Capability<u64>>) -> Self {
+        Turn { capabilities: Some(capabilities), next: 1 }
+    }
+
+    /// Calls `carry_out` for every epoch that is complete on all inputs, in order, whether or not anything arrived.
+    /// After a failure of the run it does nothing.
+    pub(crate) fn for_each_complete<E>(
+        &mut self,
+        frontiers: &[MutableAntichain<u64>],
+        shared: &Shared,
+        mut carry_out: impl FnMut(&Epoch, &[Capability<u64>]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(capabilities) = self.capabilities.as_mut() else { return Ok(()) };
+        let open = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min();
+        while !shared.failure.is_raised()
+            && open.is_none_or(|open| self.next < open)
+            && let Some(epoch) = shared.book.get(self.next)
+        {
+            for capability in capabilities.iter_mut() {
+                capability.downgrade(&epoch.id);
+            }
+            carry_out(&epoch, capabilities)?;
+            self.next += 1;
+        }
+        match open {
+            _ if shared.failure.is_raised() => self.capabilities = None,
+            None => self.capabilities = None,
+            Some(open) => {
+                for capability in capabilities.iter_mut() {
+                    if *capability.time() < open {
+                        capability.downgrade(&open);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

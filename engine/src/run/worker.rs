@@ -1,0 +1,323 @@
+//! One worker thread: builds its part of the dataflow and steps it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::core::input::Handle as InputHandle;
+use timely::dataflow::operators::core::{Concatenate, Input, Probe};
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::probe::Handle as ProbeHandle;
+use timely::dataflow::{Scope, Stream};
+use timely::worker::Worker;
+
+use crate::account::Account;
+use crate::batch::Batch;
+use crate::dead::DeadLetter;
+use crate::epoch::Epoch;
+use crate::graph::StreamId;
+use crate::operator::{Build, WorkerContext};
+use crate::parcel::Parcel;
+use crate::run::RunError;
+use crate::run::input::{self, Chunks, SourceWiring};
+use crate::run::ledger::{EpochBook, Failure, Ledger, NodeId};
+use crate::run::step::{self, Link, Shared};
+use crate::schema::Schema;
+use crate::source::{Chunk, Decoder};
+
+/// How long a worker waits for other workers before it looks for new epochs again.
+const PARK: Duration = Duration::from_micros(200);
+/// How long an idle worker waits for an epoch before it looks whether the run has failed.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// What the dataflow needs to know of a step.
+#[derive(Clone)]
+pub(crate) struct StepWiring {
+    pub node: NodeId,
+    pub name: Arc<str>,
+    pub kind: &'static str,
+    pub inputs: Vec<StreamId>,
+    pub output: Schema,
+    pub build: Build,
+    /// Whether it is carried out right behind the step it reads, in one dataflow operator.
+    pub fused: bool,
+}
+
+impl fmt::Debug for StepWiring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepWiring").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The whole dataflow, the same on every worker.
+#[derive(Debug)]
+pub(crate) struct Wiring {
+    pub sources: Vec<SourceWiring>,
+    pub steps: Vec<StepWiring>,
+    /// The streams that somebody outside wants, each once.
+    pub exits: Vec<StreamId>,
+}
+
+impl Wiring {
+    pub(crate) fn nodes(&self) -> usize {
+        self.sources.len() + self.steps.len()
+    }
+
+    fn schema(&self, stream: StreamId) -> Schema {
+        match stream {
+            StreamId::Source(i) => self.sources[i].schema.clone(),
+            StreamId::Step(i) => self.steps[i].output.clone(),
+            StreamId::DeadLetters => crate::dead_letter_schema(),
+        }
+    }
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// An epoch, with the chunks that this worker is to decode.
+    Epoch(Arc<Epoch>, Vec<(usize, Arc<Chunk>)>),
+    /// Nothing follows.
+    End,
+}
+
+/// What a worker tells.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Rows of an exit, by its place in [`Wiring::exits`].
+    Rows { exit: usize, epoch: u64, worker: usize, lane: Lane, rows: Batch },
+    /// Rows that could not be used.
+    Dead { epoch: u64, worker: usize, letters: Vec<DeadLetter> },
+    /// This worker has seen everything up to an epoch; its accounts of the epochs since it last said so.
+    Through { upto: u64, worker: usize, accounts: BTreeMap<u64, Vec<Account>> },
+}
+
+/// Whether rows are new or correct earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    New,
+    Revised,
+}
+
+/// What one worker starts with.
+pub(crate) struct Seat {
+    pub orders: Receiver<Order>,
+    pub news: Sender<News>,
+    pub decoders: Vec<Box<dyn Decoder>>,
+}
+
+/// The work of a worker thread, from the first epoch to the last or to the first failure.
+pub(crate) fn work(worker: &mut Worker, seat: Seat, wiring: &Wiring, failure: &Arc<Failure>) {
+    let shared = Shared {
+        book: EpochBook::default(),
+        ledger: Ledger::new(wiring.nodes()),
+        failure: Arc::clone(failure),
+    };
+    let context = WorkerContext { index: worker.index(), peers: worker.peers() };
+    let probe = ProbeHandle::new();
+    let Seat { orders, news, decoders } = seat;
+    let mut inputs = worker.dataflow::<u64, _, _>(|scope| {
+        build(scope, wiring, decoders, context, &shared, &probe, &news)
+    });
+    let mut desk =
+        Desk { shared, probe, news, worker: context.index, seen: 0, told: 0, ended: false };
+    while !failure.is_raised() {
+        desk.take_orders(&orders, &mut inputs);
+        if desk.waits() {
+            worker.step_or_park(Some(PARK));
+        } else if desk.ended {
+            break;
+        }
+        desk.tell();
+    }
+    drop(inputs);
+    if failure.is_raised() {
+        for dataflow in worker.installed_dataflows() {
+            worker.drop_dataflow(dataflow);
+        }
+    }
+}
+
+type Inputs = Vec<InputHandle<u64, CapacityContainerBuilder<Chunks>>>;
+
+/// Where a worker keeps track of its epochs.
+struct Desk {
+    shared: Shared,
+    probe: ProbeHandle<u64>,
+    news: Sender<News>,
+    worker: usize,
+    /// The last epoch that was fed in.
+    seen: u64,
+    /// The last epoch that was reported as through.
+    told: u64,
+    ended: bool,
+}
+
+impl Desk {
+    fn waits(&self) -> bool {
+        self.told < self.seen
+    }
+
+    /// Feeds in what has come; waits for it when there is nothing else to do.
+    fn take_orders(&mut self, orders: &Receiver<Order>, inputs: &mut Inputs) {
+        let mut patience = if self.waits() || self.ended { Duration::ZERO } else { IDLE };
+        while !self.ended {
+            match orders.recv_timeout(std::mem::take(&mut patience)) {
+                Ok(Order::Epoch(epoch, chunks)) => {
+                    self.seen = epoch.id;
+                    self.shared.book.insert(Arc::clone(&epoch));
+                    for (source, chunk) in chunks {
+                        inputs[source].send(chunk);
+                    }
+                    for input in inputs.iter_mut() {
+                        input.advance_to(epoch.id + 1);
+                    }
+                }
+                Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => {
+                    inputs.clear();
+                    self.ended = true;
+                }
+                Err(RecvTimeoutError::Timeout) => return,
+            }
+        }
+    }
+
+    /// Reports the epochs that are through.
+    fn tell(&mut self) {
+        let open = self.probe.with_frontier(|f| f.first().copied()).unwrap_or(self.seen + 1);
+        let upto = open.saturating_sub(1).min(self.seen);
+        if upto > self.told && !self.shared.failure.is_raised() {
+            self.told = upto;
+            self.shared.book.forget_before(upto + 1);
+            let accounts = self.shared.ledger.take(upto);
+            // The other end is gone only when the run has failed, and then this thread ends too.
+            self.news.send(News::Through { upto, worker: self.worker, accounts }).ok();
+        }
+    }
+}
+
+/// Builds a worker's part of the dataflow; its inputs, one a source.
+fn build<'s>(
+    scope: Scope<'s, u64>,
+    wiring: &Wiring,
+    decoders: Vec<Box<dyn Decoder>>,
+    context: WorkerContext,
+    shared: &Shared,
+    probe: &ProbeHandle<u64>,
+    news: &Sender<News>,
+) -> Inputs {
+    let mut inputs = Vec::new();
+    let mut streams: BTreeMap<StreamId, Stream<'s, u64, Parcel>> = BTreeMap::new();
+    let mut dead = Vec::new();
+    for ((i, source), decoder) in wiring.sources.iter().enumerate().zip(decoders) {
+        let (mut handle, chunks) = scope.new_input::<Chunks>();
+        handle.advance_to(1);
+        inputs.push(handle);
+        let (batches, letters) =
+            input::decode(scope, chunks, decoder, source.clone(), shared.clone());
+        dead.push(letters);
+        let out = input::order(scope, batches, source.clone(), shared.clone());
+        dead.push(out.dead);
+        streams.insert(StreamId::Source(i), out.rows.probe_with(probe));
+    }
+    for (first, last) in chains(&wiring.steps) {
+        let Some(links) = links(&wiring.steps[first..=last], context, shared) else { continue };
+        let from = wiring.steps[first].inputs.iter();
+        let from = from.map(|&s| (streams[&s].clone(), wiring.schema(s))).collect();
+        let out = step::chain(scope, from, links, shared.clone());
+        dead.push(out.dead);
+        streams.insert(StreamId::Step(last), out.rows.probe_with(probe));
+    }
+    for (exit, &stream) in wiring.exits.iter().enumerate() {
+        if let Some(rows) = streams.get(&stream) {
+            leave(scope, rows.clone(), exit, context.index, news.clone());
+        }
+    }
+    let dead = scope.concatenate(dead).probe_with(probe);
+    leave_dead(scope, dead, context.index, news.clone());
+    inputs
+}
+
+/// The steps that are carried out together, as (first, last).
+fn chains(steps: &[StepWiring]) -> Vec<(usize, usize)> {
+    let mut chains: Vec<(usize, usize)> = Vec::new();
+    for (i, step) in steps.iter().enumerate() {
+        match chains.last_mut() {
+            Some((_, last)) if step.fused && *last + 1 == i => *last = i,
+            _ => chains.push((i, i)),
+        }
+    }
+    chains
+}
+
+/// The operators of a chain; `None` when one cannot be built, which fails the run.
+fn links(steps: &[StepWiring], context: WorkerContext, shared: &Shared) -> Option<Vec<Link>> {
+    let link = |step: &StepWiring| match (step.build)(context) {
+        Ok(operator) => Some(Link {
+            node: step.node,
+            name: Arc::clone(&step.name),
+            kind: step.kind,
+            operator,
+            output: step.output.clone(),
+            total: Account::default(),
+        }),
+        Err(fault) => {
+            shared.failure.raise(RunError::Step {
+                step: step.name.to_string(),
+                kind: step.kind.to_owned(),
+                message: fault.message,
+            });
+            None
+        }
+    };
+    steps.iter().map(link).collect()
+}
+
+/// Hands the rows of a stream to whoever wants them outside.
+fn leave<'s>(
+    scope: Scope<'s, u64>,
+    rows: Stream<'s, u64, Parcel>,
+    exit: usize,
+    worker: usize,
+    news: Sender<News>,
+) {
+    let mut builder = OperatorBuilder::new("exit".to_owned(), scope);
+    let mut input = builder.new_input(rows, Pipeline);
+    builder.build(move |_| {
+        move |_| {
+            input.for_each(|capability, parcel| {
+                let Some(&epoch) = capability.least() else { return };
+                let (lane, rows) = match std::mem::take(parcel) {
+                    Parcel::Rows(rows) => (Lane::New, rows),
+                    Parcel::Revised(rows) => (Lane::Revised, rows),
+                    Parcel::Late(_) | Parcel::Watermarks(_) => return,
+                };
+                news.send(News::Rows { exit, epoch, worker, lane, rows }).ok();
+            });
+        }
+    });
+}
+
+/// Hands dead letters to the outside.
+fn leave_dead<'s>(
+    scope: Scope<'s, u64>,
+    dead: Stream<'s, u64, Vec<DeadLetter>>,
+    worker: usize,
+    news: Sender<News>,
+) {
+    let mut builder = OperatorBuilder::new("dead letters".to_owned(), scope);
+    let mut input = builder.new_input(dead, Pipeline);
+    builder.build(move |_| {
+        move |_| {
+            input.for_each(|capability, letters| {
+                let Some(&epoch) = capability.least() else { return };
+                let letters = std::mem::take(letters);
+                news.send(News::Dead { epoch, worker, letters }).ok();
+            });
+        }
+    });
+}
