@@ -8,14 +8,34 @@ use timely::progress::Stamp;
 
 use crate::batch::Batch;
 use crate::keyed::{shard_of, worker_of};
+use crate::run::Meter;
 
 /// Splits a batch by the shards of its key hashes. A row's order among the rows of its key is kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ByShard {
     picks: Vec<Vec<u32>>,
+    meter: Meter,
+    stage: String,
 }
 
 impl ByShard {
+    pub(crate) fn new(meter: Meter, stage: String) -> Self {
+        ByShard { picks: Vec::new(), meter, stage }
+    }
+
+    /// The parts of `batch` that go to other workers or stay, by worker.
+    fn parts(&mut self, batch: &Batch, peers: usize) -> Vec<Batch> {
+        self.pick(batch, peers);
+        let part = |pick: &mut Vec<u32>| {
+            if pick.len() == batch.len() {
+                return batch.clone();
+            }
+            let rows = UInt32Array::from(std::mem::take(pick));
+            batch.take(&rows).expect("the rows were counted in this batch")
+        };
+        self.picks.iter_mut().map(part).collect()
+    }
+
     /// Fills `picks` with the rows of each of `peers` workers.
     fn pick(&mut self, batch: &Batch, peers: usize) {
         self.picks.resize_with(peers, Vec::new);
@@ -33,18 +53,14 @@ impl Distributor<Batch> for ByShard {
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        self.pick(container, pushers.len());
-        for (pick, pusher) in self.picks.iter_mut().zip(pushers) {
-            if pick.is_empty() {
-                continue;
+        let meter = self.meter.clone();
+        let stage = std::mem::take(&mut self.stage);
+        let parts = meter.time(&stage, || self.parts(container, pushers.len()));
+        self.stage = stage;
+        for (mut part, pusher) in parts.into_iter().zip(pushers) {
+            if !part.is_empty() {
+                Message::push_at(&mut part, stamp.clone(), pusher);
             }
-            let mut part = if pick.len() == container.len() {
-                container.clone()
-            } else {
-                let rows = UInt32Array::from(std::mem::take(pick));
-                container.take(&rows).expect("the rows were counted in this batch")
-            };
-            Message::push_at(&mut part, stamp.clone(), pusher);
         }
     }
 

@@ -239,38 +239,91 @@ impl Orderer {
     }
 
     fn sift_key(&mut self, slot: u32, rows: &[Place], pass: &mut Pass) {
-        let time_column = self.schema.time();
-        let domain = self.schema.domain();
         let mut state = std::mem::replace(self.keys.get_mut(slot), KeyState::new());
         let before = state.watermark;
         state.seen_ns = pass.clock_ns;
         let n_held = state.held.len();
-        for &place in rows {
-            let batch = &self.batches[place.batch as usize];
-            let times = crate::batch::times_of(batch.rows.column(time_column), domain);
-            let time = times[place.row as usize];
-            let position = batch.position.value(place.row as usize);
-            if self.is_repeated(&mut state, time, place) {
-                pass.account.deduplicated += 1;
-            } else if self.is_too_far_ahead(time, pass.clock_ns) {
-                pass.dead.push(self.letter(Reason::TOO_FAR_AHEAD, slot, time, position, &state));
-                pass.account.dead += 1;
-            } else if time < state.watermark {
-                self.late(slot, time, position, place, &state, pass);
-            } else {
-                state.take_in(Held { time, position, place });
-                if time > state.max {
-                    state.max = time;
-                    state.watermark = state.watermark.max(time.saturating_sub(self.rules.lateness));
-                }
+        if !self.sift_in_order(slot, rows, &mut state, pass) {
+            for &place in rows {
+                self.sift_row(slot, place, &mut state, pass);
             }
         }
-        self.n_held += state.held.len() - n_held;
-        self.n_held -= state.release(slot, pass);
+        state.release(slot, pass);
+        self.n_held = self.n_held - n_held + state.held.len();
         if state.watermark > before {
             pass.risen.push((slot, state.watermark));
         }
         *self.keys.get_mut(slot) = state;
+    }
+
+    fn time(&self, place: Place) -> i64 {
+        let column = self.batches[place.batch as usize].rows.column(self.schema.time());
+        crate::batch::times_of(column, self.schema.domain())[place.row as usize]
+    }
+
+    /// The short way for rows that are in order already and need no look at each: what the watermark passes is
+    /// released without ever being held. Does nothing and says `false` where it does not apply.
+    fn sift_in_order(
+        &self,
+        slot: u32,
+        rows: &[Place],
+        state: &mut KeyState,
+        pass: &mut Pass,
+    ) -> bool {
+        if !self.rules.dedupe.is_empty() || self.rules.max_ahead.is_some() {
+            return false;
+        }
+        let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return true };
+        if self.time(first) < state.max.max(state.watermark) || !self.are_in_order(rows) {
+            return false;
+        }
+        state.max = self.time(last);
+        state.watermark = state.watermark.max(state.max.saturating_sub(self.rules.lateness));
+        // What was held before comes first: it is older.
+        let n_held = state.held.partition_point(|h| h.time <= state.watermark);
+        let n_new = if n_held == state.held.len() {
+            rows.partition_point(|&p| self.time(p) <= state.watermark)
+        } else {
+            0
+        };
+        if n_new > 0 {
+            state.release(slot, pass);
+            pass.released.extend_from_slice(&rows[..n_new]);
+            pass.released_slots.extend(std::iter::repeat_n(slot, n_new));
+        }
+        state.held.extend(rows[n_new..].iter().map(|&place| {
+            let position = self.batches[place.batch as usize].position.value(place.row as usize);
+            Held { time: self.time(place), position, place }
+        }));
+        true
+    }
+
+    fn are_in_order(&self, rows: &[Place]) -> bool {
+        let mut last = i64::MIN;
+        rows.iter().all(|&place| {
+            let time = self.time(place);
+            time >= std::mem::replace(&mut last, time)
+        })
+    }
+
+    /// The long way: row by row.
+    fn sift_row(&self, slot: u32, place: Place, state: &mut KeyState, pass: &mut Pass) {
+        let time = self.time(place);
+        let position = self.batches[place.batch as usize].position.value(place.row as usize);
+        if self.is_repeated(state, time, place) {
+            pass.account.deduplicated += 1;
+        } else if self.is_too_far_ahead(time, pass.clock_ns) {
+            pass.dead.push(self.letter(Reason::TOO_FAR_AHEAD, slot, time, position, state));
+            pass.account.dead += 1;
+        } else if time < state.watermark {
+            self.late(slot, time, position, place, state, pass);
+        } else {
+            state.take_in(Held { time, position, place });
+            if time > state.max {
+                state.max = time;
+                state.watermark = state.watermark.max(time.saturating_sub(self.rules.lateness));
+            }
+        }
     }
 
     fn is_repeated(&self, state: &mut KeyState, time: i64, place: Place) -> bool {

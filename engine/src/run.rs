@@ -27,8 +27,9 @@ use crate::operator::LateSupport;
 use crate::run::conductor::{Conductor, source_id};
 use crate::run::hub::{Hub, Places};
 use crate::run::input::SourceWiring;
+pub(crate) use crate::run::ledger::Meter;
 use crate::run::ledger::{Failure, NodeId};
-use crate::run::worker::{Seat, StepWiring, Wiring};
+use crate::run::worker::{Busy, Seat, StepWiring, Wiring};
 use crate::sink::{RunId, SinkError};
 use crate::source::SourceError;
 
@@ -85,6 +86,9 @@ pub struct Report {
     pub dead: BTreeMap<String, BTreeMap<String, u64>>,
     /// Rows written, by sink and stream.
     pub written: BTreeMap<String, u64>,
+    /// How long each stage was at work, summed over the workers: decoding, exchange and ordering of each source,
+    /// each step, each sink.
+    pub busy: BTreeMap<String, Duration>,
     /// Whether the run was stopped from outside before its sources ended.
     pub stopped: bool,
 }
@@ -127,9 +131,10 @@ pub fn run(mut graph: Graph, options: &Options) -> Result<Report, RunError> {
     }
     let wiring = Arc::new(wire(&graph));
     let places = Places::default();
+    let busy = Busy::default();
     let hub = {
         let nodes = node_names(&graph);
-        Hub::open(&mut graph, wiring.exits.clone(), nodes, Arc::clone(&places), options)?
+        Hub::open(&mut graph, &wiring, nodes, Arc::clone(&places), options, Arc::clone(&busy))?
     };
     let failure = Arc::new(Failure::default());
     let (news_sender, news) = crossbeam_channel::unbounded();
@@ -142,6 +147,7 @@ pub fn run(mut graph: Graph, options: &Options) -> Result<Report, RunError> {
         seats.push(Some(Seat {
             orders: receiver,
             news: news_sender.clone(),
+            busy: Arc::clone(&busy),
             decoders: graph.sources.iter().map(|s| s.source.decoder()).collect(),
         }));
     }
@@ -166,6 +172,8 @@ pub fn run(mut graph: Graph, options: &Options) -> Result<Report, RunError> {
     }
     let mut report = report.map_err(|_| RunError::Engine("a sink panicked (a bug)".to_owned()))?;
     report.stopped = stopped;
+    let mut busy = busy.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    report.busy.append(&mut busy);
     Ok(report)
 }
 

@@ -9,8 +9,8 @@ use crate::account::Account;
 use crate::batch::Batch;
 use crate::dead::{DeadLetter, dead_letters_to_batch};
 use crate::graph::{Graph, SinkNode, StreamId};
-use crate::run::ledger::Failure;
-use crate::run::worker::{Lane, News};
+use crate::run::ledger::{Failure, Meter};
+use crate::run::worker::{Busy, Lane, News, Wiring};
 use crate::run::{Observer, Options, Report, RunError};
 use crate::sink::{Committed, Sink, SinkError};
 use crate::source::{Partition, Position};
@@ -48,18 +48,21 @@ pub(crate) struct Hub {
     accounts: Vec<Account>,
     report: Report,
     observer: Option<Arc<dyn Observer>>,
+    busy: Busy,
 }
 
 impl Hub {
     /// Opens the sinks of `graph`, which it takes out of it.
     pub(crate) fn open(
         graph: &mut Graph,
-        exits: Vec<StreamId>,
+        wiring: &Wiring,
         nodes: Vec<(String, Option<usize>)>,
         places: Places,
         options: &Options,
+        busy: Busy,
     ) -> Result<Self, RunError> {
         let mut outlets = Vec::new();
+        let exits = wiring.exits.clone();
         for SinkNode { name, from, mut sink } in std::mem::take(&mut graph.sinks) {
             let has = sink
                 .open(options.run, options.run.0, &graph.schema(from))
@@ -77,6 +80,7 @@ impl Hub {
             through: vec![0; options.workers],
             report: Report::default(),
             observer: options.observer.clone(),
+            busy,
         })
     }
 
@@ -88,6 +92,7 @@ impl Hub {
         failure: &Failure,
     ) -> Report {
         let mut next = 1;
+        let meter = Meter::default();
         for item in news {
             if failure.is_raised() {
                 continue;
@@ -95,7 +100,7 @@ impl Hub {
             self.note(item);
             let complete = self.through.iter().copied().min().unwrap_or(0);
             while next <= complete && !failure.is_raised() {
-                match self.write(next, complete) {
+                match self.write(next, complete, &meter) {
                     Ok(()) => {
                         done.send(next).ok();
                         next += 1;
@@ -109,6 +114,7 @@ impl Hub {
         {
             failure.raise(error);
         }
+        meter.hand_in(&self.busy);
         self.sum_up();
         self.report
     }
@@ -134,7 +140,7 @@ impl Hub {
     }
 
     /// Gives an epoch to the sinks.
-    fn write(&mut self, epoch: u64, complete: u64) -> Result<(), RunError> {
+    fn write(&mut self, epoch: u64, complete: u64, meter: &Meter) -> Result<(), RunError> {
         let pending = self.pending.remove(&epoch).unwrap_or_default();
         for accounts in &pending.accounts {
             for (sum, more) in self.accounts.iter_mut().zip(accounts) {
@@ -154,7 +160,9 @@ impl Hub {
         }
         for outlet in &mut self.outlets {
             let rows = outlet.exit.map_or(&[] as &[Batch], |e| &by_exit[e]);
-            outlet.write(epoch, rows).map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
+            let stage = format!("{} sink", outlet.name);
+            let done = meter.time(&stage, || outlet.write(epoch, rows));
+            done.map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
         }
         self.report.epochs += 1;
         if epoch == complete {

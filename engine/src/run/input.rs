@@ -54,6 +54,7 @@ pub(crate) fn decode<'s>(
     let mut rows_out = OutputBuilder::<_, NoopBuilder<Batch>>::from(rows_out);
     let mut dead_out =
         OutputBuilder::<_, CapacityContainerBuilder<Vec<DeadLetter>>>::from(dead_out);
+    let stage = format!("{} decode", wiring.name);
     builder.build(move |capabilities| {
         drop(capabilities);
         move |_frontiers| {
@@ -62,9 +63,12 @@ pub(crate) fn decode<'s>(
                 let (to_rows, to_dead) =
                     (capability.delayed(&epoch, 0), capability.delayed(&epoch, 1));
                 for chunk in chunks.drain(..) {
-                    let mut decoded = Decoded::default();
-                    decoder.decode(&chunk, &mut decoded);
-                    match finish(epoch, decoded, &wiring, &shared) {
+                    let done = shared.meter.time(&stage, || {
+                        let mut decoded = Decoded::default();
+                        decoder.decode(&chunk, &mut decoded);
+                        finish(epoch, decoded, &wiring, &shared)
+                    });
+                    match done {
                         Ok((batches, mut letters)) => {
                             for mut batch in batches {
                                 rows_out
@@ -129,7 +133,9 @@ pub(crate) fn order<'s>(
     shared: Shared,
 ) -> Outputs<'s> {
     let mut builder = OperatorBuilder::new(format!("{} order", wiring.name), scope);
-    let mut input = builder.new_input(batches, DistributorPact(|_| ByShard::default()));
+    let (meter, exchange) = (shared.meter.clone(), format!("{} exchange", wiring.name));
+    let mut input =
+        builder.new_input(batches, DistributorPact(move |_| ByShard::new(meter, exchange)));
     let (rows_out, rows) = builder.new_output();
     let (dead_out, dead) = builder.new_output();
     let mut rows_out = OutputBuilder::<_, NoopBuilder<Parcel>>::from(rows_out);
@@ -137,6 +143,7 @@ pub(crate) fn order<'s>(
         OutputBuilder::<_, CapacityContainerBuilder<Vec<DeadLetter>>>::from(dead_out);
     let mut orderer = Orderer::new(wiring.schema.clone(), wiring.order.clone());
     let mut waiting: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
+    let stage = format!("{} order", wiring.name);
     builder.build(move |capabilities| {
         let mut turn = Turn::new(capabilities);
         move |frontiers| {
@@ -148,7 +155,8 @@ pub(crate) fn order<'s>(
             turn.for_each_complete(frontiers, &shared, |epoch, capabilities| {
                 let batches = waiting.remove(&epoch.id).unwrap_or_default();
                 let ended = epoch.ended.contains(&wiring.id);
-                let mut ordered = orderer.epoch(epoch, batches, ended)?;
+                let mut ordered =
+                    shared.meter.time(&stage, || orderer.epoch(epoch, batches, ended))?;
                 let rows = ordered.rows.as_ref().map_or(0, Batch::len);
                 let late = ordered.late.as_ref().map_or(0, Batch::len);
                 ordered.account.emitted = (rows + late) as u64;

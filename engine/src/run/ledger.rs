@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::account::Account;
 use crate::epoch::Epoch;
@@ -84,5 +85,33 @@ impl EpochBook {
     pub(crate) fn forget_before(&self, id: u64) {
         let mut epochs = self.0.borrow_mut();
         *epochs = epochs.split_off(&id);
+    }
+}
+
+/// How long each stage of a worker was at work. For people who wonder where the time goes; no result depends on it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meter(Rc<RefCell<BTreeMap<String, Duration>>>);
+
+impl Meter {
+    /// Does `work` and notes how long `stage` took for it.
+    pub(crate) fn time<R>(&self, stage: &str, work: impl FnOnce() -> R) -> R {
+        #[expect(clippy::disallowed_methods, reason = "a measurement, not part of a result")]
+        let begun = Instant::now();
+        let done = work();
+        let mut stages = self.0.borrow_mut();
+        if let Some(sum) = stages.get_mut(stage) {
+            *sum += begun.elapsed();
+        } else {
+            stages.insert(stage.to_owned(), begun.elapsed());
+        }
+        done
+    }
+
+    /// Adds what this worker measured to what others did.
+    pub(crate) fn hand_in(&self, to: &Mutex<BTreeMap<String, Duration>>) {
+        let mut to = to.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for (stage, time) in self.0.take() {
+            *to.entry(stage).or_default() += time;
+        }
     }
 }

@@ -23,7 +23,7 @@ use crate::epoch::Epoch;
 use crate::operator::{Fault, Input, Operator, Out};
 use crate::parcel::Parcel;
 use crate::run::RunError;
-use crate::run::ledger::{EpochBook, Failure, Ledger, NodeId};
+use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId};
 use crate::schema::Schema;
 use crate::watermarks::Watermarks;
 
@@ -32,6 +32,7 @@ use crate::watermarks::Watermarks;
 pub(crate) struct Shared {
     pub book: EpochBook,
     pub ledger: Ledger,
+    pub meter: Meter,
     pub failure: Arc<Failure>,
 }
 
@@ -188,7 +189,9 @@ impl Link {
         let mut said = Said::default();
         let views: Vec<Input<'_>> = inputs.iter().map(Gathered::input).collect();
         let operator = &mut self.operator;
-        let done = catch_unwind(AssertUnwindSafe(|| operator.epoch(epoch, &views, &mut said)));
+        let done = shared.meter.time(&self.name, || {
+            catch_unwind(AssertUnwindSafe(|| operator.epoch(epoch, &views, &mut said)))
+        });
         done.map_err(|panic| Fault::new(panic_text(&*panic)))??;
         said.account.input = inputs.iter().map(Gathered::n_rows).sum();
         self.total.add(&said.account);

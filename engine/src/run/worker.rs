@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -24,7 +24,7 @@ use crate::operator::{Build, WorkerContext};
 use crate::parcel::Parcel;
 use crate::run::RunError;
 use crate::run::input::{self, Chunks, SourceWiring};
-use crate::run::ledger::{EpochBook, Failure, Ledger, NodeId};
+use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId};
 use crate::run::step::{self, Link, Shared};
 use crate::schema::Schema;
 use crate::source::{Chunk, Decoder};
@@ -108,18 +108,24 @@ pub(crate) struct Seat {
     pub orders: Receiver<Order>,
     pub news: Sender<News>,
     pub decoders: Vec<Box<dyn Decoder>>,
+    pub busy: Busy,
 }
+
+/// How long each stage was at work, summed over the workers.
+pub(crate) type Busy = Arc<Mutex<BTreeMap<String, Duration>>>;
 
 /// The work of a worker thread, from the first epoch to the last or to the first failure.
 pub(crate) fn work(worker: &mut Worker, seat: Seat, wiring: &Wiring, failure: &Arc<Failure>) {
     let shared = Shared {
         book: EpochBook::default(),
         ledger: Ledger::new(wiring.nodes()),
+        meter: Meter::default(),
         failure: Arc::clone(failure),
     };
+    let meter = shared.meter.clone();
     let context = WorkerContext { index: worker.index(), peers: worker.peers() };
     let probe = ProbeHandle::new();
-    let Seat { orders, news, decoders } = seat;
+    let Seat { orders, news, decoders, busy } = seat;
     let mut inputs = worker.dataflow::<u64, _, _>(|scope| {
         build(scope, wiring, decoders, context, &shared, &probe, &news)
     });
@@ -135,6 +141,7 @@ pub(crate) fn work(worker: &mut Worker, seat: Seat, wiring: &Wiring, failure: &A
         desk.tell();
     }
     drop(inputs);
+    meter.hand_in(&busy);
     if failure.is_raised() {
         for dataflow in worker.installed_dataflows() {
             worker.drop_dataflow(dataflow);
