@@ -8,13 +8,28 @@
 use foreline_engine::Registration;
 
 pub mod columns;
+pub mod derive;
 pub mod ema;
 pub mod entries;
+mod evaluate;
 pub mod features;
+pub mod filter;
+pub mod history;
 pub mod moments;
+pub mod moving_average;
+pub mod select;
 mod smoothing;
+mod stateless;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod window;
 
 /// All kinds of step of this crate.
-pub const OPERATORS: &[Registration] =
-    &[Registration::of::<ema::Ema>(), Registration::of::<window::Window>()];
+pub const OPERATORS: &[Registration] = &[
+    Registration::of::<derive::Derive>(),
+    Registration::of::<ema::Ema>(),
+    Registration::of::<filter::Filter>(),
+    Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<select::Select>(),
+    Registration::of::<window::Window>(),
+];

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use foreline_engine::{Batch, Fault, Keyed, Schema, TimeDomain};
-use serde::{Deserialize, Serialize};
 
 use super::{Feature, Needs, UnitRule};
 use crate::columns::{channel, nullable, time_column};
 use crate::features::Sample;
+use crate::history::History;
 use crate::moments::{Central, Moments};
 
 /// The features of one column.
@@ -29,38 +29,6 @@ impl Wanted {
         let central = remove_mean || features.iter().any(|f| f.needs == Needs::Central);
         let central = if central { Central::Wanted } else { Central::Unwanted };
         Wanted { column, features, central }
-    }
-}
-
-/// Rows of a key: event times, and a channel for each column, NaN where missing.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Rows {
-    pub(super) times: Vec<i64>,
-    channels: Vec<Vec<f64>>,
-}
-
-impl Rows {
-    /// Appends the rows `start..end` of a batch.
-    pub(super) fn extend(
-        &mut self,
-        times: &[i64],
-        channels: &[ScalarBuffer<f64>],
-        start: usize,
-        end: usize,
-    ) {
-        self.times.extend_from_slice(&times[start..end]);
-        self.channels.resize_with(channels.len(), Vec::new);
-        for (mine, theirs) in self.channels.iter_mut().zip(channels) {
-            mine.extend_from_slice(&theirs[start..end]);
-        }
-    }
-
-    /// Drops the first `n` rows.
-    pub(super) fn drop_first(&mut self, n: usize) {
-        self.times.drain(..n);
-        for channel in &mut self.channels {
-            channel.drain(..n);
-        }
     }
 }
 
@@ -95,11 +63,11 @@ impl Evaluator {
     }
 
     /// Appends the features of the rows `start..end` to `out`.
-    pub(super) fn evaluate(&mut self, rows: &Rows, start: usize, end: usize, out: &mut Emitted) {
+    pub(super) fn evaluate(&mut self, rows: &History, start: usize, end: usize, out: &mut Emitted) {
         let mut features = out.features.iter_mut();
-        for (wanted, channel) in self.columns.iter().zip(&rows.channels) {
+        for (wanted, channel) in self.columns.iter().zip(rows.channels()) {
             let (values, times) =
-                present(&channel[start..end], &rows.times[start..end], &mut self.kept);
+                present(&channel[start..end], &rows.times()[start..end], &mut self.kept);
             let sample = Sample {
                 values,
                 times,

@@ -10,14 +10,15 @@ use foreline_engine::{
 use serde::{Deserialize, Serialize};
 
 use super::Rolling;
-use super::evaluate::{Evaluator, Rows};
+use super::evaluate::Evaluator;
 use crate::columns::refuse_corrections;
+use crate::history::History;
 
 /// The last rows of a key, and how many it has had in all.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Last {
     n_rows: u64,
-    rows: Rows,
+    rows: History,
 }
 
 /// The operator.
@@ -61,7 +62,7 @@ impl Operator for LastRows {
             let due: Vec<usize> =
                 (start..end).filter(|row| self.due(before + (row - start + 1) as u64)).collect();
             let last = self.last.get_mut(slot);
-            let kept = last.rows.times.len();
+            let kept = last.rows.len();
             last.rows.extend(times, &channels, start, end);
             for row in due {
                 let upto = kept + row - start + 1;
@@ -70,7 +71,7 @@ impl Operator for LastRows {
                 self.evaluator.evaluate(&last.rows, from, upto, &mut emitted);
             }
             last.n_rows += (end - start) as u64;
-            let surplus = last.rows.times.len().saturating_sub(self.rolling.rows - 1);
+            let surplus = last.rows.len().saturating_sub(self.rolling.rows - 1);
             last.rows.drop_first(surplus);
         }
         out.count(Account { used: batch.len() as u64, ..Account::default() });

@@ -9,16 +9,14 @@
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use foreline_engine::{
-    Account, Batch, DeadLetter, Epoch, Fault, Group, Input, Keyed, Operator, Out, Reason, Schema,
+    Account, Batch, DeadLetter, Epoch, Fault, Group, Input, Keyed, Operator, Out, Schema,
     ShardSet, Watermarks,
 };
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{Emitted, Evaluator, Rows};
+use super::evaluate::{Emitted, Evaluator};
 use crate::columns::refuse_corrections;
-
-/// A row came to a window that holds as many rows as it may.
-pub(crate) const WINDOW_FULL: Reason = Reason("window_full");
+use crate::history::{History, WINDOW_FULL};
 
 /// Where windows start and how long they are: `[k * every, k * every + length)` for every whole `k`.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +55,7 @@ fn clamp(time: i128) -> i64 {
 struct Open {
     start: i64,
     positions: Vec<u64>,
-    rows: Rows,
+    rows: History,
 }
 
 /// The operator.
@@ -184,7 +182,7 @@ impl Open {
             self.start = self.start.saturating_add(grid.every);
             let gone = match self.start {
                 i64::MAX => self.positions.len(),
-                start => self.rows.times.partition_point(|&t| t < start),
+                start => self.rows.times().partition_point(|&t| t < start),
             };
             self.positions.drain(..gone);
             self.rows.drop_first(gone);

@@ -1,0 +1,119 @@
+//! A step that looks at one row at a time.
+//!
+//! New rows that do not go on are left out. A *revised* row was sent on before, so where it does not go on
+//! any more it goes out as deleted: a sink then takes it back.
+
+use std::fmt::Debug;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::util::display::array_value_to_string;
+use foreline_engine::{
+    Account, Batch, DeadLetter, Epoch, Fault, Input, Operator, Out, Reason, Schema,
+};
+
+/// What a row becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It goes on.
+    Kept,
+    /// A condition of the user leaves it out.
+    Filtered,
+    /// It cannot be used.
+    Dead(Reason, String),
+}
+
+/// A function of rows.
+pub(crate) trait PerRow: Debug {
+    /// A row of the output for each row, and what becomes of it; `None` when all go on.
+    fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault>;
+}
+
+/// The operator of a function of rows.
+#[derive(Debug)]
+pub(crate) struct Stateless<F> {
+    pub(crate) input: Schema,
+    pub(crate) function: F,
+}
+
+impl<F: PerRow> Operator for Stateless<F> {
+    fn epoch(
+        &mut self,
+        _: &Epoch,
+        inputs: &[Input<'_>],
+        out: &mut dyn Out,
+    ) -> Result<(), Fault> {
+        let input = &inputs[0];
+        if let Some(rows) = self.new_rows(input.rows, out)? {
+            out.emit(rows);
+        }
+        if let Some(rows) = self.new_rows(input.late, out)? {
+            out.emit_late(rows);
+        }
+        if !input.revised.is_empty() {
+            let revised = self.revised(input.revised, out)?;
+            out.emit(revised);
+        }
+        Ok(())
+    }
+}
+
+impl<F: PerRow> Stateless<F> {
+    /// The rows that go on.
+    fn new_rows(&self, batch: &Batch, out: &mut dyn Out) -> Result<Option<Batch>, Fault> {
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let (rows, fates) = self.function.apply(&batch.rows)?;
+        let mapped = Batch { rows, ..batch.clone() };
+        let Some(fates) = fates else {
+            out.count(Account { used: batch.len() as u64, ..Account::default() });
+            return Ok(Some(mapped));
+        };
+        self.report(batch, &fates, out);
+        let kept: BooleanArray = fates.iter().map(|f| Some(*f == Fate::Kept)).collect();
+        let mapped = mapped.filter(&kept)?;
+        Ok((!mapped.is_empty()).then_some(mapped))
+    }
+
+    /// The rows again, those that do not go on any more as deleted.
+    fn revised(&self, batch: &Batch, out: &mut dyn Out) -> Result<Batch, Fault> {
+        let (rows, fates) = self.function.apply(&batch.rows)?;
+        let was_deleted = |row: usize| batch.deleted.as_ref().is_some_and(|d| d.value(row));
+        let mut fates = fates.unwrap_or_else(|| vec![Fate::Kept; batch.len()]);
+        for (row, fate) in fates.iter_mut().enumerate() {
+            if was_deleted(row) {
+                *fate = Fate::Kept;
+            }
+        }
+        self.report(batch, &fates, out);
+        let gone = fates.iter().enumerate();
+        let deleted = gone.map(|(row, f)| Some(was_deleted(row) || *f != Fate::Kept)).collect();
+        Ok(Batch { rows, deleted: Some(deleted), ..batch.clone() })
+    }
+
+    /// Counts the rows, and says of the dead ones why.
+    fn report(&self, batch: &Batch, fates: &[Fate], out: &mut dyn Out) {
+        let mut account = Account::default();
+        for (row, fate) in fates.iter().enumerate() {
+            match fate {
+                Fate::Kept => account.used += 1,
+                Fate::Filtered => account.filtered += 1,
+                Fate::Dead(reason, detail) => out.dead(DeadLetter {
+                    key: Some(self.key_text(&batch.rows, row)),
+                    time: Some(batch.times(&self.input)[row]),
+                    position: Some(batch.position.value(row)),
+                    ..DeadLetter::new(*reason, detail.as_str())
+                }),
+            }
+        }
+        out.count(account);
+    }
+
+    fn key_text(&self, rows: &RecordBatch, row: usize) -> String {
+        let texts = self.input.key().iter().map(|&k| {
+            // The display of a key column, which is text or a whole number, does not fail.
+            array_value_to_string(rows.column(k), row).unwrap_or_default()
+        });
+        texts.collect::<Vec<_>>().join(",")
+    }
+}

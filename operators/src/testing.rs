@@ -1,0 +1,224 @@
+//! Runs a step in every way the engine may run it and demands the same bits each time.
+//!
+//! [`check`] takes a case as data: a kind, its configuration, rows, and the rows expected. [`sameness`] does
+//! the runs alone and returns what came out, for a comparison with an oracle. A case is run whole, row by row
+//! and in random cuts; on one, two and three workers; with the state saved by shard at random cuts and loaded
+//! into fresh operators, on another number of workers too. Every run is held to the contract as well: order of
+//! rows, watermarks that are kept, the account, and shards that changed without being `dirty`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use foreline_engine::{
+    Account, Expression, ExpressionError, Planned, Resolver, SHARDS, Schema,
+};
+
+use crate::OPERATORS;
+
+pub use run::{Dead, Row, Way};
+pub use table::{Cell, Table};
+
+mod expression;
+mod run;
+mod table;
+
+/// Relative tolerance against reference values from another implementation.
+pub const TOLERANCE: f64 = 1e-9;
+
+/// Random ways in which each case is run.
+const RANDOM_WAYS: u64 = 24;
+
+/// What came out of a run, sorted by key hash, event time and position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The schema of the rows.
+    pub schema: Schema,
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The dead letters.
+    pub dead: Vec<Dead>,
+    /// The account, as the engine would have it.
+    pub account: Account,
+}
+
+/// Plans a step.
+///
+/// # Panics
+/// When it cannot be planned; the message lists the errors.
+#[must_use]
+pub fn plan(kind: &str, config: &serde_json::Value, input: &Schema) -> Planned {
+    match try_plan(kind, config, input) {
+        Ok(planned) => planned,
+        Err(errors) => panic!("{kind} {config} cannot be planned: {errors:?}"),
+    }
+}
+
+/// Plans a step, or says why not: `path: message` for each mistake.
+///
+/// # Errors
+/// Every mistake.
+///
+/// # Panics
+/// When there is no such kind.
+pub fn try_plan(
+    kind: &str,
+    config: &serde_json::Value,
+    input: &Schema,
+) -> Result<Planned, Vec<String>> {
+    let registration = OPERATORS.iter().find(|r| r.name == kind).expect("the kind is registered");
+    let config = (registration.parse)(config).map_err(|e| vec![e.to_string()])?;
+    let planned = config.plan(std::slice::from_ref(input), &Given);
+    planned.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// Runs a case in all ways and compares what comes out with `expected`, rows in any order, numbers to
+/// [`TOLERANCE`].
+///
+/// # Panics
+/// When something differs.
+pub fn check(kind: &str, config: &serde_json::Value, input: &Table, expected: &Table) {
+    let outcome = sameness(kind, config, input);
+    outcome.assert_close(expected);
+}
+
+/// Runs a case in all ways, demands that the same comes out, that the past does not depend on the future, and
+/// returns it.
+///
+/// # Panics
+/// When something differs.
+#[must_use]
+pub fn sameness(kind: &str, config: &serde_json::Value, input: &Table) -> Outcome {
+    let planned = plan(kind, config, &input.schema);
+    let whole = run::run(&planned, input, &Way::whole());
+    let n_rows = input.len();
+    let mut ways = vec![Way::row_by_row(n_rows, 1), Way::row_by_row(n_rows, 3)];
+    ways.extend((0..RANDOM_WAYS).map(|seed| Way::random(seed, n_rows)));
+    for way in ways {
+        let again = run::run(&planned, input, &way);
+        assert_eq!(whole, again, "{kind} {config} differs when run as {way:?}");
+    }
+    causality(&planned, input, &whole);
+    whole
+}
+
+/// What is after an event time must not show in what comes out up to it.
+fn causality(planned: &Planned, input: &Table, whole: &Outcome) {
+    let times = input.times();
+    for part in 1..4 {
+        let Some(&until) = times.get(times.len() * part / 4) else { return };
+        let other = run::run(planned, &input.with_another_future(until), &Way::whole());
+        let past = |o: &Outcome| -> Vec<Row> {
+            o.rows.iter().filter(|r| r.time <= until).cloned().collect()
+        };
+        assert_eq!(past(whole), past(&other), "what follows {until} shows before it");
+    }
+}
+
+impl Outcome {
+    /// Compares the rows with `expected`, column by column.
+    ///
+    /// # Panics
+    /// When they differ by more than [`TOLERANCE`].
+    pub fn assert_close(&self, expected: &Table) {
+        let names: Vec<_> = self.schema.columns().iter().map(|c| c.name.as_str()).collect();
+        let wanted: Vec<_> = expected.schema.columns().iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, wanted, "the columns");
+        let mut got: Vec<&[Cell]> = self.rows.iter().map(|r| r.cells.as_slice()).collect();
+        let want = expected.cells();
+        let mut want: Vec<&[Cell]> = want.iter().map(Vec::as_slice).collect();
+        // Key and time come first in what is compared, so that rounding cannot change the order.
+        let columns: Vec<usize> =
+            self.schema.key().iter().copied().chain([self.schema.time()]).collect();
+        let place = |row: &&[Cell]| columns.iter().map(|&c| row[c].clone()).collect::<Vec<_>>();
+        got.sort_by_key(place);
+        want.sort_by_key(place);
+        assert_eq!(got.len(), want.len(), "the number of rows");
+        for (got, want) in got.iter().zip(&want) {
+            let close = got.iter().zip(*want).all(|(a, b)| a.close_to(b, TOLERANCE));
+            assert!(close, "row {got:?} should be {want:?} ({names:?})");
+        }
+    }
+
+    /// The cells of a column, in the order of the rows.
+    ///
+    /// # Panics
+    /// When there is no such column.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Vec<Cell> {
+        let index = self.schema.index_of(name).expect("the column is there");
+        self.rows.iter().map(|r| r.cells[index].clone()).collect()
+    }
+
+    /// The numbers of a column, in the order of the rows.
+    ///
+    /// # Panics
+    /// When there is no such column, or a cell is neither number nor null.
+    #[must_use]
+    pub fn numbers(&self, name: &str) -> Vec<Option<f64>> {
+        self.column(name).iter().map(Cell::number).collect()
+    }
+}
+
+/// What plans may ask for in a test: expressions of the form `a + b`.
+#[derive(Debug, Clone, Copy)]
+pub struct Given;
+
+impl Resolver for Given {
+    fn expression(
+        &self,
+        sql: &str,
+        schema: &Schema,
+    ) -> Result<Arc<dyn Expression>, ExpressionError> {
+        expression::compile(sql, schema)
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        path.to_owned()
+    }
+
+    fn cache_dir(&self) -> PathBuf {
+        std::env::temp_dir()
+    }
+
+    fn checking(&self) -> bool {
+        false
+    }
+}
+
+/// State by shard, as a snapshot has it.
+type Saved = BTreeMap<u8, arrow::array::RecordBatch>;
+
+const _: () = assert!(SHARDS == 256, "a shard is a byte in `Saved`");
+
+/// Numbers that look random and are the same in every run (splitmix64).
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// The sequence of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Dice(seed)
+    }
+
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 to `n - 1`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next_u64() % n.max(1)
+    }
+
+    /// A number from -1 to 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are left")]
+    pub fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+    }
+}

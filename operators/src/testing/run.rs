@@ -1,0 +1,328 @@
+//! One run of a step over a table, as the engine would drive it.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Int64Array, RecordBatch, UInt32Array, UInt64Array};
+use arrow::compute::take_record_batch;
+use foreline_engine::{
+    Account, Batch, DeadLetter, Epoch, Input, Operator, Out, Planned, Schema, SourceId, Watermarks,
+    WorkerContext, hash_keys, shard_of, worker_of,
+};
+
+use super::table::cells;
+use super::{Cell, Dice, Outcome, Saved, Table};
+
+/// A row that came out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// The hash of its key.
+    pub hash: u64,
+    /// Its event time.
+    pub time: i64,
+    /// Its position.
+    pub position: u64,
+    /// Its values.
+    pub cells: Vec<Cell>,
+}
+
+/// A dead letter: event time, key, position, reason, detail.
+pub type Dead = (Option<i64>, Option<String>, Option<u64>, &'static str, String);
+
+/// How a case is run.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// Each epoch ends before these rows; ascending.
+    cuts: Vec<usize>,
+    /// Workers of each epoch. Where the number changes, or `saves` says so, state moves to fresh operators.
+    workers: Vec<usize>,
+    /// Whether the state moves before the epoch.
+    moves: Vec<bool>,
+    /// Decides which watermarks are told; `None`: none before the end.
+    watermarks: Option<u64>,
+}
+
+impl Way {
+    /// One epoch, one worker.
+    #[must_use]
+    pub fn whole() -> Self {
+        Way { cuts: Vec::new(), workers: vec![1], moves: vec![false], watermarks: None }
+    }
+
+    /// An epoch a row.
+    #[must_use]
+    pub fn row_by_row(n_rows: usize, workers: usize) -> Self {
+        let cuts: Vec<usize> = (1..n_rows).collect();
+        let n_epochs = cuts.len() + 1;
+        Way { cuts, workers: vec![workers; n_epochs], moves: vec![false; n_epochs], watermarks: Some(0) }
+    }
+
+    /// Cuts, workers, moves and watermarks from a seed.
+    #[must_use]
+    pub fn random(seed: u64, n_rows: usize) -> Self {
+        let mut dice = Dice::new(seed);
+        let n_rows = n_rows as u64;
+        let n_cuts = dice.below(n_rows.min(40));
+        let place = |v: u64| usize::try_from(v).expect("a place in a table");
+        let mut cuts: Vec<usize> = (0..n_cuts).map(|_| place(dice.below(n_rows + 1))).collect();
+        cuts.sort_unstable();
+        let (mut workers, mut moves) = (vec![place(1 + dice.below(3))], vec![false]);
+        for _ in &cuts {
+            let moved = dice.below(4) == 0;
+            let same = workers[workers.len() - 1];
+            workers.push(if moved { place(1 + dice.below(3)) } else { same });
+            moves.push(moved);
+        }
+        Way { cuts, workers, moves, watermarks: Some(dice.next_u64()) }
+    }
+}
+
+/// Runs `planned` over `input`, and checks the contract on the way.
+pub(super) fn run(planned: &Planned, input: &Table, way: &Way) -> Outcome {
+    let mut fleet = Fleet::new(planned, input, way.workers[0]);
+    let bounds = [&[0], way.cuts.as_slice(), &[input.len()]].concat();
+    let mut dice = way.watermarks.map(Dice::new);
+    for (e, range) in bounds.windows(2).enumerate() {
+        if way.moves[e] {
+            fleet.restart(way.workers[e]);
+        } else if e % 3 == 1 {
+            fleet.snapshot();
+        }
+        let told = fleet.source.told(range[1], dice.as_mut());
+        fleet.epoch(range[0]..range[1], &told, i64::MIN);
+    }
+    fleet.epoch(input.len()..input.len(), &BTreeMap::new(), Watermarks::END);
+    fleet.outcome()
+}
+
+/// The rows of a case with their keys, hashes and times.
+struct Source<'a> {
+    table: &'a Table,
+    hashes: UInt64Array,
+    times: Vec<i64>,
+}
+
+/// Watermarks by key hash: a row that has the key, and how far it is complete.
+type Told = BTreeMap<u64, (usize, i64)>;
+
+impl Source<'_> {
+    /// Watermarks after the rows before `upto`: of some keys, at their last row's time or their next one's.
+    fn told(&self, upto: usize, dice: Option<&mut Dice>) -> Told {
+        let mut told = Told::new();
+        let Some(dice) = dice else { return told };
+        for row in 0..upto {
+            told.insert(self.hashes.value(row), (row, self.times[row]));
+        }
+        told.retain(|_, _| dice.below(3) > 0);
+        for (hash, (_, at)) in &mut told {
+            let next = (upto..self.times.len()).find(|&r| self.hashes.value(r) == *hash);
+            if let (Some(next), 0) = (next, dice.below(2)) {
+                *at = self.times[next];
+            }
+        }
+        told
+    }
+
+    /// The rows of a worker, in the order of an edge.
+    fn batch(&self, range: std::ops::Range<usize>, worker: usize, peers: usize) -> Batch {
+        let mut places: Vec<usize> =
+            range.filter(|&r| worker_of(shard_of(self.hashes.value(r)), peers) == worker).collect();
+        places.sort_by_key(|&r| (self.hashes.value(r), self.times[r], r));
+        let rows = take(&self.table.rows, &places);
+        let hashes = places.iter().map(|&r| self.hashes.value(r)).collect();
+        let positions = places.iter().map(|&r| r as u64).collect();
+        Batch::new(rows, hashes, positions).expect("one hash and one position a row")
+    }
+
+    fn watermarks(&self, told: &Told, low: i64, worker: usize, peers: usize) -> Watermarks {
+        let mine = |hash: &u64| worker_of(shard_of(*hash), peers) == worker;
+        let mine: Vec<_> = told.iter().filter(|(hash, _)| mine(hash)).collect();
+        let places: Vec<usize> = mine.iter().map(|(_, (row, _))| *row).collect();
+        let keys = take(&self.table.rows, &places).project(self.table.schema.key());
+        Watermarks {
+            keys: keys.expect("the key columns are there"),
+            key_hash: mine.iter().map(|(hash, _)| **hash).collect(),
+            at: mine.iter().map(|(_, (_, at))| *at).collect::<Int64Array>(),
+            low,
+        }
+    }
+}
+
+fn take(rows: &RecordBatch, places: &[usize]) -> RecordBatch {
+    let places: UInt32Array = places.iter().map(|&p| u32::try_from(p).ok()).collect();
+    take_record_batch(rows, &places).expect("the places are in the table")
+}
+
+/// A step on some workers.
+struct Fleet<'a> {
+    planned: &'a Planned,
+    source: Source<'a>,
+    operators: Vec<Box<dyn Operator>>,
+    saved: Saved,
+    heard: Heard,
+    n_epochs: u64,
+    account: Account,
+}
+
+impl<'a> Fleet<'a> {
+    fn new(planned: &'a Planned, table: &'a Table, workers: usize) -> Self {
+        let hashes = hash_keys(&table.rows, table.schema.key());
+        let source = Source { table, hashes, times: table.times() };
+        let in_order = (0..table.len()).all(|row| {
+            let earlier = (0..row).rfind(|&r| source.hashes.value(r) == source.hashes.value(row));
+            earlier.is_none_or(|r| source.times[r] <= source.times[row])
+        });
+        assert!(in_order, "the rows of a key must be in the order of their event time");
+        Fleet {
+            planned,
+            operators: build(planned, workers),
+            source,
+            saved: Saved::new(),
+            heard: Heard::new(planned.output.clone()),
+            n_epochs: 0,
+            account: Account::default(),
+        }
+    }
+
+    /// Writes the shards down that say they have changed.
+    fn snapshot(&mut self) {
+        for operator in &mut self.operators {
+            for shard in operator.dirty().iter() {
+                match operator.save(shard).expect("the state can be saved") {
+                    Some(state) => self.saved.insert(shard, state),
+                    None => self.saved.remove(&shard),
+                };
+            }
+        }
+    }
+
+    /// Goes on with fresh operators that know only what was written down.
+    fn restart(&mut self, workers: usize) {
+        self.snapshot();
+        self.operators = build(self.planned, workers);
+        for (&shard, state) in &self.saved {
+            let operator = &mut self.operators[worker_of(shard, workers)];
+            let loaded = operator.load(shard, self.planned.state_version, state.clone());
+            loaded.expect("the state can be loaded");
+        }
+    }
+
+    fn epoch(&mut self, range: std::ops::Range<usize>, told: &Told, low: i64) {
+        let ended = if low == Watermarks::END { vec![SourceId(0)] } else { Vec::new() };
+        let epoch = Epoch {
+            id: self.n_epochs,
+            clock_ns: 0,
+            inputs: Vec::new(),
+            commands: Vec::new(),
+            ended,
+        };
+        self.n_epochs += 1;
+        let peers = self.operators.len();
+        let none = Batch::empty(self.source.table.schema.arrow().clone());
+        for worker in 0..peers {
+            let rows = self.source.batch(range.clone(), worker, peers);
+            let watermarks = self.source.watermarks(told, low, worker, peers);
+            let input =
+                Input { rows: &rows, late: &none, revised: &none, watermarks: &watermarks };
+            self.heard.begin(&rows);
+            let operator = &mut self.operators[worker];
+            operator.epoch(&epoch, &[input], &mut self.heard).expect("the step goes on");
+            self.account.add(&self.heard.end(&watermarks));
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        let Heard { schema, mut rows, mut dead, .. } = self.heard;
+        rows.sort_by_key(|row| (row.hash, row.time, row.position));
+        dead.sort();
+        Outcome { schema, rows, dead, account: self.account }
+    }
+}
+
+fn build(planned: &Planned, workers: usize) -> Vec<Box<dyn Operator>> {
+    let one = |index| (planned.build)(WorkerContext { index, peers: workers });
+    (0..workers).map(|w| one(w).expect("the step can be built")).collect()
+}
+
+/// Listens to a step and holds it to its contract.
+struct Heard {
+    schema: Schema,
+    rows: Vec<Row>,
+    dead: Vec<Dead>,
+    /// Below these no row of the key may come, and no row of any key below `low`.
+    complete: BTreeMap<u64, i64>,
+    low: i64,
+    account: Account,
+    watermarks: Option<Watermarks>,
+}
+
+impl Heard {
+    fn new(schema: Schema) -> Self {
+        Heard {
+            schema,
+            rows: Vec::new(),
+            dead: Vec::new(),
+            complete: BTreeMap::new(),
+            low: i64::MIN,
+            account: Account::default(),
+            watermarks: None,
+        }
+    }
+
+    fn begin(&mut self, rows: &Batch) {
+        self.account = Account { input: rows.len() as u64, ..Account::default() };
+        self.watermarks = None;
+    }
+
+    /// The account of the epoch. A step that says nothing of watermarks passes them on.
+    fn end(&mut self, passed_on: &Watermarks) -> Account {
+        assert!(self.account.balances(), "rows are not accounted for: {:?}", self.account);
+        let told = self.watermarks.take().unwrap_or_else(|| passed_on.clone());
+        for (_, hash, at) in told.iter() {
+            let known = self.complete.entry(hash).or_insert(at);
+            *known = at.max(*known);
+        }
+        // Workers end one after the other, so that `END` of one does not bind the next.
+        if told.low != Watermarks::END {
+            self.low = self.low.max(told.low);
+        }
+        self.account
+    }
+}
+
+impl Out for Heard {
+    fn emit(&mut self, batch: Batch) {
+        assert_eq!(batch.rows.schema(), *self.schema.arrow(), "the schema that was planned");
+        assert_eq!(hash_keys(&batch.rows, self.schema.key()), batch.key_hash, "the hashes");
+        let times = batch.times(&self.schema);
+        let first = self.rows.len();
+        for (row, cells) in cells(&batch.rows).into_iter().enumerate() {
+            let (hash, time) = (batch.key_hash.value(row), times[row]);
+            let complete = self.complete.get(&hash).copied().unwrap_or(i64::MIN).max(self.low);
+            assert!(time >= complete, "a row at {time} after a watermark of {complete}");
+            self.rows.push(Row { hash, time, position: batch.position.value(row), cells });
+        }
+        let sorted = self.rows[first..].is_sorted_by_key(|r| (r.hash, r.time, r.position));
+        assert!(sorted, "rows must come by key hash, time and position");
+        self.account.emitted += batch.len() as u64;
+        for row in &self.rows[first..] {
+            self.complete.insert(row.hash, row.time);
+        }
+    }
+
+    fn emit_late(&mut self, _: Batch) {
+        panic!("a late row came out though none came in");
+    }
+
+    fn watermarks(&mut self, watermarks: Watermarks) {
+        self.watermarks = Some(watermarks);
+    }
+
+    fn dead(&mut self, d: DeadLetter) {
+        self.account.dead += 1;
+        self.dead.push((d.time, d.key, d.position, d.reason.0, d.detail));
+    }
+
+    fn count(&mut self, account: Account) {
+        self.account.add(&account);
+    }
+}
