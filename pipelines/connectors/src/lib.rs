@@ -3,6 +3,7 @@
 //! A source reads records and hands them to the engine undecoded; its decoder, one on every worker, parses
 //! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
 
+pub mod csv;
 mod kind;
 
 pub use kind::{
@@ -11,7 +12,7 @@ pub use kind::{
 };
 
 /// All kinds of source.
-pub const SOURCES: &[SourceRegistration] = &[];
+pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>()];
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[];

@@ -1,0 +1,197 @@
+//! Turns chunks of text into rows; every worker has one.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, UInt64Array};
+use foreline_engine::{Chunk, DeadLetter, Decoded, Decoder, Position, Reason};
+use memchr::memchr;
+
+use super::column::{Column, Unfit};
+use super::files::{Cell, TextFile};
+use super::merge;
+use super::plan::Plan;
+use super::reader::without_line_break;
+use super::split::{Cut, Fields};
+use super::{ExtraFields, FileOrder};
+
+/// Most bytes of a record that a dead letter keeps.
+const ORIGINAL_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a field that a message quotes.
+const QUOTED_BYTES_MAX: usize = 64;
+
+/// Decodes the chunks of one source.
+#[derive(Debug)]
+pub(super) struct CsvDecoder {
+    plan: Arc<Plan>,
+    files: Arc<[TextFile]>,
+    columns: Vec<Column>,
+    positions: Vec<u64>,
+    fields: Fields,
+}
+
+/// A record, where it stands, and whether it may hold quotes.
+#[derive(Debug, Clone, Copy)]
+struct Line<'a> {
+    file: usize,
+    line: u64,
+    position: u64,
+    text: &'a [u8],
+    quoted: bool,
+}
+
+/// Why a record cannot be used.
+struct Rejected {
+    reason: Reason,
+    detail: String,
+}
+
+impl CsvDecoder {
+    pub(super) fn new(plan: Arc<Plan>, files: Arc<[TextFile]>) -> Self {
+        let columns = (0..plan.columns.len()).map(|i| Column::new(&plan, i)).collect();
+        CsvDecoder { plan, files, columns, positions: Vec::new(), fields: Fields::default() }
+    }
+
+    fn decode_in_turn(&mut self, chunk: &Chunk, out: &mut Decoded) {
+        let text = &chunk.payload[..];
+        let quoted = self.plan.dialect.quote.is_some_and(|q| memchr(q, text).is_some());
+        let file = chunk.partition.0 as usize;
+        let mut at = 0;
+        let mut line = chunk.range.first_ordinal;
+        while at < text.len() {
+            let rest = &text[at..];
+            let dialect = &self.plan.dialect;
+            let cut = if quoted { dialect.cut(rest, true) } else { dialect.cut_line(rest, true) };
+            let (end, lines) = match cut {
+                Cut::Record { end, lines } => (end, lines),
+                _ => (memchr(b'\n', rest).map_or(rest.len(), |i| i + 1), 1),
+            };
+            let position = Position::new(chunk.partition, line).0;
+            let text = without_line_break(&rest[..end]);
+            self.record(Line { file, line, position, text, quoted }, out);
+            at += end;
+            line += lines;
+        }
+    }
+
+    fn decode_merged(&mut self, chunk: &Chunk, out: &mut Decoded) {
+        let mut ordinal = chunk.range.first_ordinal;
+        for (file, line, text) in merge::frames(&chunk.payload) {
+            let position = Position::new(chunk.partition, ordinal).0;
+            self.record(Line { file, line, position, text, quoted: true }, out);
+            ordinal += 1;
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, line: Line<'_>, out: &mut Decoded) {
+        if self.plan.dialect.is_skipped(line.text) {
+            return;
+        }
+        out.records += 1;
+        match self.row(line) {
+            Ok(()) => self.positions.push(line.position),
+            Err(rejected) => {
+                let n_rows = self.positions.len();
+                self.columns.iter_mut().for_each(|c| c.truncate(n_rows));
+                out.dead.push(self.dead_letter(line, rejected));
+            }
+        }
+    }
+
+    /// Adds a value to each column. After an error some columns may have one too many.
+    #[inline]
+    fn row(&mut self, line: Line<'_>) -> Result<(), Rejected> {
+        let CsvDecoder { plan, files, columns, fields, .. } = self;
+        let file = &files[line.file];
+        if line.text.len() > plan.dialect.row_bytes_max {
+            return Err(too_long(plan.dialect.row_bytes_max));
+        }
+        if line.quoted {
+            fields
+                .split(&plan.dialect, line.text)
+                .map_err(|bad| Rejected { reason: Reason::BAD_VALUE, detail: bad.0.to_owned() })?;
+        } else {
+            fields.split_plain(&plan.dialect, line.text);
+        }
+        let n_fields = fields.len();
+        if n_fields != file.n_fields
+            && (n_fields < file.n_fields || plan.extra_fields == ExtraFields::Error)
+        {
+            return Err(field_count(n_fields, file.n_fields));
+        }
+        for (index, (column, cell)) in columns.iter_mut().zip(&file.cells).enumerate() {
+            let field = match *cell {
+                Cell::Field(place) => fields.get(line.text, place),
+                Cell::File => file.stem.as_bytes(),
+                Cell::Row => {
+                    column.push_count(line.line - file.first_line);
+                    continue;
+                }
+            };
+            column
+                .push(field, plan)
+                .map_err(|unfit| bad_field(&plan.columns[index].name, field, unfit))?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn dead_letter(&self, line: Line<'_>, rejected: Rejected) -> DeadLetter {
+        let file = &self.files[line.file];
+        let mut detail = rejected.detail;
+        if file.header.as_deref() == Some(line.text) {
+            detail = "the header is repeated".to_owned();
+        }
+        if self.plan.order == FileOrder::Merge {
+            detail = format!("{}:{}: {detail}", file.path.display(), line.line);
+        }
+        let kept = ORIGINAL_BYTES_MAX.min(self.plan.dialect.row_bytes_max).min(line.text.len());
+        DeadLetter {
+            position: Some(line.position),
+            original: Some(line.text[..kept].to_vec()),
+            ..DeadLetter::new(rejected.reason, detail)
+        }
+    }
+
+    fn finish(&mut self, out: &mut Decoded) {
+        let columns = self.columns.iter_mut().map(Column::finish).collect();
+        let positions = std::mem::take(&mut self.positions);
+        if positions.is_empty() {
+            return;
+        }
+        self.positions.reserve(positions.len());
+        let rows = RecordBatch::try_new(Arc::clone(&self.plan.schema), columns)
+            .expect("columns are built from the schema, one value a row");
+        out.rows.push((rows, UInt64Array::from(positions)));
+    }
+}
+
+impl Decoder for CsvDecoder {
+    fn decode(&mut self, chunk: &Chunk, out: &mut Decoded) {
+        match self.plan.order {
+            FileOrder::Merge => self.decode_merged(chunk, out),
+            FileOrder::Name | FileOrder::FirstTime => self.decode_in_turn(chunk, out),
+        }
+        self.finish(out);
+    }
+}
+
+#[cold]
+fn too_long(row_bytes_max: usize) -> Rejected {
+    let detail = format!("the row is longer than {row_bytes_max} bytes (see `max_row_bytes`)");
+    Rejected { reason: Reason::ROW_TOO_LONG, detail }
+}
+
+#[cold]
+fn field_count(found: usize, expected: usize) -> Rejected {
+    let detail = format!("the row has {found} fields, not {expected}");
+    Rejected { reason: Reason::FIELD_COUNT, detail }
+}
+
+#[cold]
+fn bad_field(column: &str, field: &[u8], unfit: Unfit) -> Rejected {
+    let shown = &field[..field.len().min(QUOTED_BYTES_MAX)];
+    let text = String::from_utf8_lossy(shown);
+    let detail = format!("column '{column}': '{text}' {}", unfit.what);
+    Rejected { reason: unfit.reason, detail }
+}
