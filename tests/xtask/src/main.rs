@@ -1,2 +1,36 @@
-//! Repository tasks.
-fn main() {}
+//! Tasks of the repository: `cargo xtask test`, `cargo xtask plugins`, `cargo xtask bench`.
+//!
+//! It builds in seconds and without the engine, because it runs before anything else is built.
+
+mod bench;
+mod needs;
+mod plugins;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version)]
+struct Command {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Checks everything: format, lints, tests, documentation. Installs what is missing where it may.
+    Test,
+    /// Rebuilds the plugins in `plugins/prebuilt` from their source.
+    Plugins,
+    /// Measures something and prints the figures.
+    Bench(bench::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse().task {
+        Task::Test => test::run(),
+        Task::Plugins => plugins::run(),
+        Task::Bench(options) => bench::run(&options),
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the whole system and of the repository itself, in one binary.
+
+mod tidy;

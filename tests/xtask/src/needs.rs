@@ -1,0 +1,121 @@
+//! What the tests need on the machine, and how it gets there.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+/// Something that must be there before the tests can run.
+struct Need {
+    /// What it is, for the message.
+    what: &'static str,
+    /// A command that succeeds when it is there.
+    probe: &'static [&'static str],
+    /// A command that installs it.
+    install: &'static [&'static str],
+    /// Whether installing takes the rights of root.
+    root: bool,
+}
+
+/// Everything, in the order in which it is installed.
+const NEEDS: &[Need] = &[
+    Need {
+        what: "a C compiler",
+        probe: &["cc", "--version"],
+        install: &["apt-get", "install", "--yes", "--no-install-recommends", "gcc", "libc6-dev"],
+        root: true,
+    },
+    Need {
+        what: "git",
+        probe: &["git", "--version"],
+        install: &["apt-get", "install", "--yes", "--no-install-recommends", "git"],
+        root: true,
+    },
+    Need {
+        what: "rustfmt",
+        probe: &["cargo", "fmt", "--version"],
+        install: &["rustup", "component", "add", "rustfmt"],
+        root: false,
+    },
+    Need {
+        what: "clippy",
+        probe: &["cargo", "clippy", "--version"],
+        install: &["rustup", "component", "add", "clippy"],
+        root: false,
+    },
+];
+
+/// Installs what is missing.
+///
+/// # Errors
+/// When something is missing and cannot be installed; all of it is named, with the commands that would do it.
+pub(crate) fn meet() -> Result<()> {
+    let mut missing = Vec::new();
+    let mut updated = false;
+    for need in NEEDS.iter().filter(|need| !succeeds(need.probe)) {
+        if need.root && is_root() {
+            if !updated {
+                // An image without package lists is common; where this fails, so does the installation.
+                succeeds(&["apt-get", "update"]);
+                updated = true;
+            }
+            run_shown(need.install);
+        } else if !need.root {
+            run_shown(need.install);
+        }
+        if !succeeds(need.probe) {
+            missing.push(need);
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { bail!(message(&missing)) }
+}
+
+fn message(missing: &[&Need]) -> String {
+    let mut text = String::from("the tests need what is missing here and could not be installed:");
+    for need in missing {
+        let sudo = if need.root { "sudo " } else { "" };
+        text.push_str(&format!("\n  {}: {sudo}{}", need.what, need.install.join(" ")));
+    }
+    text
+}
+
+/// Whether a command can be started and succeeds.
+pub(crate) fn succeeds(command: &[&str]) -> bool {
+    let mut process = Command::new(command[0]);
+    process.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    process.status().is_ok_and(|status| status.success())
+}
+
+/// Whether it works shows in the next probe.
+fn run_shown(command: &[&str]) {
+    let mut process = Command::new(command[0]);
+    process.args(&command[1..]).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    let _ = process.status();
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_tells_what_is_there_from_what_is_not() {
+        assert!(succeeds(&["cargo", "--version"]));
+        assert!(!succeeds(&["cargo", "no-such-command"]));
+        assert!(!succeeds(&["no-such-program-anywhere"]));
+    }
+
+    #[test]
+    fn the_message_names_everything_and_the_commands() {
+        let text = message(&NEEDS.iter().collect::<Vec<_>>());
+        for need in NEEDS {
+            assert!(text.contains(need.what), "{text}");
+        }
+        assert!(text.contains("sudo apt-get install --yes --no-install-recommends git"), "{text}");
+        assert!(text.contains(" rustup component add clippy"), "{text}");
+        assert!(!text.contains("sudo rustup"), "{text}");
+    }
+}
