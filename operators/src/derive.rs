@@ -99,12 +99,14 @@ fn one(input: &Schema, name: &str, sql: &str, given: &dyn Resolver) -> Result<Ty
             || input.key().contains(&index)
             || input.primary_key().columns.contains(&index))
     {
-        let what = format!("column '{name}' is part of the key or the event time and must stay as it is");
+        let what =
+            format!("column '{name}' is part of the key or the event time and must stay as it is");
         return Err(ConfigError::new(at, what).help("choose another name"));
     }
     let expression = compile(sql, input, &at, given)?;
     let data_type = column_type(&expression.data_type()).ok_or_else(|| {
-        let what = format!("the expression gives {}, which no column can hold", expression.data_type());
+        let what =
+            format!("the expression gives {}, which no column can hold", expression.data_type());
         ConfigError::new(at, what).help("convert it, such as with 'cast(... as double)'")
     })?;
     Ok(Typed { expression, data_type })
@@ -145,5 +147,81 @@ impl PerRow for Derived {
         }
         let rows = RecordBatch::try_new(Arc::clone(self.output.arrow()), columns)?;
         Ok((rows, fates.into_inner()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreline_engine::TimeDomain::Logical;
+    use serde_json::{Value, json};
+
+    use crate::testing::{Table, check, plan, sameness, try_plan};
+
+    #[test]
+    fn appends_and_replaces() {
+        let input = Table::parse(Logical, "m,t,x,n:int64\na,0,2,6\nb,1,,7\n");
+        let config = json!({ "columns": { "p": "x * n", "x": "x + 1", "who": "m", "k": "n" } });
+        let expected = "m,t,x,n:int64,p,who:string,k:int64\na,0,3,6,12,a,6\nb,1,,7,,b,7\n";
+        check("derive", &config, &input, &Table::parse(Logical, expected));
+    }
+
+    #[test]
+    fn a_row_that_fails_is_a_dead_letter_and_the_others_go_on() {
+        let input = Table::parse(
+            Logical,
+            "m,t,a:int64,b:int64,x\na,0,6,3,1\nb,1,6,0,1\na,2,6,2,0\na,3,6,0,1\nc,4,6,6,1\n",
+        );
+        let config = json!({ "columns": { "q": "a / b", "r": "1 / x" } });
+        let outcome = sameness("derive", &config, &input);
+        let mut quotients = outcome.numbers("q");
+        quotients.sort_by(f64_order);
+        assert_eq!(quotients, [Some(1.0), Some(2.0)]);
+        let dead: Vec<_> = outcome.dead.iter().map(|d| (d.0, d.1.as_deref(), d.3)).collect();
+        assert_eq!(
+            dead,
+            [
+                (Some(1), Some("b"), "expression"),
+                (Some(2), Some("a"), "non_finite"),
+                (Some(3), Some("a"), "expression"),
+            ]
+        );
+        assert_eq!((outcome.account.used, outcome.account.dead), (2, 3));
+    }
+
+    fn f64_order(a: &Option<f64>, b: &Option<f64>) -> std::cmp::Ordering {
+        a.partial_cmp(b).unwrap()
+    }
+
+    #[test]
+    fn units_are_what_the_file_says() {
+        let input = Table::parse(Logical, "m,t,x\n");
+        let config = json!({ "columns": { "p": "x * 2", "q": "x" }, "units": { "p": "W" } });
+        let output = plan("derive", &config, &input.schema).output;
+        let unit = |name| output.column(name).unwrap().unit.as_ref().map(|u| u.code().to_owned());
+        assert_eq!((unit("p").as_deref(), unit("q")), (Some("W"), None));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let input = Table::parse(Logical, "m,t,x\n");
+        let cases: &[(Value, &[&str])] = &[
+            (json!({ "columns": {} }), &["columns: no column is named"]),
+            (
+                json!({ "columns": { "m": "x", "t": "x", "p": "y + 1" }, "units": { "q": "W" } }),
+                &[
+                    "units.q: column 'q' is not among those computed here",
+                    "columns.m: column 'm' is part of the key or the event time and must stay as it is",
+                    "columns.t: column 't' is part of the key or the event time and must stay as it is",
+                    "columns.p: there is no column 'y'",
+                ],
+            ),
+        ];
+        for (config, expected) in cases {
+            assert_eq!(
+                try_plan("derive", config, &input.schema).unwrap_err(),
+                *expected,
+                "{config}"
+            );
+        }
     }
 }

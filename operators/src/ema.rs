@@ -242,3 +242,123 @@ impl Forget {
         self.max_gap.is_some_and(|gap| dt > gap)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{Table, check, sameness, try_plan};
+
+    fn utc(text: &str) -> Table {
+        Table::parse(TimeDomain::UtcNanos, text)
+    }
+
+    #[test]
+    fn agrees_with_pandas() {
+        let readings = utc(include_str!("../reference/readings.csv"));
+        let cases = [
+            (json!({ "alpha": 0.1 }), include_str!("../reference/ema_alpha.csv")),
+            (json!({ "span": 9 }), include_str!("../reference/ema_span.csv")),
+            (json!({ "half_life": "3s" }), include_str!("../reference/ema_half_life.csv")),
+            (
+                json!({ "half_life": "3s", "max_gap": "6s" }),
+                include_str!("../reference/ema_max_gap.csv"),
+            ),
+        ];
+        for (mut config, expected) in cases {
+            config["columns"] = json!(["x", "y"]);
+            check("ema", &config, &readings, &utc(expected));
+        }
+    }
+
+    #[test]
+    fn a_number_of_counts_is_a_half_life_of_logical_time() {
+        let input = Table::parse(TimeDomain::Logical, "m,t,x\na,0,8\na,2,0\na,3,\na,6,0\na,6,5\n");
+        let expected = "m,t,x\na,0,8\na,2,4\na,3,\na,6,1\na,6,1\n";
+        let config = json!({ "columns": ["x"], "half_life": 2 });
+        check("ema", &config, &input, &Table::parse(TimeDomain::Logical, expected));
+    }
+
+    #[test]
+    fn a_name_in_as_keeps_the_column() {
+        let input = utc("m,t,n:int64,x\na,0,4,1\na,1,8,1\n");
+        let expected = utc("m,t,n:int64,x,slow\na,0,4,1,4\na,1,8,1,6\n");
+        let config = json!({ "columns": ["n"], "alpha": 0.5, "as": { "n": "slow" } });
+        check("ema", &config, &input, &expected);
+    }
+
+    #[test]
+    fn agrees_with_an_oracle_on_random_rows() {
+        for seed in 0..4 {
+            let input = Table::random(seed, 300, TimeDomain::Logical);
+            let outcome = sameness("ema", &json!({ "columns": ["y"], "span": 4 }), &input);
+            let (y, mut expected) = (input.numbers("y"), vec![None; input.len()]);
+            for rows in input.by_key().values() {
+                let mut level = None;
+                for &row in rows.iter().filter(|&&row| y[row].is_some()) {
+                    let x = y[row].unwrap();
+                    level = Some(level.map_or(x, |y: f64| 0.6 * y + 0.4 * x));
+                    expected[row] = level;
+                }
+            }
+            for row in &outcome.rows {
+                let (got, want) =
+                    (row.cells[3].number(), expected[usize::try_from(row.position).unwrap()]);
+                assert!(
+                    got.zip(want).is_none_or(|(a, b)| (a - b).abs() < 1e-9),
+                    "{got:?} {want:?}"
+                );
+                assert_eq!(got.is_some(), want.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn a_constant_stays_what_it_is() {
+        let input = utc("m,t,x\na,0,0.1\na,1,0.1\na,2,0.1\n");
+        let outcome = sameness("ema", &json!({ "columns": ["x"], "alpha": 0.3 }), &input);
+        assert_eq!(outcome.numbers("x"), [Some(0.1); 3]);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let input = utc("m,t,x,s:string\n");
+        let cases: &[(Value, &[&str])] = &[
+            (json!({ "columns": ["x"] }), &["nothing says how fast to forget"]),
+            (
+                json!({ "columns": ["x"], "alpha": 0.1, "span": 3 }),
+                &["alpha, half_life and span say the same thing"],
+            ),
+            (json!({ "columns": ["x"], "alpha": 1.5 }), &["alpha: '1.5' is not a weight"]),
+            (json!({ "columns": ["x"], "span": 0.5 }), &["span: '0.5' is not a number of rows"]),
+            (
+                json!({ "columns": ["x"], "half_life": 3 }),
+                &["half_life: '3' has no unit, but the event time is a timestamp"],
+            ),
+            (
+                json!({ "columns": ["z", "m", "t", "s", "x", "x"], "alpha": 0.1, "max_gap": "0s" }),
+                &[
+                    "columns[0]: there is no column 'z'",
+                    "columns[1]: column 'm' is part of the key",
+                    "columns[2]: column 't' is the event time",
+                    "columns[3]: column 's' is Utf8, not a number",
+                    "columns[5]: column 'x' is there twice",
+                    "max_gap: '0s' is not above zero",
+                ],
+            ),
+            (json!({ "columns": [], "alpha": 0.1 }), &["columns: no column is named"]),
+            (
+                json!({ "columns": ["x"], "alpha": 0.1, "as": { "y": "z" } }),
+                &["as.y: column 'y' is not among the columns to smooth"],
+            ),
+            (
+                json!({ "columns": ["x"], "alpha": 0.1, "as": { "x": "s" } }),
+                &["as: column 's' is there twice"],
+            ),
+        ];
+        for (config, expected) in cases {
+            assert_eq!(try_plan("ema", config, &input.schema).unwrap_err(), *expected, "{config}");
+        }
+    }
+}

@@ -51,11 +51,7 @@ pub(crate) struct Typed {
 
 impl Typed {
     /// One value a row; null, with the reason in `fates`, where it cannot be computed.
-    pub(crate) fn values(
-        &self,
-        rows: &RecordBatch,
-        fates: &mut Fates,
-    ) -> Result<ArrayRef, Fault> {
+    pub(crate) fn values(&self, rows: &RecordBatch, fates: &mut Fates) -> Result<ArrayRef, Fault> {
         let mut parts = Vec::new();
         self.part(rows, 0, &mut parts, fates)?;
         let values = match parts.len() {

@@ -13,9 +13,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
-use foreline_engine::{
-    ConfigError, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema,
-};
+use foreline_engine::{ConfigError, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -80,5 +78,41 @@ impl PerRow for Condition {
             }
         }
         Ok((rows.clone(), fates.into_inner()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreline_engine::TimeDomain::Logical;
+    use serde_json::json;
+
+    use crate::testing::{Table, check, sameness, try_plan};
+
+    #[test]
+    fn null_does_not_pass() {
+        let input = Table::parse(Logical, "m,t,x\na,0,2\nb,1,\na,2,0.5\nb,3,1.5\n");
+        let expected = Table::parse(Logical, "m,t,x\na,0,2\nb,3,1.5\n");
+        check("filter", &json!("x > 1"), &input, &expected);
+        let account = sameness("filter", &json!("x > 1"), &input).account;
+        assert_eq!((account.input, account.used, account.filtered), (4, 2, 2));
+    }
+
+    #[test]
+    fn agrees_with_an_oracle_on_random_rows() {
+        let input = Table::random(3, 400, Logical);
+        let outcome = sameness("filter", &json!("x > 20"), &input);
+        let x = input.numbers("x");
+        let mut places: Vec<u64> = outcome.rows.iter().map(|r| r.position).collect();
+        places.sort_unstable();
+        let pass = (0..400).filter(|&r| x[r].is_some_and(|x| x > 20.0)).map(|r| r as u64);
+        assert_eq!(places, pass.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let input = Table::parse(Logical, "m,t,x\n").schema;
+        let errors = |sql: &str| try_plan("filter", &json!(sql), &input).unwrap_err();
+        assert_eq!(errors("x + 1"), ["the condition is Float64, not true or false"]);
+        assert_eq!(errors("z > 1"), ["there is no column 'z'"]);
     }
 }

@@ -73,7 +73,8 @@ impl OperatorKind for MovingAverage {
     type Config = MovingAverageConfig;
 
     const NAME: &'static str = "moving_average";
-    const SUMMARY: &'static str = "smooths columns by the mean of the last rows or the last so much time";
+    const SUMMARY: &'static str =
+        "smooths columns by the mean of the last rows or the last so much time";
 
     fn plan(
         config: &MovingAverageConfig,
@@ -227,12 +228,7 @@ struct Results {
 }
 
 impl Operator for Averages {
-    fn epoch(
-        &mut self,
-        _: &Epoch,
-        inputs: &[Input<'_>],
-        out: &mut dyn Out,
-    ) -> Result<(), Fault> {
+    fn epoch(&mut self, _: &Epoch, inputs: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
         let input = &inputs[0];
         refuse_corrections(input)?;
         let batch = input.rows;
@@ -285,4 +281,115 @@ fn without(
     let stay = (0..batch.len()).filter(|row| gone.binary_search(row).is_err());
     let stay: UInt32Array = stay.map(|row| u32::try_from(row).ok()).collect();
     Ok(batch.take(&stay)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{Table, check, sameness, try_plan};
+
+    fn utc(text: &str) -> Table {
+        Table::parse(TimeDomain::UtcNanos, text)
+    }
+
+    #[test]
+    fn agrees_with_pandas() {
+        let readings = utc(include_str!("../reference/readings.csv"));
+        let columns = ["x", "y"];
+        let config = json!({ "columns": columns, "rows": 5, "min_rows": 2 });
+        let expected = include_str!("../reference/moving_average_rows.csv");
+        check("moving_average", &config, &readings, &utc(expected));
+        let config = json!({ "columns": columns, "duration": "10s" });
+        let expected = include_str!("../reference/moving_average_duration.csv");
+        check("moving_average", &config, &readings, &utc(expected));
+    }
+
+    #[test]
+    fn the_window_is_open_at_its_start() {
+        let input = Table::parse(TimeDomain::Logical, "m,t,x\na,0,3\na,1,5\na,2,7\na,2,1\na,9,4\n");
+        let expected = "m,t,x,y\na,0,3,3\na,1,5,4\na,2,7,6\na,2,1,4.333333333333333\na,9,4,4\n";
+        let config = json!({ "columns": ["x"], "duration": 2, "as": { "x": "y" } });
+        check("moving_average", &config, &input, &Table::parse(TimeDomain::Logical, expected));
+    }
+
+    #[test]
+    fn a_row_without_room_is_a_dead_letter() {
+        let input = Table::parse(TimeDomain::Logical, "m,t,x\na,0,1\na,0,3\na,0,5\na,1,7\na,9,4\n");
+        let config = json!({ "columns": ["x"], "duration": 2, "max_rows": 2 });
+        let outcome = sameness("moving_average", &config, &input);
+        assert_eq!(outcome.numbers("x"), [Some(1.0), Some(2.0), Some(4.0)]);
+        let dead: Vec<_> = outcome.dead.iter().map(|d| (d.0, d.2, d.3)).collect();
+        assert_eq!(dead, [(Some(0), Some(2), "window_full"), (Some(1), Some(3), "window_full")]);
+        assert_eq!((outcome.account.used, outcome.account.dead), (3, 2));
+    }
+
+    #[test]
+    fn agrees_with_an_oracle_on_random_rows() {
+        for seed in 0..4 {
+            let input = Table::random(seed, 300, TimeDomain::UtcNanos);
+            let config = json!({ "columns": ["x"], "duration": "1500ms", "min_rows": 2 });
+            let outcome = sameness("moving_average", &config, &input);
+            let (x, times) = (input.numbers("x"), input.times());
+            let mut expected = vec![None; input.len()];
+            for rows in input.by_key().values() {
+                for (i, &row) in rows.iter().enumerate() {
+                    let inside =
+                        rows[..=i].iter().filter(|&&r| times[r] > times[row] - 1_500_000_000);
+                    let values: Vec<f64> = inside.filter_map(|&r| x[r]).collect();
+                    let mean = || values.iter().sum::<f64>() / values.len() as f64;
+                    expected[row] = (x[row].is_some() && values.len() >= 2).then(mean);
+                }
+            }
+            for row in &outcome.rows {
+                let (got, want) =
+                    (row.cells[2].number(), expected[usize::try_from(row.position).unwrap()]);
+                assert!(
+                    got.zip(want).is_none_or(|(a, b)| (a - b).abs() < 1e-9),
+                    "{got:?} {want:?}"
+                );
+                assert_eq!(got.is_some(), want.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn a_huge_value_leaves_nothing_behind() {
+        let input = utc("m,t,x\na,0,1e300\na,1,0.1\na,2,0.2\na,3,0.3\n");
+        let config = json!({ "columns": ["x"], "rows": 2 });
+        let outcome = sameness("moving_average", &config, &input);
+        assert_eq!(outcome.numbers("x")[3], Some((0.2 + 0.3) / 2.0));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let input = utc("m,t,x\n");
+        let cases: &[(Value, &[&str])] = &[
+            (json!({ "columns": ["x"] }), &["nothing says how long the window is"]),
+            (
+                json!({ "columns": ["x"], "rows": 3, "duration": "3s" }),
+                &["rows and duration exclude one another"],
+            ),
+            (
+                json!({ "columns": ["q"], "rows": 0 }),
+                &[
+                    "columns[0]: there is no column 'q'",
+                    "rows: '0' is not a number of rows of a window",
+                ],
+            ),
+            (
+                json!({ "columns": ["x"], "rows": 2, "min_rows": 3 }),
+                &["min_rows: a window of 2 rows never has 3 values"],
+            ),
+            (
+                json!({ "columns": ["x"], "duration": "1s", "max_rows": 200_000 }),
+                &["max_rows: '200000' is not a number of rows of a window"],
+            ),
+        ];
+        for (config, expected) in cases {
+            let errors = try_plan("moving_average", config, &input.schema).unwrap_err();
+            assert_eq!(errors, *expected, "{config}");
+        }
+    }
 }

@@ -93,12 +93,17 @@ impl OperatorKind for Select {
 }
 
 /// The schema of the columns `from`, under the names they have in `columns`.
-fn chosen(input: &Schema, from: &[usize], columns: Vec<Column>) -> Result<Schema, Vec<ConfigError>> {
+fn chosen(
+    input: &Schema,
+    from: &[usize],
+    columns: Vec<Column>,
+) -> Result<Schema, Vec<ConfigError>> {
     let mut errors = Vec::new();
     let mut kept = |index: usize, what: &str| {
         from.iter().position(|&f| f == index).unwrap_or_else(|| {
             let name = &input.columns()[index].name;
-            let error = ConfigError::new("columns", format!("column '{name}' is {what} and must stay"));
+            let error =
+                ConfigError::new("columns", format!("column '{name}' is {what} and must stay"));
             errors.push(error.help(format!("add '{name}'")));
             0
         })
@@ -145,5 +150,60 @@ impl PerRow for Chosen {
     fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault> {
         let columns = self.from.iter().map(|&c| Arc::clone(rows.column(c))).collect();
         Ok((RecordBatch::try_new(Arc::clone(self.output.arrow()), columns)?, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use foreline_engine::TimeDomain::Logical;
+    use serde_json::{Value, json};
+
+    use crate::testing::{Table, check, plan, try_plan};
+
+    #[test]
+    fn keeps_orders_and_renames() {
+        let input = Table::parse(Logical, "m,t,x,s:string,ok:bool\na,0,1,u,true\nb,1,,,\n");
+        let config = json!({ "columns": ["m", "t", "ok", "x"] });
+        let expected = "m,t,ok:bool,x\na,0,true,1\nb,1,,\n";
+        check("select", &config, &input, &Table::parse(Logical, expected));
+        let config = json!({ "columns": { "machine": "m", "cycle": "t", "x": "x" } });
+        let expected = "machine,cycle,x\na,0,1\nb,1,\n";
+        check("select", &config, &input, &Table::parse(Logical, expected));
+    }
+
+    #[test]
+    fn key_and_time_are_found_in_their_new_places() {
+        let input = Table::parse(Logical, "m,t,x\n");
+        let config = json!({ "columns": { "x": "x", "at": "t", "who": "m" } });
+        let output = plan("select", &config, &input.schema).output;
+        assert_eq!((output.key(), output.time()), ([2].as_slice(), 1));
+        assert_eq!(output.primary_key().columns, [2, 1]);
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let input = Table::parse(Logical, "m,t,x\n");
+        let cases: &[(Value, &[&str])] = &[
+            (
+                json!({ "columns": ["x"] }),
+                &[
+                    "columns: column 'm' is part of the key and must stay",
+                    "columns: column 't' is the event time and must stay",
+                ],
+            ),
+            (json!({ "columns": ["m", "t", "y"] }), &["columns[2]: there is no column 'y'"]),
+            (json!({ "columns": ["m", "t", "t"] }), &["columns: column 't' is there twice"]),
+            (
+                json!({ "columns": { "m": "m", "t": "t", "a": "y" } }),
+                &["columns.a: there is no column 'y'"],
+            ),
+        ];
+        for (config, expected) in cases {
+            assert_eq!(
+                try_plan("select", config, &input.schema).unwrap_err(),
+                *expected,
+                "{config}"
+            );
+        }
     }
 }

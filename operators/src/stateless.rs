@@ -36,12 +36,7 @@ pub(crate) struct Stateless<F> {
 }
 
 impl<F: PerRow> Operator for Stateless<F> {
-    fn epoch(
-        &mut self,
-        _: &Epoch,
-        inputs: &[Input<'_>],
-        out: &mut dyn Out,
-    ) -> Result<(), Fault> {
+    fn epoch(&mut self, _: &Epoch, inputs: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
         let input = &inputs[0];
         if let Some(rows) = self.new_rows(input.rows, out)? {
             out.emit(rows);

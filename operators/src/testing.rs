@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foreline_engine::{
-    Account, Expression, ExpressionError, Planned, Resolver, SHARDS, Schema,
-};
+use foreline_engine::{Account, Expression, ExpressionError, Planned, Resolver, SHARDS, Schema};
 
 use crate::OPERATORS;
 

@@ -302,3 +302,243 @@ fn planned(
         notes: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{Outcome, Table, check, sameness, try_plan};
+
+    fn utc(text: &str) -> Table {
+        Table::parse(TimeDomain::UtcNanos, text)
+    }
+
+    fn logical(text: &str) -> Table {
+        Table::parse(TimeDomain::Logical, text)
+    }
+
+    #[test]
+    fn agrees_with_numpy_and_scipy() {
+        let readings = utc(include_str!("../reference/readings.csv"));
+        let all: Vec<&str> = FEATURES.iter().map(|f| f.name).collect();
+        let cases = [
+            (json!({ "tumbling": "1m" }), include_str!("../reference/window_tumbling.csv")),
+            (
+                json!({ "sliding": { "length": "50s", "every": "20s" }, "remove_mean": true }),
+                include_str!("../reference/window_sliding.csv"),
+            ),
+            (
+                json!({ "rolling": { "rows": 12, "every": 5, "min_rows": 4 } }),
+                include_str!("../reference/window_rolling.csv"),
+            ),
+        ];
+        for (mut config, expected) in cases {
+            config["features"] = json!({ "x": all, "y": all });
+            check("window", &config, &readings, &utc(expected));
+        }
+    }
+
+    #[test]
+    fn windows_are_aligned_to_zero_and_half_open() {
+        let input = logical("m,t,x\na,-1,1\na,0,2\na,9,3\na,10,4\nb,35,5\n");
+        let expected =
+            "m,window_end,x_first,x_count:int64\na,0,1,1\na,10,2,2\na,20,4,1\nb,40,5,1\n";
+        let config = json!({ "tumbling": 10, "features": { "x": ["first", "count"] } });
+        check("window", &config, &input, &logical(expected));
+    }
+
+    #[test]
+    fn nulls_are_left_out_and_a_window_of_nulls_is_null() {
+        let input = logical("m,t,x\na,0,\na,1,7\na,12,\n");
+        let expected = "m,window_end,x_count:int64,x_last,x_std\na,10,1,7,\na,20,0,,\n";
+        let config = json!({ "tumbling": 10, "features": { "x": ["count", "last", "std"] } });
+        check("window", &config, &input, &logical(expected));
+    }
+
+    #[test]
+    fn the_ends_of_time_do_not_overflow() {
+        let input = logical(&format!("m,t,x\na,{},1\nb,{},2\n", i64::MIN, i64::MAX));
+        for shape in [json!({ "tumbling": 7 }), json!({ "sliding": { "length": 9, "every": 4 } })] {
+            let mut config = shape;
+            config["features"] = json!({ "x": ["last"] });
+            let mut seen: Vec<_> = sameness("window", &config, &input).numbers("x_last");
+            seen.dedup();
+            seen.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            assert_eq!(seen, [Some(1.0), Some(2.0)], "{config}");
+        }
+    }
+
+    #[test]
+    fn a_row_without_room_is_a_dead_letter() {
+        let input = logical("m,t,x\na,0,1\na,1,2\na,2,3\na,10,4\n");
+        let config = json!({ "tumbling": 10, "max_rows": 2, "features": { "x": ["max"] } });
+        let outcome = sameness("window", &config, &input);
+        assert_eq!(outcome.numbers("x_max"), [Some(2.0), Some(4.0)]);
+        assert_eq!(outcome.dead.len(), 1);
+        assert_eq!((outcome.dead[0].0, outcome.dead[0].3), (Some(2), "window_full"));
+        assert_eq!((outcome.account.used, outcome.account.dead), (3, 1));
+    }
+
+    #[test]
+    fn a_window_has_the_position_of_its_last_row() {
+        let input = logical("m,t,x\na,0,1\nb,0,1\na,1,2\na,11,3\n");
+        let config = json!({ "tumbling": 10, "features": { "x": ["last"] } });
+        let outcome = sameness("window", &config, &input);
+        let mut rows: Vec<_> = outcome.rows.iter().map(|r| (r.time, r.position)).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, [(10, 1), (10, 2), (20, 3)]);
+    }
+
+    /// Every window of every key from scratch: its end, and count, sum and maximum of `x`.
+    fn oracle(input: &Table, length: i64, every: i64) -> Vec<(i64, u64, usize, f64, Option<f64>)> {
+        let (x, times) = (input.numbers("x"), input.times());
+        let mut windows = Vec::new();
+        for rows in input.by_key().values() {
+            let (first, last) = (times[rows[0]], times[rows[rows.len() - 1]]);
+            let mut start = (first - length).div_euclid(every) * every;
+            while start <= last {
+                let inside = |&&r: &&usize| times[r] >= start && times[r] < start + length;
+                let inside: Vec<usize> = rows.iter().filter(inside).copied().collect();
+                if let Some(&position) = inside.last() {
+                    let values: Vec<f64> = inside.iter().filter_map(|&r| x[r]).collect();
+                    let max = values.iter().copied().reduce(f64::max);
+                    let sum = values.iter().sum();
+                    windows.push((start + length, position as u64, values.len(), sum, max));
+                }
+                start += every;
+            }
+        }
+        windows.sort_by_key(|w| (w.0, w.1));
+        windows
+    }
+
+    fn windows_of(outcome: &Outcome) -> Vec<(i64, u64, usize, f64, Option<f64>)> {
+        let (counts, means) = (outcome.numbers("x_count"), outcome.numbers("x_mean"));
+        let maxima = outcome.numbers("x_max");
+        let each = outcome.rows.iter().enumerate().map(|(i, row)| {
+            let n = counts[i].unwrap();
+            (row.time, row.position, n as usize, n * means[i].unwrap_or(0.0), maxima[i])
+        });
+        let mut windows: Vec<_> = each.collect();
+        windows.sort_by_key(|w| (w.0, w.1));
+        windows
+    }
+
+    #[test]
+    fn agrees_with_an_oracle_on_random_rows() {
+        for (seed, length, every) in [(1, 30, 30), (2, 30, 10), (3, 25, 7), (4, 1, 1), (5, 200, 3)]
+        {
+            let input = Table::random(seed, 300, TimeDomain::Logical);
+            let shape = json!({ "length": length, "every": every });
+            let features = json!({ "x": ["count", "mean", "max"] });
+            let config = json!({ "sliding": shape, "features": features });
+            let (got, want) =
+                (windows_of(&sameness("window", &config, &input)), oracle(&input, length, every));
+            assert_eq!(got.len(), want.len(), "{config}");
+            for (got, want) in got.iter().zip(&want) {
+                let same = (got.0, got.1, got.2, got.4) == (want.0, want.1, want.2, want.4);
+                assert!(same && (got.3 - want.3).abs() < 1e-9, "{got:?} {want:?} {config}");
+            }
+        }
+    }
+
+    #[test]
+    fn rolling_windows_are_shorter_at_the_start_and_keep_the_row_time() {
+        let input = logical("m,t,x\na,1,1\na,2,\na,3,5\na,4,3\n");
+        let expected = "m,t,x_mean,x_last\na,1,1,1\na,2,1,1\na,3,3,5\na,4,4,3\n";
+        let config = json!({ "rolling": { "rows": 3 }, "features": { "x": ["mean", "last"] } });
+        check("window", &config, &input, &logical(expected));
+        let planned = crate::testing::plan("window", &config, &input.schema);
+        let primary_key = PrimaryKey { columns: vec![0, 1], position: true };
+        assert_eq!(planned.output.primary_key(), &primary_key);
+    }
+
+    #[test]
+    fn a_window_over_windows_works() {
+        let readings = Table::random(9, 200, TimeDomain::Logical);
+        let features = json!({ "x": ["mean"] });
+        let inner = json!({ "tumbling": 10, "features": features });
+        let planned = crate::testing::plan("window", &inner, &readings.schema);
+        let primary_key = PrimaryKey { columns: vec![0, 1], position: false };
+        assert_eq!(planned.output.primary_key(), &primary_key);
+        let outer = json!({ "rolling": { "rows": 3 }, "features": { "x_mean": ["max"] } });
+        let again = crate::testing::plan("window", &outer, &planned.output);
+        assert_eq!(again.output.primary_key(), &primary_key);
+        assert_eq!(again.output.columns()[1].name, "window_end");
+    }
+
+    #[test]
+    fn units_follow_from_the_feature() {
+        let mut columns = utc("m,t,x\n").schema.columns().to_vec();
+        columns[2].unit = Some(Unit::new("mm/s"));
+        let input = Schema::new(columns, &["m"], "t").unwrap();
+        let features = json!({ "x": ["mean", "slope", "kurtosis", "count"] });
+        let config = json!({ "tumbling": "1s", "features": features });
+        let output = crate::testing::plan("window", &config, &input).output;
+        let units: Vec<_> = output.columns()[2..].iter().map(|c| c.unit.clone().unwrap()).collect();
+        assert_eq!(
+            units.iter().map(Unit::code).collect::<Vec<_>>(),
+            ["mm/s", "mm/s/s", "1", "{count}"]
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let input = utc("m,t,x\n");
+        let features = json!({ "x": ["mean"] });
+        let cases: &[(Value, &[&str])] = &[
+            (json!({ "features": features }), &["nothing says which windows"]),
+            (
+                json!({ "features": features, "tumbling": "1s", "rolling": { "rows": 2 } }),
+                &["tumbling, sliding and rolling exclude one another"],
+            ),
+            (
+                json!({ "features": features, "tumbling": 10 }),
+                &["tumbling: '10' has no unit, but the event time is a timestamp"],
+            ),
+            (
+                json!({ "features": {}, "tumbling": "0s" }),
+                &["tumbling: '0s' is not above zero", "features: no feature is named"],
+            ),
+            (
+                json!({ "features": features, "sliding": { "length": "1s", "every": "2s" } }),
+                &["sliding.every: windows of 1s every 2s leave gaps"],
+            ),
+            (
+                json!({ "features": features, "sliding": { "length": "1h", "every": "1ms" } }),
+                &["sliding.every: more than 10000 windows would be open at a time"],
+            ),
+            (
+                json!({ "features": features, "rolling": { "rows": 0, "every": 0, "min_rows": 2 } }),
+                &[
+                    "rolling.rows: '0' is not a number of rows",
+                    "rolling.every: a row cannot come out for every 0 rows",
+                    "rolling.min_rows: '2' is not between 1 and 'rows'",
+                ],
+            ),
+            (
+                json!({ "features": { "x": ["mean", "median"], "y": ["max"] }, "tumbling": "1s" }),
+                &[
+                    "features.x[1]: there is no feature 'median'",
+                    "features.y: there is no column 'y'",
+                ],
+            ),
+            (
+                json!({ "features": { "x": ["mean", "mean"] }, "tumbling": "1s" }),
+                &["features: column 'x_mean' is there twice"],
+            ),
+            (
+                json!({ "features": features, "tumbling": "1s", "max_rows": 0 }),
+                &["max_rows: a window must hold at least one row"],
+            ),
+        ];
+        for (config, expected) in cases {
+            assert_eq!(
+                try_plan("window", config, &input.schema).unwrap_err(),
+                *expected,
+                "{config}"
+            );
+        }
+    }
+}

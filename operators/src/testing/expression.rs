@@ -24,10 +24,7 @@ enum Operand {
     Number(f64),
 }
 
-pub(super) fn compile(
-    sql: &str,
-    schema: &Schema,
-) -> Result<Arc<dyn Expression>, ExpressionError> {
+pub(super) fn compile(sql: &str, schema: &Schema) -> Result<Arc<dyn Expression>, ExpressionError> {
     let words: Vec<&str> = sql.split_whitespace().collect();
     let (left, rest) = match words[..] {
         [a] => (operand(a, schema)?, None),
@@ -96,8 +93,12 @@ impl Expression for Small {
         let pairs = || left.iter().zip(&right);
         let there = |a: f64, b: f64| !a.is_nan() && !b.is_nan();
         Ok(match op {
-            '>' => Arc::new(pairs().map(|(a, b)| there(*a, *b).then_some(a > b)).collect::<BooleanArray>()),
-            '<' => Arc::new(pairs().map(|(a, b)| there(*a, *b).then_some(a < b)).collect::<BooleanArray>()),
+            '>' => Arc::new(
+                pairs().map(|(a, b)| there(*a, *b).then_some(a > b)).collect::<BooleanArray>(),
+            ),
+            '<' => Arc::new(
+                pairs().map(|(a, b)| there(*a, *b).then_some(a < b)).collect::<BooleanArray>(),
+            ),
             op => {
                 let each = pairs().map(|(a, b)| there(*a, *b).then_some(number(*op, *a, *b)));
                 Arc::new(each.collect::<Float64Array>())

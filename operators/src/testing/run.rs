@@ -53,7 +53,12 @@ impl Way {
     pub fn row_by_row(n_rows: usize, workers: usize) -> Self {
         let cuts: Vec<usize> = (1..n_rows).collect();
         let n_epochs = cuts.len() + 1;
-        Way { cuts, workers: vec![workers; n_epochs], moves: vec![false; n_epochs], watermarks: Some(0) }
+        Way {
+            cuts,
+            workers: vec![workers; n_epochs],
+            moves: vec![false; n_epochs],
+            watermarks: Some(0),
+        }
     }
 
     /// Cuts, workers, moves and watermarks from a seed.
@@ -221,8 +226,7 @@ impl<'a> Fleet<'a> {
         for worker in 0..peers {
             let rows = self.source.batch(range.clone(), worker, peers);
             let watermarks = self.source.watermarks(told, low, worker, peers);
-            let input =
-                Input { rows: &rows, late: &none, revised: &none, watermarks: &watermarks };
+            let input = Input { rows: &rows, late: &none, revised: &none, watermarks: &watermarks };
             self.heard.begin(&rows);
             let operator = &mut self.operators[worker];
             operator.epoch(&epoch, &[input], &mut self.heard).expect("the step goes on");

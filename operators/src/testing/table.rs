@@ -61,7 +61,9 @@ impl Cell {
     #[must_use]
     pub fn close_to(&self, other: &Cell, tolerance: f64) -> bool {
         match (self, other) {
-            (Cell::Float(a), Cell::Float(b)) => close(f64::from_bits(*a), f64::from_bits(*b), tolerance),
+            (Cell::Float(a), Cell::Float(b)) => {
+                close(f64::from_bits(*a), f64::from_bits(*b), tolerance)
+            }
             _ => self == other,
         }
     }
@@ -71,7 +73,9 @@ impl Cell {
             return Cell::Null;
         }
         match column.data_type() {
-            DataType::Float64 => Cell::Float(column.as_primitive::<Float64Type>().value(row).to_bits()),
+            DataType::Float64 => {
+                Cell::Float(column.as_primitive::<Float64Type>().value(row).to_bits())
+            }
             DataType::Int64 => Cell::Int(column.as_primitive::<Int64Type>().value(row)),
             DataType::Timestamp(_, _) => {
                 Cell::Int(column.as_primitive::<TimestampNanosecondType>().value(row))
@@ -125,7 +129,8 @@ impl Table {
             let array = match (c, data_type) {
                 (0, _) => Arc::new(texts().collect::<DictionaryArray<Int32Type>>()) as ArrayRef,
                 (1, _) => {
-                    let time = |v: Option<&str>| v.expect("a time").parse().expect("a whole number");
+                    let time =
+                        |v: Option<&str>| v.expect("a time").parse().expect("a whole number");
                     time_column(texts().map(time).collect(), domain)
                 }
                 (_, data_type) => parsed(data_type, texts()),
@@ -222,7 +227,10 @@ impl Table {
                 return Arc::clone(column);
             };
             let each = floats.iter().zip(&times);
-            Arc::new(each.map(|(v, &t)| if t > until { v.map(|v| 1.0 - 3.0 * v) } else { v }).collect::<Float64Array>())
+            Arc::new(
+                each.map(|(v, &t)| if t > until { v.map(|v| 1.0 - 3.0 * v) } else { v })
+                    .collect::<Float64Array>(),
+            )
         };
         let columns = self.rows.columns().iter().map(change).collect();
         let rows = RecordBatch::try_new(Arc::clone(self.schema.arrow()), columns);

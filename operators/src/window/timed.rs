@@ -9,8 +9,8 @@
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use foreline_engine::{
-    Account, Batch, DeadLetter, Epoch, Fault, Group, Input, Keyed, Operator, Out, Schema,
-    ShardSet, Watermarks,
+    Account, Batch, DeadLetter, Epoch, Fault, Group, Input, Keyed, Operator, Out, Schema, ShardSet,
+    Watermarks,
 };
 use serde::{Deserialize, Serialize};
 
