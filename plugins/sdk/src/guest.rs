@@ -21,7 +21,7 @@ pub mod bindings {
         world: "model",
         pub_export_macro: true,
         export_macro_name: "export",
-        runtime_path: "::foreline_sdk::guest::wit_bindgen",
+        runtime_path: "::foreline_sdk::guest::wit_bindgen::rt",
         default_bindings_module: "::foreline_sdk::guest::bindings",
     });
 }

@@ -37,4 +37,8 @@ pub mod weights;
 #[cfg(feature = "guest")]
 pub mod guest;
 
+// Generated code names this crate by its path from a guest, and is compiled here.
+#[cfg(feature = "guest")]
+extern crate self as foreline_sdk;
+
 pub use model::{Call, Config, Error, Loaded, Model, Scored};

@@ -1,0 +1,125 @@
+//! Rebuilds the reference plugins from source into `plugins/prebuilt`.
+//!
+//! Two toolchains can do it: rustup's with the target `wasm32-unknown-unknown`, or Debian's `rustc-web`, which builds
+//! the standard library itself. They give other bytes for the same source, so a rebuilt plugin has another digest;
+//! the tests of `foreline-plugins` check that it behaves the same.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+/// The guests, by crate and file name.
+const GUESTS: [&str; 2] = ["forest", "linear"];
+/// The target of all plugins: no WASI, so that there is nothing to import.
+const TARGET: &str = "wasm32-unknown-unknown";
+/// Trees gain nothing from it, networks a factor of three; one setting for all guests.
+const RUSTFLAGS: &str = "-Ctarget-feature=+simd128";
+/// What Debian's compiler is called, so that it does not hide behind rustup's.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// Cargo of the same version.
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+
+/// The source of its standard library.
+const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library";
+
+/// Builds the guests, makes components of them, and writes those that changed with their digests.
+///
+/// # Errors
+/// When no toolchain can build for wasm32, or a build fails.
+pub fn run() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let target = root.join("target/guests");
+    build(&root.join("plugins/guests"), &target)?;
+    let prebuilt = root.join("plugins/prebuilt");
+    let mut digests = String::new();
+    for guest in GUESTS {
+        let module = target.join(TARGET).join(format!("release/foreline_{guest}.wasm"));
+        let module = std::fs::read(&module).with_context(|| module.display().to_string())?;
+        let component = componentise(&module).with_context(|| format!("plugin '{guest}'"))?;
+        let digest: String =
+            Sha256::digest(&component).iter().map(|b| format!("{b:02x}")).collect();
+        let file = prebuilt.join(format!("{guest}.wasm"));
+        let same = std::fs::read(&file).is_ok_and(|old| old == component);
+        let what = if same { "unchanged" } else { "rewritten" };
+        writeln!(std::io::stdout(), "{guest}: {what}, {} bytes, {digest}", component.len())?;
+        std::fs::write(&file, &component).with_context(|| file.display().to_string())?;
+        writeln!(digests, "{digest}  {guest}.wasm")?;
+    }
+    // The format of `sha256sum`, so that `sha256sum -c digests.txt` works.
+    std::fs::write(prebuilt.join("digests.txt"), digests)?;
+    Ok(())
+}
+
+/// A component of a core module in which `wit-bindgen` has noted the world.
+fn componentise(module: &[u8]) -> Result<Vec<u8>> {
+    wit_component::ComponentEncoder::default().validate(true).module(module)?.encode()
+}
+
+fn build(guests: &Path, target: &Path) -> Result<()> {
+    let mut cargo = if rustup_has_target() { with_rustup() } else { with_debian()? };
+    let status = cargo
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(guests)
+        .status()
+        .context("cargo cannot be started")?;
+    if !status.success() {
+        bail!("the guests cannot be built: cargo ended with {status}");
+    }
+    Ok(())
+}
+
+/// Whether the compiler at hand has a standard library for the target.
+fn rustup_has_target() -> bool {
+    sysroot().is_some_and(|root| root.join("lib/rustlib").join(TARGET).join("lib").is_dir())
+}
+
+fn sysroot() -> Option<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().ok()?;
+    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
+}
+
+fn with_rustup() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", RUSTFLAGS);
+    cargo
+}
+
+/// Debian's toolchain, which is allowed to build the standard library for the target.
+fn with_debian() -> Result<Command> {
+    let needed = [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_STD];
+    let there = needed.iter().all(|path| Path::new(path).exists());
+    let (true, Some(linker)) = (there, linker()) else {
+        bail!(
+            "nothing here builds for {TARGET}; run `rustup target add {TARGET}`, or on Debian `apt install rustc-web cargo-web rust-web-src lld`"
+        );
+    };
+    let mut cargo = Command::new(DEBIAN_CARGO);
+    // Forgets what the cargo that runs this task told it about itself.
+    for name in ["CARGO", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO_ENCODED_RUSTFLAGS"] {
+        cargo.env_remove(name);
+    }
+    cargo
+        .arg("-Zbuild-std=std,panic_abort")
+        .env("RUSTC", DEBIAN_RUSTC)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
+        .env(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+            format!("-Clinker-flavor=wasm-ld {RUSTFLAGS}"),
+        );
+    Ok(cargo)
+}
+
+/// A linker for WebAssembly: the one that comes with every Rust, else LLVM's.
+fn linker() -> Option<PathBuf> {
+    let host = format!("lib/rustlib/{}-unknown-linux-gnu/bin/rust-lld", std::env::consts::ARCH);
+    let rusts = sysroot().map(|root| root.join(host));
+    let others = ["/usr/bin/rust-lld", "/usr/bin/wasm-ld"].map(PathBuf::from);
+    rusts.into_iter().chain(others).find(|linker| linker.is_file())
+}
