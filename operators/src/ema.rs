@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn agrees_with_an_oracle_on_random_rows() {
         for seed in 0..4 {
-            let input = Table::random(seed, 300, TimeDomain::Logical);
+            let input = Table::random(seed, 160, TimeDomain::Logical);
             let outcome = sameness("ema", &json!({ "columns": ["y"], "span": 4 }), &input);
             let (y, mut expected) = (input.numbers("y"), vec![None; input.len()]);
             for rows in input.by_key().values() {

@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn agrees_with_an_oracle_on_random_rows() {
         for seed in 0..4 {
-            let input = Table::random(seed, 300, TimeDomain::UtcNanos);
+            let input = Table::random(seed, 160, TimeDomain::UtcNanos);
             let config = json!({ "columns": ["x"], "duration": "1500ms", "min_rows": 2 });
             let outcome = sameness("moving_average", &config, &input);
             let (x, times) = (input.numbers("x"), input.times());

@@ -112,3 +112,94 @@ impl<F: PerRow> Stateless<F> {
         texts.collect::<Vec<_>>().join(",")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{UInt32Array, UInt64Array};
+    use foreline_engine::{TimeDomain, Watermarks, WorkerContext, hash_keys};
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{Table, plan};
+
+    #[derive(Default)]
+    struct Heard {
+        rows: Vec<Batch>,
+        late: Vec<Batch>,
+        account: Account,
+        dead: u64,
+    }
+
+    impl Out for Heard {
+        fn emit(&mut self, rows: Batch) {
+            self.rows.push(rows);
+        }
+        fn emit_late(&mut self, rows: Batch) {
+            self.late.push(rows);
+        }
+        fn watermarks(&mut self, _: Watermarks) {}
+        fn dead(&mut self, _: DeadLetter) {
+            self.dead += 1;
+        }
+        fn count(&mut self, account: Account) {
+            self.account.add(&account);
+        }
+    }
+
+    fn batch(text: &str) -> Batch {
+        let table = Table::parse(TimeDomain::Logical, text);
+        let hashes = hash_keys(&table.rows, table.schema.key());
+        let positions = (0..table.len() as u64).collect::<UInt64Array>();
+        Batch::new(table.rows, hashes, positions).unwrap()
+    }
+
+    fn run(kind: &str, config: &serde_json::Value, late: &Batch, revised: &Batch) -> Heard {
+        let input = Table::parse(TimeDomain::Logical, "m,t,a:int64,b:int64\n");
+        let planned = plan(kind, config, &input.schema);
+        let mut operator = (planned.build)(WorkerContext { index: 0, peers: 1 }).unwrap();
+        let (rows, watermarks) =
+            (batch("m,t,a:int64,b:int64\n"), Watermarks::none(input.schema.key_arrow()));
+        let epoch = Epoch { id: 0, clock_ns: 0, inputs: vec![], commands: vec![], ended: vec![] };
+        let mut heard = Heard::default();
+        let input = Input { rows: &rows, late, revised, watermarks: &watermarks };
+        operator.epoch(&epoch, &[input], &mut heard).unwrap();
+        heard
+    }
+
+    fn revised() -> Batch {
+        let mut batch = batch("m,t,a:int64,b:int64\na,0,8,1\na,1,8,0\na,2,1,0\n");
+        batch.revision = Some(UInt32Array::from(vec![1, 2, 1]));
+        batch.deleted = Some(BooleanArray::from(vec![false, false, true]));
+        batch
+    }
+
+    #[test]
+    fn a_corrected_row_that_no_longer_passes_goes_out_as_deleted() {
+        let none = batch("m,t,a:int64,b:int64\n");
+        let heard = run("filter", &json!("b > 0"), &none, &revised());
+        assert_eq!(heard.rows.len(), 1);
+        let out = &heard.rows[0];
+        assert_eq!(out.deleted, Some(BooleanArray::from(vec![false, true, true])));
+        assert_eq!(out.revision, revised().revision);
+        assert_eq!((heard.account.used, heard.account.filtered), (2, 1));
+    }
+
+    #[test]
+    fn a_corrected_row_that_fails_is_a_dead_letter_and_taken_back() {
+        let none = batch("m,t,a:int64,b:int64\n");
+        let heard = run("derive", &json!({ "columns": { "q": "a / b" } }), &none, &revised());
+        let out = &heard.rows[0];
+        assert_eq!(out.deleted, Some(BooleanArray::from(vec![false, true, true])));
+        // The row that was deleted before is not blamed for a value that nobody asks for.
+        assert_eq!((heard.dead, heard.account.used), (1, 2));
+    }
+
+    #[test]
+    fn a_late_row_stays_late() {
+        let (late, none) =
+            (batch("m,t,a:int64,b:int64\na,0,8,1\na,1,8,0\n"), batch("m,t,a:int64,b:int64\n"));
+        let heard = run("filter", &json!("b > 0"), &late, &none);
+        assert!(heard.rows.is_empty());
+        assert_eq!((heard.late.len(), heard.late[0].len(), heard.account.filtered), (1, 1, 1));
+    }
+}

@@ -87,16 +87,19 @@ pub fn check(kind: &str, config: &serde_json::Value, input: &Table, expected: &T
 /// When something differs.
 #[must_use]
 pub fn sameness(kind: &str, config: &serde_json::Value, input: &Table) -> Outcome {
-    let planned = plan(kind, config, &input.schema);
-    let whole = run::run(&planned, input, &Way::whole());
+    same_in_all_ways(&plan(kind, config, &input.schema), input)
+}
+
+fn same_in_all_ways(planned: &Planned, input: &Table) -> Outcome {
+    let whole = run::run(planned, input, &Way::whole());
     let n_rows = input.len();
     let mut ways = vec![Way::row_by_row(n_rows, 1), Way::row_by_row(n_rows, 3)];
     ways.extend((0..RANDOM_WAYS).map(|seed| Way::random(seed, n_rows)));
     for way in ways {
-        let again = run::run(&planned, input, &way);
-        assert_eq!(whole, again, "{kind} {config} differs when run as {way:?}");
+        let again = run::run(planned, input, &way);
+        assert_eq!(whole, again, "the result differs when run as {way:?}");
     }
-    causality(&planned, input, &whole);
+    causality(planned, input, &whole);
     whole
 }
 
@@ -218,5 +221,132 @@ impl Dice {
     #[expect(clippy::cast_precision_loss, reason = "53 bits are left")]
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use arrow::array::{BooleanArray, RecordBatch};
+    use foreline_engine::{
+        Epoch, Fault, Input, Keyed, LateSupport, Operator, Out, ShardSet, TimeDomain,
+    };
+
+    use super::*;
+
+    /// A way to be wrong that the harness has to find.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Wrong {
+        Nothing,
+        CountsByEpoch,
+        NotDirty,
+        NotSaved,
+        NotCounted,
+        Backwards,
+        WatermarkTooHigh,
+    }
+
+    /// Lets every third row of a key through.
+    #[derive(Debug)]
+    struct Thirds {
+        wrong: Wrong,
+        schema: Schema,
+        seen: Keyed<u64>,
+    }
+
+    impl Thirds {
+        fn is_due(&mut self, input: &Input<'_>, row: usize) -> bool {
+            let slot = self.seen.slot(input.rows, self.schema.key(), row, || 0).unwrap();
+            let seen = self.seen.get_mut(slot);
+            *seen += 1;
+            let n = if self.wrong == Wrong::CountsByEpoch { row as u64 } else { *seen };
+            n.is_multiple_of(3)
+        }
+    }
+
+    impl Operator for Thirds {
+        fn epoch(
+            &mut self,
+            _: &Epoch,
+            inputs: &[Input<'_>],
+            out: &mut dyn Out,
+        ) -> Result<(), Fault> {
+            let n_rows = inputs[0].rows.len();
+            let due: BooleanArray = (0..n_rows).map(|r| Some(self.is_due(&inputs[0], r))).collect();
+            let mut rows = inputs[0].rows.filter(&due)?;
+            if self.wrong == Wrong::Backwards {
+                let backwards: Vec<u32> = (0..u32::try_from(rows.len()).unwrap()).rev().collect();
+                rows = rows.take(&backwards.into())?;
+            }
+            let mut used = n_rows as u64;
+            if self.wrong == Wrong::NotCounted {
+                used = rows.len() as u64;
+            }
+            out.count(Account { used, ..Account::default() });
+            out.emit(rows);
+            let mut told = inputs[0].watermarks.clone();
+            if self.wrong == Wrong::WatermarkTooHigh {
+                told.at = told.at.iter().map(|at| at.map(|at| at + 1_000)).collect();
+            }
+            out.watermarks(told);
+            Ok(())
+        }
+
+        fn dirty(&self) -> ShardSet {
+            if self.wrong == Wrong::NotDirty { ShardSet::none() } else { self.seen.dirty() }
+        }
+
+        fn save(&mut self, shard: u8) -> Result<Option<RecordBatch>, Fault> {
+            let saved = self.seen.save(shard)?;
+            Ok(saved.filter(|_| self.wrong != Wrong::NotSaved))
+        }
+
+        fn load(&mut self, _: u8, _: u32, state: RecordBatch) -> Result<(), Fault> {
+            self.seen.load(&state)
+        }
+    }
+
+    fn is_found(wrong: Wrong) -> bool {
+        let input = Table::random(1, 60, TimeDomain::Logical);
+        let schema = input.schema.clone();
+        let planned = Planned {
+            output: schema.clone(),
+            late: LateSupport::Refuses("a row in between would change which is the third"),
+            state_version: 1,
+            build: Arc::new(move |_| {
+                let seen = Keyed::new(&schema);
+                Ok(Box::new(Thirds { wrong, schema: schema.clone(), seen }))
+            }),
+            notes: Vec::new(),
+        };
+        catch_unwind(AssertUnwindSafe(|| same_in_all_ways(&planned, &input))).is_err()
+    }
+
+    #[test]
+    fn finds_what_is_wrong() {
+        assert!(!is_found(Wrong::Nothing));
+        for wrong in [
+            Wrong::CountsByEpoch,
+            Wrong::NotDirty,
+            Wrong::NotSaved,
+            Wrong::NotCounted,
+            Wrong::Backwards,
+            Wrong::WatermarkTooHigh,
+        ] {
+            assert!(is_found(wrong), "{wrong:?} was not found");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "shows before it")]
+    fn finds_a_look_into_the_future() {
+        let input = Table::random(2, 40, TimeDomain::Logical);
+        let planned =
+            plan("ema", &serde_json::json!({ "columns": ["x"], "span": 3 }), &input.schema);
+        let mut whole = run::run(&planned, &input, &Way::whole());
+        let early = whole.rows.iter_mut().min_by_key(|row| row.time).unwrap();
+        early.cells[2] = Cell::Float(input.times()[39].unsigned_abs());
+        causality(&planned, &input, &whole);
     }
 }

@@ -429,7 +429,7 @@ mod tests {
     fn agrees_with_an_oracle_on_random_rows() {
         for (seed, length, every) in [(1, 30, 30), (2, 30, 10), (3, 25, 7), (4, 1, 1), (5, 200, 3)]
         {
-            let input = Table::random(seed, 300, TimeDomain::Logical);
+            let input = Table::random(seed, 160, TimeDomain::Logical);
             let shape = json!({ "length": length, "every": every });
             let features = json!({ "x": ["count", "mean", "max"] });
             let config = json!({ "sliding": shape, "features": features });

@@ -93,7 +93,8 @@ pub(super) fn run(planned: &Planned, input: &Table, way: &Way) -> Outcome {
             fleet.snapshot();
         }
         let told = fleet.source.told(range[1], dice.as_mut());
-        fleet.epoch(range[0]..range[1], &told, i64::MIN);
+        let low = fleet.source.low(range[1], dice.as_mut());
+        fleet.epoch(range[0]..range[1], &told, low);
     }
     fleet.epoch(input.len()..input.len(), &BTreeMap::new(), Watermarks::END);
     fleet.outcome()
@@ -125,6 +126,14 @@ impl Source<'_> {
             }
         }
         told
+    }
+
+    /// A bound below all that follows the rows before `upto`, or none.
+    fn low(&self, upto: usize, dice: Option<&mut Dice>) -> i64 {
+        let told = dice.is_some_and(|dice| dice.below(2) == 0);
+        let bound = self.times[upto..].iter().min().filter(|_| told);
+        // `END` says that nothing follows, not even a row at the end of time.
+        bound.copied().filter(|&low| low < Watermarks::END).unwrap_or(i64::MIN)
     }
 
     /// The rows of a worker, in the order of an edge.
@@ -232,6 +241,7 @@ impl<'a> Fleet<'a> {
             operator.epoch(&epoch, &[input], &mut self.heard).expect("the step goes on");
             self.account.add(&self.heard.end(&watermarks));
         }
+        self.heard.end_epoch();
     }
 
     fn outcome(self) -> Outcome {
@@ -255,6 +265,7 @@ struct Heard {
     /// Below these no row of the key may come, and no row of any key below `low`.
     complete: BTreeMap<u64, i64>,
     low: i64,
+    told_low: i64,
     account: Account,
     watermarks: Option<Watermarks>,
 }
@@ -267,6 +278,7 @@ impl Heard {
             dead: Vec::new(),
             complete: BTreeMap::new(),
             low: i64::MIN,
+            told_low: i64::MIN,
             account: Account::default(),
             watermarks: None,
         }
@@ -285,11 +297,13 @@ impl Heard {
             let known = self.complete.entry(hash).or_insert(at);
             *known = at.max(*known);
         }
-        // Workers end one after the other, so that `END` of one does not bind the next.
-        if told.low != Watermarks::END {
-            self.low = self.low.max(told.low);
-        }
+        self.told_low = told.low;
         self.account
+    }
+
+    /// The epoch has ended on all workers. What one said of all keys did not bind the next within the epoch.
+    fn end_epoch(&mut self) {
+        self.low = self.low.max(self.told_low);
     }
 }
 
