@@ -171,6 +171,9 @@ impl FromStr for Extent {
 /// `number` (digits, perhaps with a decimal point) times `unit`, exactly where it is whole.
 fn scaled(number: &str, unit: i64) -> Option<i64> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && part.is_empty() {
+        return None;
+    }
     let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let mut total = whole.checked_mul(unit)?;
     let mut place = unit;
@@ -260,4 +263,49 @@ pub trait Resolver {
 
     /// Whether the plan is only looked at (`check`), not run. A model then need not be pinned by its digest.
     fn checking(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_counts_are_told_apart() {
+        let cases = [
+            ("30s", Extent::Nanos(30_000_000_000)),
+            ("1m30s", Extent::Nanos(90_000_000_000)),
+            ("1.5h", Extent::Nanos(5_400_000_000_000)),
+            ("0.1s", Extent::Nanos(100_000_000)),
+            ("250ms", Extent::Nanos(250_000_000)),
+            ("125", Extent::Count(125)),
+        ];
+        for (text, want) in cases {
+            assert_eq!(text.parse::<Extent>(), Ok(want), "{text}");
+        }
+        for text in ["", "s", "10 parsecs", "1h-2m", "99999999999999w", "1..5s"] {
+            assert!(text.parse::<Extent>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_extent_prints_as_it_is_read() {
+        for text in ["30s", "90m", "125h", "250ms", "7", "0s", "1ns"] {
+            let extent: Extent = text.parse().unwrap();
+            assert_eq!(extent.to_string().parse::<Extent>(), Ok(extent), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_does_not_fit_a_count_of_cycles() {
+        let error = Extent::Nanos(1).in_domain(TimeDomain::Logical).unwrap_err();
+        assert!(error.message.contains("event time is a count"), "{error}");
+        let error = Extent::Count(30).in_domain(TimeDomain::UtcNanos).unwrap_err();
+        assert!(error.help.unwrap().contains("30s"));
+    }
+
+    #[test]
+    fn errors_know_where_they_are() {
+        let error = ConfigError::new("[1]", "x").under("columns").under("ema");
+        assert_eq!(error.at, "ema.columns[1]");
+    }
 }

@@ -442,3 +442,107 @@ fn equal(mine: &ArrayRef, at: usize, theirs: &ArrayRef, row: usize) -> bool {
             .is_ok_and(|compare| compare(at, row).is_eq()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+
+    use super::*;
+    use crate::schema::Column;
+
+    fn batch(machines: &[&str], lines: &[i64]) -> (Schema, Batch) {
+        let columns = vec![
+            Column::new("machine", DataType::Utf8),
+            Column::new("line", DataType::Int64),
+            Column::new("at", DataType::Int64),
+        ];
+        let schema = Schema::new(columns, &["machine", "line"], "at").unwrap();
+        let machines = StringArray::from(machines.to_vec());
+        let columns: Vec<ArrayRef> = vec![
+            arrow::compute::cast(&machines, &crate::schema::dictionary_type()).unwrap(),
+            Arc::new(Int64Array::from(lines.to_vec())),
+            Arc::new(Int64Array::from(vec![0; lines.len()])),
+        ];
+        let rows = RecordBatch::try_new(schema.arrow().clone(), columns).unwrap();
+        let hash = hash_keys(&rows, schema.key());
+        let position = vec![0; lines.len()];
+        (schema, Batch::new(rows, hash, position.into()).unwrap())
+    }
+
+    #[test]
+    fn the_hash_of_a_key_never_changes() {
+        // Snapshots and journals of earlier versions depend on these values.
+        let (_, batch) = batch(&["P-1", "P-1", ""], &[1, 2, -1]);
+        let hashes: Vec<String> =
+            batch.key_hash.values().iter().map(|h| format!("{h:016x}")).collect();
+        // XXH3 of the text with seed 0, then of the number's 8 bytes with that as seed; checked with Python's xxhash.
+        assert_eq!(hashes, ["74697240379d8a95", "86031232c08191c6", "36f62bb75f73b071"]);
+    }
+
+    #[test]
+    fn a_dictionary_hashes_like_its_text() {
+        let words = StringArray::from(vec![Some("a"), None, Some("b"), Some("a")]);
+        let coded = arrow::compute::cast(&words, &crate::schema::dictionary_type()).unwrap();
+        let hash = |column: ArrayRef| {
+            hash_keys(&RecordBatch::try_from_iter([("k", column)]).unwrap(), &[0])
+        };
+        let hashes = hash(Arc::new(words));
+        assert_eq!(hashes, hash(coded));
+        assert_eq!(hashes.value(0), hashes.value(3));
+        assert_ne!(hashes.value(0), hashes.value(1));
+    }
+
+    #[test]
+    fn state_moves_by_shard_and_keeps_every_bit() {
+        let names: Vec<String> = (0..500).map(|i| format!("m{i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (schema, batch) = batch(&names, &vec![7; 500]);
+        let mut all = Keyed::<f64>::new(&schema);
+        for row in 0..batch.len() {
+            let slot = all.slot(&batch, schema.key(), row, || 0.1 * row as f64).unwrap();
+            all.get_mut(slot);
+        }
+        let dirty: Vec<u8> = all.dirty().iter().collect();
+        assert!(dirty.len() > 100);
+        let mut other = Keyed::<f64>::new(&schema);
+        for shard in dirty {
+            other.load(&all.save(shard).unwrap().unwrap()).unwrap();
+        }
+        assert_eq!(all.dirty(), ShardSet::none());
+        assert_eq!(other.len(), 500);
+        for row in 0..batch.len() {
+            let slot = other.find(batch.key_hash.value(row)).unwrap();
+            assert_eq!(other.get(slot).to_bits(), (0.1 * row as f64).to_bits());
+            assert_eq!(other.key_text(slot), format!("m{row},7"));
+        }
+        let slots = other.slots_by_hash().to_vec();
+        assert!(slots.windows(2).all(|w| other.hash(w[0]) < other.hash(w[1])));
+    }
+
+    #[test]
+    fn two_keys_with_one_hash_are_refused() {
+        let (schema, mut batch) = batch(&["a", "b"], &[1, 1]);
+        batch.key_hash = UInt64Array::from(vec![5, 5]);
+        let mut keyed = Keyed::<u8>::new(&schema);
+        keyed.slot(&batch, schema.key(), 0, || 0).unwrap();
+        let fault = keyed.slot(&batch, schema.key(), 1, || 0).unwrap_err();
+        assert!(fault.message.contains("same 64-bit hash"), "{fault}");
+    }
+
+    #[test]
+    fn workers_own_contiguous_shards() {
+        for peers in 1..=8 {
+            let owners: Vec<usize> = (0..=u8::MAX).map(|s| worker_of(s, peers)).collect();
+            assert!(owners.is_sorted());
+            assert_eq!(owners.last(), Some(&(peers - 1)));
+        }
+    }
+
+    #[test]
+    fn saved_state_of_another_shape_is_refused() {
+        let (schema, batch) = batch(&["a"], &[1]);
+        let mut keyed = Keyed::<f64>::new(&schema);
+        let fault = keyed.load(&batch.rows).unwrap_err();
+        assert!(fault.message.contains("cannot be read"), "{fault}");
+    }
+}

@@ -650,3 +650,156 @@ fn show_time(time: i64, domain: TimeDomain) -> String {
             .map_or_else(|| time.to_string(), |t| t.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, StringArray, TimestampNanosecondArray};
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::keyed::hash_keys;
+    use crate::schema::Column;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    fn schema() -> Schema {
+        let columns = vec![
+            Column::new("machine", DataType::Utf8),
+            Column::new("ts", TimeDomain::UtcNanos.data_type()),
+            Column::new("v", DataType::Float64),
+        ];
+        Schema::new(columns, &["machine"], "ts").unwrap()
+    }
+
+    /// Rows (machine, second); positions count up from `first`.
+    fn batch(rows: &[(&str, i64)], first: u64) -> Batch {
+        let schema = schema();
+        let machines: StringArray = rows.iter().map(|(m, _)| Some(*m)).collect();
+        let times = rows.iter().map(|(_, s)| s * SECOND).collect::<Vec<_>>();
+        let columns: Vec<ArrayRef> = vec![
+            arrow::compute::cast(&machines, &crate::schema::dictionary_type()).unwrap(),
+            Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")),
+            Arc::new(Float64Array::from(vec![1.0; rows.len()])),
+        ];
+        let rows = RecordBatch::try_new(schema.arrow().clone(), columns).unwrap();
+        let hash = hash_keys(&rows, schema.key());
+        let n_rows = hash.len() as u64;
+        Batch::new(rows, hash, (first..first + n_rows).collect::<Vec<_>>().into()).unwrap()
+    }
+
+    fn epoch(id: u64, clock_s: i64) -> Epoch {
+        let clock_ns = clock_s * SECOND;
+        Epoch { id, clock_ns, inputs: Vec::new(), commands: Vec::new(), ended: Vec::new() }
+    }
+
+    /// Event times, in seconds, that left.
+    fn seconds(ordered: &Ordered) -> Vec<i64> {
+        let Some(rows) = &ordered.rows else { return Vec::new() };
+        rows.times(&schema()).iter().map(|t| t / SECOND).collect()
+    }
+
+    #[test]
+    fn a_key_that_falls_silent_lets_go_with_the_clock() {
+        let rules = OrderRules {
+            lateness: 10 * SECOND,
+            idle_timeout_ns: Some(5 * SECOND),
+            ..OrderRules::default()
+        };
+        let mut order = Orderer::new(schema(), rules);
+        let first = order.epoch(&epoch(1, 1_000), vec![batch(&[("a", 100), ("a", 105)], 1)], false);
+        assert_eq!(seconds(&first.unwrap()), Vec::<i64>::new());
+        let waiting = order.epoch(&epoch(2, 1_004), Vec::new(), false).unwrap();
+        assert_eq!((seconds(&waiting), waiting.watermarks.at.len()), (Vec::new(), 0));
+        let later = order.epoch(&epoch(3, 1_006), Vec::new(), false).unwrap();
+        assert_eq!(seconds(&later), [100]);
+        assert_eq!(later.watermarks.at.values(), &[101 * SECOND]);
+        let last = order.epoch(&epoch(4, 1_010), Vec::new(), false).unwrap();
+        assert_eq!(seconds(&last), [105]);
+        let late = order.epoch(&epoch(5, 1_011), vec![batch(&[("a", 104)], 9)], false).unwrap();
+        assert_eq!(
+            late.account.late, 1,
+            "104 is behind the watermark 105 that the clock has brought"
+        );
+    }
+
+    #[test]
+    fn a_clock_far_ahead_drags_nobody() {
+        let rules = OrderRules { max_ahead: Some(60 * SECOND), ..OrderRules::default() };
+        let mut order = Orderer::new(schema(), rules);
+        let rows = batch(&[("a", 1_000), ("a", 9_999), ("a", 1_001), ("a", 1_060)], 1);
+        let ordered = order.epoch(&epoch(1, 1_000), vec![rows], false).unwrap();
+        assert_eq!(seconds(&ordered), [1_000, 1_001, 1_060]);
+        assert_eq!(ordered.dead.len(), 1);
+        assert_eq!(ordered.dead[0].reason, Reason::TOO_FAR_AHEAD);
+        assert_eq!(ordered.dead[0].key.as_deref(), Some("a"));
+        assert_eq!(ordered.account.late, 0);
+    }
+
+    #[test]
+    fn each_key_has_a_watermark_of_its_own() {
+        let mut order = Orderer::new(schema(), OrderRules::default());
+        let rows = batch(&[("a", 900), ("b", 10), ("b", 11), ("a", 901)], 1);
+        let ordered = order.epoch(&epoch(1, 0), vec![rows], false).unwrap();
+        assert_eq!(ordered.account.late, 0);
+        let mut marks: Vec<i64> = ordered.watermarks.at.values().to_vec();
+        marks.sort_unstable();
+        assert_eq!(marks, [11 * SECOND, 901 * SECOND]);
+    }
+
+    #[test]
+    fn rows_of_one_instant_leave_in_the_order_of_the_source() {
+        let rules = OrderRules { lateness: 5 * SECOND, ..OrderRules::default() };
+        let mut order = Orderer::new(schema(), rules);
+        // The batch that was read later arrives first.
+        let parts = vec![batch(&[("a", 7), ("a", 8)], 10), batch(&[("a", 7), ("a", 6)], 1)];
+        let ordered = order.epoch(&epoch(1, 0), parts, true).unwrap();
+        assert_eq!(seconds(&ordered), [6, 7, 7, 8]);
+        assert_eq!(ordered.rows.unwrap().position.values(), &[2, 1, 10, 11]);
+        assert!(ordered.watermarks.ended());
+    }
+
+    #[test]
+    fn late_rows_within_the_bound_are_kept_to_correct() {
+        let rules = OrderRules { late: LatePolicy::Correct(10 * SECOND), ..OrderRules::default() };
+        let mut order = Orderer::new(schema(), rules);
+        let rows = batch(&[("a", 100), ("a", 95), ("a", 80)], 1);
+        let ordered = order.epoch(&epoch(1, 0), vec![rows], false).unwrap();
+        let late = ordered.late.unwrap();
+        assert_eq!(late.times(&schema()), &[95 * SECOND]);
+        assert_eq!((ordered.account.late, ordered.dead.len()), (1, 1));
+    }
+
+    #[test]
+    fn repetitions_are_forgotten_in_time() {
+        let rules = OrderRules {
+            lateness: 100 * SECOND,
+            dedupe: vec![0, 1],
+            dedupe_within: 20 * SECOND,
+            ..OrderRules::default()
+        };
+        let mut order = Orderer::new(schema(), rules);
+        let rows = batch(&[("a", 1), ("a", 1), ("a", 50), ("a", 51), ("a", 1)], 1);
+        let ordered = order.epoch(&epoch(1, 0), vec![rows], true).unwrap();
+        assert_eq!(ordered.account.deduplicated, 1);
+        assert_eq!(seconds(&ordered), [1, 1, 50, 51], "after 20 s the first row is forgotten");
+    }
+
+    #[test]
+    fn held_rows_are_copied_out_of_large_batches() {
+        let rules = OrderRules { lateness: 1_000 * SECOND, ..OrderRules::default() };
+        let mut order = Orderer::new(schema(), rules);
+        let mut position = 1;
+        for e in 0..400 {
+            let rows: Vec<(&str, i64)> = (0..500).map(|r| ("a", e * 500 + r)).collect();
+            let part = batch(&rows, position);
+            position += 500;
+            order.epoch(&epoch(u64::try_from(e).unwrap() + 1, 0), vec![part], false).unwrap();
+        }
+        let kept: usize = order.batches.iter().map(Batch::len).sum();
+        assert!(kept < 3 * 1_000 + SLACK_ROWS + 500, "{kept} rows are kept for 1,000 that wait");
+        let rest = order.epoch(&epoch(401, 0), Vec::new(), true).unwrap();
+        assert_eq!(seconds(&rest), (199_000..200_000).collect::<Vec<_>>());
+    }
+}
