@@ -15,6 +15,9 @@
 //! truth.csv                  machine,fleet,failed_at,last_reading,remaining_hours,life_hours
 //! ```
 //!
+//! The default is 60 pumps and 1.15 million readings (79 MB). What there is to learn: a random forest on one-minute means and
+//! deviations of the channels predicts the remaining hours, capped at 4, to an RMSE of 0.24; their mean, to 1.20.
+//!
 //! Rows are ordered by time, except for the faults that a configuration asks for: see [`FaultRates`].
 
 mod faults;

@@ -1,7 +1,7 @@
 //! Rules for the files of the repository, whatever is in them.
 
-use std::collections::BTreeMap;
-use std::process::{Command, Output};
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use foreline_tests::root;
 use sha2::{Digest as _, Sha256};
@@ -99,15 +99,20 @@ fn digests(list: &str, plugins: &BTreeMap<String, Vec<u8>>) -> Vec<Complaint> {
     complaints
 }
 
-/// Runs `rustfmt --check` on files, as the repository has it.
-fn rustfmt(files: &[String]) -> Output {
-    Command::new("rustfmt")
-        .args(["--edition", "2024", "--check", "--config-path"])
+/// Those of `files`, or of the modules they declare, that are not as `rustfmt` would have them.
+fn unformatted(files: &[String]) -> BTreeSet<String> {
+    let output = Command::new("rustfmt")
+        .args(["--edition", "2024", "--check", "--files-with-diff", "--config-path"])
         .arg(root().join("rustfmt.toml"))
         .args(files)
         .current_dir(root())
         .output()
-        .expect("rustfmt is there; `cargo xtask test` installs it")
+        .expect("rustfmt is there; `cargo xtask test` installs it");
+    let mut found: BTreeSet<String> =
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    // A file that does not parse is an error, and no difference.
+    found.extend(String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned));
+    found
 }
 
 #[test]
@@ -149,10 +154,11 @@ fn prebuilt_plugins_have_their_digests() {
 #[test]
 fn every_rust_file_is_formatted() {
     let files: Vec<String> = paths().into_iter().filter(|path| path.ends_with(".rs")).collect();
-    let output = rustfmt(&files);
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "run `cargo fmt`, or `rustfmt` on the file:\n{text}{errors}");
+    let complaints: Vec<Complaint> = unformatted(&files)
+        .into_iter()
+        .map(|file| format!("{file}: run `cargo fmt --all`"))
+        .collect();
+    none(&complaints);
 }
 
 #[test]
@@ -161,9 +167,11 @@ fn a_file_that_is_not_formatted_is_found() {
     let file = dir.path().join("bad.rs");
     std::fs::write(&file, "//! Bad.\nfn  f( ) { }\n").expect("it can be written");
     let path = file.to_str().expect("temporary paths are UTF-8").to_owned();
-    assert!(!rustfmt(std::slice::from_ref(&path)).status.success());
+    assert_eq!(unformatted(std::slice::from_ref(&path)).len(), 1);
     std::fs::write(&file, "//! Good.\nfn f() {}\n").expect("it can be written");
-    assert!(rustfmt(&[path]).status.success());
+    assert_eq!(unformatted(std::slice::from_ref(&path)).len(), 0);
+    std::fs::write(&file, "//! Broken.\nfn f( {\n").expect("it can be written");
+    assert!(!unformatted(&[path]).is_empty());
 }
 
 #[test]

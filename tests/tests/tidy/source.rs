@@ -11,7 +11,6 @@ const BANNED: &[(&str, &str)] = &[
     (concat!("serde_", "yaml"), "serde-saphyr keeps the place of every value"),
     (concat!("TO", "DO"), "do it, or write down an issue"),
     (concat!("FIX", "ME"), "fix it, or write down an issue"),
-    (concat!("#[al", "low("), "`expect` with a reason tells when it is no longer needed"),
 ];
 
 /// What only tests may hold.
