@@ -154,10 +154,8 @@ fn prebuilt_plugins_have_their_digests() {
 #[test]
 fn every_rust_file_is_formatted() {
     let files: Vec<String> = paths().into_iter().filter(|path| path.ends_with(".rs")).collect();
-    let complaints: Vec<Complaint> = unformatted(&files)
-        .into_iter()
-        .map(|file| format!("{file}: run `cargo fmt --all`"))
-        .collect();
+    let advice = |file: String| format!("{file}: run `cargo fmt --all`, or `rustfmt` on it");
+    let complaints: Vec<Complaint> = unformatted(&files).into_iter().map(advice).collect();
     none(&complaints);
 }
 
