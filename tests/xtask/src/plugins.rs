@@ -30,7 +30,7 @@ const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library";
 ///
 /// # Errors
 /// When no toolchain can build for wasm32, or a build fails.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let target = root.join("target/guests");
     build(&root.join("plugins/guests"), &target)?;
