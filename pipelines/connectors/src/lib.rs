@@ -5,6 +5,7 @@
 
 pub mod csv;
 mod kind;
+pub mod parquet;
 
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
@@ -15,4 +16,4 @@ pub use kind::{
 pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>()];
 
 /// All kinds of sink.
-pub const SINKS: &[SinkRegistration] = &[];
+pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];

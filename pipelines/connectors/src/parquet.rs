@@ -1,0 +1,147 @@
+//! Parquet files in a folder, one folder a stream, readable as they lie.
+//!
+//! What a reader would get wrong:
+//!
+//! * Rows appear whole commits at a time. A file gets its name only when all of it is on disk, and it counts
+//!   only when the manifest lists it: `write → fsync → rename → fsync folder → manifest`. A file that a crash
+//!   left between rename and manifest is removed when the sink is opened again.
+//! * Within a file rows are sorted by the key columns, then by time. Files overlap in both.
+//! * A generation is one computation over the input from its start. The same generation goes on where it was;
+//!   rows of an earlier one are kept, replaced or refused as `if_exists` says. Only files that the manifest
+//!   lists are ever removed.
+//! * Rows that correct earlier ones, or make them vanish, lie apart in the folder `corrections` with the
+//!   columns `_revision` and `_deleted`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use foreline_engine::{ConfigError, Resolver, Schema, Sink};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::kind::{PlannedSink, SinkKind};
+
+mod files;
+mod manifest;
+mod sink;
+mod sorted;
+#[cfg(test)]
+mod tests;
+
+/// Writes Parquet files.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ParquetConfig {
+    /// The folder, relative to the pipeline file. The rows of a stream lie in its sub-folder of that name.
+    pub path: PathBuf,
+    /// What becomes of rows that an earlier run over the same input left there.
+    #[serde(default)]
+    pub if_exists: IfExists,
+    /// How pages are compressed.
+    #[serde(default)]
+    pub compression: Codec,
+    /// How hard zstd tries, 1 (fast) to 22. Default 3.
+    #[serde(default)]
+    pub level: Option<i32>,
+    /// Rows in a row group. Default 131072.
+    #[serde(default = "row_group_rows")]
+    pub row_group_rows: usize,
+    /// A file is written when so many rows have come together, and at the end. They are held in memory until
+    /// then. Default 524288.
+    #[serde(default = "file_rows")]
+    pub file_rows: usize,
+}
+
+/// What becomes of rows that an earlier run over the same input left in the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IfExists {
+    /// The run ends before it begins.
+    #[default]
+    Error,
+    /// They are removed; files that Foreline did not write stay.
+    Replace,
+    /// They stay, and the new rows lie beside them.
+    Append,
+}
+
+/// How pages are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    /// Zstandard.
+    #[default]
+    Zstd,
+    /// Snappy, for readers that know nothing else.
+    Snappy,
+    /// Not at all.
+    None,
+}
+
+fn row_group_rows() -> usize {
+    1 << 17
+}
+
+fn file_rows() -> usize {
+    1 << 19
+}
+
+/// Most rows of a file: row numbers are 32 bits while a file is sorted.
+const FILE_ROWS_MAX: usize = 1 << 28;
+/// The greatest zstd level.
+const LEVEL_MAX: i32 = 22;
+
+/// The kind of sink that writes Parquet files.
+#[derive(Debug)]
+pub struct Parquet;
+
+impl SinkKind for Parquet {
+    type Config = ParquetConfig;
+    const NAME: &'static str = "parquet";
+    const SUMMARY: &'static str = "writes Parquet files into a folder";
+
+    fn plan(
+        config: &Self::Config,
+        stream: &str,
+        _schema: &Schema,
+        given: &dyn Resolver,
+    ) -> Result<PlannedSink, Vec<ConfigError>> {
+        let mistakes = mistakes(config);
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let folder = given.path(&config.path).join(stream);
+        let place = folder.display().to_string();
+        let (config, stream) = (config.clone(), stream.to_owned());
+        let make = move || Ok(new_sink(&folder, &stream, &config));
+        Ok(PlannedSink { make: Arc::new(make), place, notes: Vec::new() })
+    }
+}
+
+fn new_sink(folder: &Path, stream: &str, config: &ParquetConfig) -> Box<dyn Sink> {
+    Box::new(sink::ParquetSink::new(folder, stream, config.clone()))
+}
+
+fn mistakes(config: &ParquetConfig) -> Vec<ConfigError> {
+    let mut found = Vec::new();
+    if config.path.as_os_str().is_empty() {
+        found.push(ConfigError::new("path", "the path is empty"));
+    }
+    for (name, rows) in
+        [("row_group_rows", config.row_group_rows), ("file_rows", config.file_rows)]
+    {
+        if !(1..=FILE_ROWS_MAX).contains(&rows) {
+            found.push(ConfigError::new(name, format!("{rows} is not between 1 and {FILE_ROWS_MAX}")));
+        }
+    }
+    match (config.level, config.compression) {
+        (Some(_), Codec::Snappy | Codec::None) => {
+            found.push(ConfigError::new("level", "only zstd has a level"));
+        }
+        (Some(level), Codec::Zstd) if !(1..=LEVEL_MAX).contains(&level) => {
+            found.push(ConfigError::new("level", format!("{level} is not between 1 and {LEVEL_MAX}")));
+        }
+        _ => {}
+    }
+    found
+}
