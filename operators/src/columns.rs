@@ -32,11 +32,17 @@ pub fn channel(column: &ArrayRef) -> Result<ScalarBuffer<f64>, Fault> {
 /// A column with null where `values` is NaN.
 #[must_use]
 pub fn nullable(values: Vec<f64>) -> Float64Array {
-    if !values.iter().any(|v| v.is_nan()) {
+    if !has_missing(&values) {
         return Float64Array::from(values);
     }
     let valid: BooleanBuffer = values.iter().map(|v| !v.is_nan()).collect();
     Float64Array::new(values.into(), Some(NullBuffer::new(valid)))
+}
+
+/// Whether some value is missing. Looks at all of them without a branch, which is faster than to stop early.
+#[must_use]
+pub fn has_missing(values: &[f64]) -> bool {
+    values.iter().fold(false, |missing, v| missing | v.is_nan())
 }
 
 /// A time column of `domain`.
@@ -132,4 +138,16 @@ pub fn refuse_corrections(input: &Input<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::new("late or revised rows reached a step that cannot correct its results"))
+}
+
+/// Stops a step that is given state which another version of it wrote.
+///
+/// # Errors
+/// When `found` is not `known`.
+pub fn same_version(found: u32, known: u32) -> Result<(), Fault> {
+    if found == known {
+        return Ok(());
+    }
+    let what = format!("the saved state has version {found}, but this build reads version {known}");
+    Err(Fault::new(what))
 }

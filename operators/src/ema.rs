@@ -23,7 +23,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::columns::{only, positive, refuse_corrections};
+use crate::columns::{only, positive, refuse_corrections, same_version};
 use crate::smoothing::Smoothed;
 
 /// Raised whenever [`Level`] changes.
@@ -206,7 +206,8 @@ impl Operator for Averages {
         self.levels.save(shard)
     }
 
-    fn load(&mut self, _: u8, _: u32, state: RecordBatch) -> Result<(), Fault> {
+    fn load(&mut self, _: u8, version: u32, state: RecordBatch) -> Result<(), Fault> {
+        same_version(version, STATE_VERSION)?;
         self.levels.load(&state)
     }
 }

@@ -33,3 +33,31 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<select::Select>(),
     Registration::of::<window::Window>(),
 ];
+
+#[cfg(test)]
+mod tests {
+    use schemars::SchemaGenerator;
+
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_and_distinct() {
+        let names: Vec<_> = OPERATORS.iter().map(|r| r.name).collect();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+    }
+
+    #[test]
+    fn every_option_is_described() {
+        for registration in OPERATORS {
+            let mut generator = SchemaGenerator::default();
+            let _reference = (registration.schema)(&mut generator);
+            assert!(!generator.definitions().is_empty(), "{} has no schema", registration.name);
+            for (name, schema) in generator.definitions() {
+                let Some(options) = schema["properties"].as_object() else { continue };
+                for (option, schema) in options {
+                    assert!(schema["description"].is_string(), "{name}.{option} is not described");
+                }
+            }
+        }
+    }
+}

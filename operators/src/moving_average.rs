@@ -24,7 +24,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::columns::{only, positive, refuse_corrections};
+use crate::columns::{only, positive, refuse_corrections, same_version};
 use crate::history::{History, WINDOW_FULL};
 use crate::moments::mean_of;
 use crate::smoothing::Smoothed;
@@ -268,7 +268,8 @@ impl Operator for Averages {
         self.kept.save(shard)
     }
 
-    fn load(&mut self, _: u8, _: u32, state: RecordBatch) -> Result<(), Fault> {
+    fn load(&mut self, _: u8, version: u32, state: RecordBatch) -> Result<(), Fault> {
+        same_version(version, STATE_VERSION)?;
         self.kept.load(&state)
     }
 }

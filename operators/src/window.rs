@@ -282,8 +282,8 @@ fn planned(
     wanted: Vec<Wanted>,
     remove_mean: bool,
 ) -> Planned {
-    let (what, out) = (input.domain(), output.clone());
-    let evaluator = Evaluator::new(wanted, remove_mean, what);
+    let evaluator = Evaluator::new(wanted, remove_mean, input.domain());
+    let out = output.clone();
     Planned {
         output,
         late: LateSupport::Refuses("the rows of a window that was closed are not kept"),

@@ -9,7 +9,7 @@ use arrow::buffer::ScalarBuffer;
 use foreline_engine::{Batch, Fault, Keyed, Schema, TimeDomain};
 
 use super::{Feature, Needs, UnitRule};
-use crate::columns::{channel, nullable, time_column};
+use crate::columns::{channel, has_missing, nullable, time_column};
 use crate::features::Sample;
 use crate::history::History;
 use crate::moments::{Central, Moments};
@@ -132,7 +132,7 @@ fn present<'a>(
     times: &'a [i64],
     kept: &'a mut (Vec<f64>, Vec<i64>),
 ) -> (&'a [f64], &'a [i64]) {
-    if !values.iter().any(|v| v.is_nan()) {
+    if !has_missing(values) {
         return (values, times);
     }
     kept.0.clear();

@@ -9,9 +9,9 @@ use foreline_engine::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Rolling;
 use super::evaluate::Evaluator;
-use crate::columns::refuse_corrections;
+use super::{Rolling, STATE_VERSION};
+use crate::columns::{refuse_corrections, same_version};
 use crate::history::History;
 
 /// The last rows of a key, and how many it has had in all.
@@ -89,7 +89,8 @@ impl Operator for LastRows {
         self.last.save(shard)
     }
 
-    fn load(&mut self, _: u8, _: u32, state: RecordBatch) -> Result<(), Fault> {
+    fn load(&mut self, _: u8, version: u32, state: RecordBatch) -> Result<(), Fault> {
+        same_version(version, STATE_VERSION)?;
         self.last.load(&state)
     }
 }

@@ -14,8 +14,9 @@ use foreline_engine::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::STATE_VERSION;
 use super::evaluate::{Emitted, Evaluator};
-use crate::columns::refuse_corrections;
+use crate::columns::{refuse_corrections, same_version};
 use crate::history::{History, WINDOW_FULL};
 
 /// Where windows start and how long they are: `[k * every, k * every + length)` for every whole `k`.
@@ -231,7 +232,8 @@ impl Operator for Timed {
         self.open.save(shard)
     }
 
-    fn load(&mut self, _: u8, _: u32, state: RecordBatch) -> Result<(), Fault> {
+    fn load(&mut self, _: u8, version: u32, state: RecordBatch) -> Result<(), Fault> {
+        same_version(version, STATE_VERSION)?;
         self.open.load(&state)
     }
 }
