@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::columns::{only, positive, refuse_corrections, same_version};
 use crate::smoothing::Smoothed;
 
-/// Raised whenever [`Level`] changes.
+/// Raised whenever `Level` changes.
 const STATE_VERSION: u32 = 1;
 
 /// Smooths columns by an exponential moving average. Exactly one of `alpha`, `half_life` and `span` says how fast

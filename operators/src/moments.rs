@@ -1,7 +1,7 @@
 //! Count, mean, extremes and central moments of the values of a window.
 //!
 //! Two passes over the values, the mean first: exact to a few units in the last place, where sums of powers
-//! about zero lose all digits for a small vibration on a large offset. Sums run in [`LANES`] lanes that are
+//! about zero lose all digits for a small vibration on a large offset. Sums run in `LANES` lanes that are
 //! joined in a fixed order, so equal values in equal order give equal bits, with vector units or without.
 
 /// Partial sums side by side: what a 256-bit vector unit holds, and enough to hide an addition's latency.

@@ -29,7 +29,7 @@ use crate::history::{History, WINDOW_FULL};
 use crate::moments::mean_of;
 use crate::smoothing::Smoothed;
 
-/// Raised whenever [`History`] changes.
+/// Raised whenever `History` changes.
 const STATE_VERSION: u32 = 1;
 
 /// Most rows of a window: all of them are summed for every row.
