@@ -127,11 +127,13 @@ fn mistakes(config: &ParquetConfig) -> Vec<ConfigError> {
     if config.path.as_os_str().is_empty() {
         found.push(ConfigError::new("path", "the path is empty"));
     }
-    for (name, rows) in
-        [("row_group_rows", config.row_group_rows), ("file_rows", config.file_rows)]
+    for (name, rows) in [("row_group_rows", config.row_group_rows), ("file_rows", config.file_rows)]
     {
         if !(1..=FILE_ROWS_MAX).contains(&rows) {
-            found.push(ConfigError::new(name, format!("{rows} is not between 1 and {FILE_ROWS_MAX}")));
+            found.push(ConfigError::new(
+                name,
+                format!("{rows} is not between 1 and {FILE_ROWS_MAX}"),
+            ));
         }
     }
     match (config.level, config.compression) {
@@ -139,7 +141,10 @@ fn mistakes(config: &ParquetConfig) -> Vec<ConfigError> {
             found.push(ConfigError::new("level", "only zstd has a level"));
         }
         (Some(level), Codec::Zstd) if !(1..=LEVEL_MAX).contains(&level) => {
-            found.push(ConfigError::new("level", format!("{level} is not between 1 and {LEVEL_MAX}")));
+            found.push(ConfigError::new(
+                "level",
+                format!("{level} is not between 1 and {LEVEL_MAX}"),
+            ));
         }
         _ => {}
     }

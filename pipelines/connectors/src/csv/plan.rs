@@ -92,8 +92,16 @@ pub(super) struct Plan {
 /// Longest row that may be configured; a reader and every worker hold a few of them.
 const ROW_BYTES_MAX: usize = 64 << 20;
 /// Names of encodings that people type and the web's standard does not list.
-const ENCODING_ALIASES: &[(&str, &str)] =
-    &[("cp949", "windows-949"), ("ms949", "windows-949"), ("uhc", "windows-949"), ("cp932", "shift_jis"), ("cp936", "gbk"), ("cp950", "big5"), ("utf8", "utf-8"), ("utf_8", "utf-8")];
+const ENCODING_ALIASES: &[(&str, &str)] = &[
+    ("cp949", "windows-949"),
+    ("ms949", "windows-949"),
+    ("uhc", "windows-949"),
+    ("cp932", "shift_jis"),
+    ("cp936", "gbk"),
+    ("cp950", "big5"),
+    ("utf8", "utf-8"),
+    ("utf_8", "utf-8"),
+];
 
 /// Collects mistakes, so that all are reported at once.
 struct Mistakes(Vec<ConfigError>);
@@ -151,7 +159,11 @@ fn place(written: &str, given: &dyn Resolver, mistakes: &mut Mistakes) -> Place 
     } else {
         let folder = given.path(Path::new(""));
         let folder = glob::Pattern::escape(&folder.to_string_lossy());
-        if folder.is_empty() { written.to_owned() } else { format!("{}/{written}", folder.trim_end_matches('/')) }
+        if folder.is_empty() {
+            written.to_owned()
+        } else {
+            format!("{}/{written}", folder.trim_end_matches('/'))
+        }
     };
     if written.is_empty() {
         mistakes.0.push(ConfigError::new("path", "the path is empty"));
@@ -220,16 +232,14 @@ fn decimal(config: &CsvConfig) -> Result<u8, ConfigError> {
             Err(ConfigError::new("decimal", "the decimal point is also the delimiter"))
         }
         b"," => Ok(b','),
-        _ => Err(ConfigError::new("decimal", format!("'{}' is not a decimal point", config.decimal))
-            .help("use . or ,")),
+        _ => {
+            Err(ConfigError::new("decimal", format!("'{}' is not a decimal point", config.decimal))
+                .help("use . or ,"))
+        }
     }
 }
 
-fn columns(
-    header: bool,
-    inputs: &SourceInputs<'_>,
-    mistakes: &mut Mistakes,
-) -> Vec<PlannedColumn> {
+fn columns(header: bool, inputs: &SourceInputs<'_>, mistakes: &mut Mistakes) -> Vec<PlannedColumn> {
     let mut place = 0;
     let mut found = Vec::new();
     for (index, (name, config)) in inputs.columns.iter().enumerate() {
@@ -239,7 +249,12 @@ fn columns(
         let data_type = &inputs.schema.columns()[index].data_type;
         let kind = kind(config, data_type).map_err(|(field, m)| ConfigError::new(at(field), m));
         let is_key = inputs.schema.key().contains(&index);
-        found.push(PlannedColumn { name: name.clone(), origin, kind: mistakes.or(kind, Kind::Int), is_key });
+        found.push(PlannedColumn {
+            name: name.clone(),
+            origin,
+            kind: mistakes.or(kind, Kind::Int),
+            is_key,
+        });
     }
     found
 }

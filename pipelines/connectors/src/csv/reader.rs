@@ -95,14 +95,15 @@ impl Reader {
     /// The next record; empty lines and comments are passed over.
     pub(super) fn next_record(&mut self) -> Result<Option<Record<'_>>, SourceError> {
         loop {
-            let (start, line) = (self.at, self.line);
+            let line = self.line;
             let text = match self.next()? {
                 Next::Nothing => return Ok(None),
                 Next::Record { end, lines } => {
+                    let start = self.at;
                     let length = without_line_break(&self.buffer[start..start + end]).len();
                     self.advance(end);
                     self.line += lines;
-                    self.at - end..self.at - end + length
+                    start..start + length
                 }
                 Next::TooLong => {
                     let cut = self.too_long()?;

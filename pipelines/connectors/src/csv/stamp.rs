@@ -13,8 +13,14 @@ const NANOS_PER_DAY: i64 = 86_400 * NANOS_PER_SECOND;
 /// The years that lie wholly inside what 64 bits of nanoseconds can say.
 const YEARS: std::ops::RangeInclusive<i64> = 1678..=2261;
 /// Words for the halves of the day that chrono does not know, and what it does.
-const HALVES_OF_DAY: &[(&str, &str)] =
-    &[("오전", "AM"), ("오후", "PM"), ("午前", "AM"), ("午後", "PM"), ("上午", "AM"), ("下午", "PM")];
+const HALVES_OF_DAY: &[(&str, &str)] = &[
+    ("오전", "AM"),
+    ("오후", "PM"),
+    ("午前", "AM"),
+    ("午後", "PM"),
+    ("上午", "AM"),
+    ("下午", "PM"),
+];
 
 const NOT_RFC3339: &str = "is not a time such as 2026-01-31T08:30:00Z";
 const NOT_EPOCH: &str = "is not a number of seconds or parts of seconds";
@@ -313,7 +319,8 @@ mod tests {
 
     fn check(format: &str, zone: &str, text: &str, expected: Result<&str, &str>) {
         let mut stamps = Stamps::new(Some(format), Some(zone)).unwrap();
-        let expected = expected.map(|t| DateTime::parse_from_rfc3339(t).unwrap().timestamp_nanos_opt().unwrap());
+        let expected = expected
+            .map(|t| DateTime::parse_from_rfc3339(t).unwrap().timestamp_nanos_opt().unwrap());
         assert_eq!(stamps.read(text.as_bytes()), expected, "{text} as {format} in {zone}");
     }
 
@@ -331,7 +338,9 @@ mod tests {
         ok("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z");
         ok("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.5Z");
         ok("2024-02-29", "2024-02-29T00:00:00Z");
-        for bad in ["", "2026-01-31T", "2026-1-31", "2026-01-31T24:00", "2026-01-31T08:30:00.Z", "x"] {
+        for bad in
+            ["", "2026-01-31T", "2026-1-31", "2026-01-31T24:00", "2026-01-31T08:30:00.Z", "x"]
+        {
             check("rfc3339", "UTC", bad, Err(NOT_RFC3339));
         }
         check("rfc3339", "UTC", "2026-02-29", Err(NO_SUCH_DAY));
@@ -370,9 +379,24 @@ mod tests {
     fn patterns_and_halves_of_the_day() {
         check("%d/%m/%Y %H:%M", "UTC", "31/01/2026 08:30", Ok("2026-01-31T08:30:00Z"));
         check("%Y%m%d", "Asia/Seoul", "20260131", Ok("2026-01-30T15:00:00Z"));
-        check("%Y-%m-%d %p %I:%M:%S", "Asia/Seoul", "2026-01-31 오후 1:30:00", Ok("2026-01-31T04:30:00Z"));
-        check("%Y-%m-%d %p %I:%M:%S", "Asia/Seoul", "2026-01-31 오전 12:30:00", Ok("2026-01-30T15:30:00Z"));
-        check("%Y-%m-%dT%H:%M:%S%.f%z", "Asia/Seoul", "2026-01-31T08:30:00.25+0100", Ok("2026-01-31T07:30:00.25Z"));
+        check(
+            "%Y-%m-%d %p %I:%M:%S",
+            "Asia/Seoul",
+            "2026-01-31 오후 1:30:00",
+            Ok("2026-01-31T04:30:00Z"),
+        );
+        check(
+            "%Y-%m-%d %p %I:%M:%S",
+            "Asia/Seoul",
+            "2026-01-31 오전 12:30:00",
+            Ok("2026-01-30T15:30:00Z"),
+        );
+        check(
+            "%Y-%m-%dT%H:%M:%S%.f%z",
+            "Asia/Seoul",
+            "2026-01-31T08:30:00.25+0100",
+            Ok("2026-01-31T07:30:00.25Z"),
+        );
         check("%d/%m/%Y", "UTC", "31.01.2026", Err(NOT_PATTERN));
     }
 

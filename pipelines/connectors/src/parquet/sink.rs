@@ -121,9 +121,8 @@ impl ParquetSink {
     /// Removes what crashed runs left behind: files that are not whole, or that no manifest lists.
     fn remove_leftovers(&self, manifest: &Manifest) -> io::Result<()> {
         for name in self.names()? {
-            let unfinished = name.rsplit('/').next().is_some_and(|n| {
-                n.starts_with('.') && n.ends_with(".tmp")
-            });
+            let unfinished =
+                name.rsplit('/').next().is_some_and(|n| n.starts_with('.') && n.ends_with(".tmp"));
             if unfinished || (is_ours(&name) && !manifest.lists(&name)) {
                 fs::remove_file(self.folder.join(&name))?;
             }
@@ -168,7 +167,16 @@ impl ParquetSink {
                         .map_err(|e| self.failed(&format!("write '{name}'"), &e))
                 })?;
             let (generation, bytes, sha256) = (manifest.generation, written.bytes, written.sha256);
-            manifest.files.push(FileEntry { name, kind, generation, from, to, rows, bytes, sha256 });
+            manifest.files.push(FileEntry {
+                name,
+                kind,
+                generation,
+                from,
+                to,
+                rows,
+                bytes,
+                sha256,
+            });
         }
         Ok(())
     }

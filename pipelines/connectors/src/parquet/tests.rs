@@ -133,7 +133,11 @@ fn the_same_rows_give_the_same_bytes() {
 
 #[test]
 fn every_codec_can_be_read() {
-    for config in [json!({ "level": 9 }), json!({ "compression": "snappy" }), json!({ "compression": "none" })] {
+    for config in [
+        json!({ "level": 9 }),
+        json!({ "compression": "snappy" }),
+        json!({ "compression": "none" }),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = open(folder.path(), config);
         sink.write(1, &[batch(&[("a", 1, 0.5)])]).unwrap();
@@ -202,7 +206,10 @@ fn rows_of_an_earlier_generation() {
     assert_eq!(manifest(folder.path()).run, RUN);
     for (how, expected) in [
         ("replace", &["mine.parquet", "part-00000001-00000001.parquet"][..]),
-        ("append", &["mine.parquet", "part-00000001-00000001.parquet", "part-2-00000001-00000001.parquet"]),
+        (
+            "append",
+            &["mine.parquet", "part-00000001-00000001.parquet", "part-2-00000001-00000001.parquet"],
+        ),
     ] {
         let folder = start();
         let mut sink = sink(folder.path(), json!({ "if_exists": how }));
@@ -232,9 +239,16 @@ fn a_crash_between_any_two_steps_leaves_a_readable_folder() {
     let leave = |step: &str, folder: &Path| {
         let at = |name: &str| folder.join("rul").join(name);
         match step {
-            "half a file" => fs::write(at(".part-00000002-00000002.parquet.tmp"), "PAR1 half").unwrap(),
+            "half a file" => {
+                fs::write(at(".part-00000002-00000002.parquet.tmp"), "PAR1 half").unwrap()
+            }
             "a file that is not listed" => {
-                fs::copy(at("part-00000001-00000001.parquet"), at("part-00000002-00000002.parquet")).map(|_| ()).unwrap();
+                fs::copy(
+                    at("part-00000001-00000001.parquet"),
+                    at("part-00000002-00000002.parquet"),
+                )
+                .map(|_| ())
+                .unwrap();
             }
             _ => fs::write(at("._manifest.json.tmp"), "{ \"version\"").unwrap(),
         }
@@ -278,8 +292,9 @@ fn mistakes_in_the_configuration() {
         let config: ParquetConfig = parse_config(&config).unwrap();
         mistakes(&config).into_iter().map(|e| e.at).collect()
     };
-    assert_eq!(at(json!({ "path": "", "row_group_rows": 0, "file_rows": 0, "level": 23 })), [
-        "path", "row_group_rows", "file_rows", "level",
-    ]);
+    assert_eq!(
+        at(json!({ "path": "", "row_group_rows": 0, "file_rows": 0, "level": 23 })),
+        ["path", "row_group_rows", "file_rows", "level",]
+    );
     assert_eq!(at(json!({ "path": "x", "compression": "snappy", "level": 3 })), ["level"]);
 }

@@ -60,7 +60,8 @@ fn encodings() {
     let korean = encoding_rs::EUC_KR.encode("t,k,v\n1,펌프,0.5\n2,b,1.5\n").0.into_owned();
     assert_eq!(read(&korean, json!({ "encoding": "cp949" })).column("k"), ["펌프", "b"]);
     assert_eq!(read(&korean, json!({ "encoding": "EUC-KR" })).column("k"), ["펌프", "b"]);
-    let utf16: Vec<u8> = "\u{feff}t,k,v\n1,a,0.5\n2,b,1.5\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> =
+        "\u{feff}t,k,v\n1,a,0.5\n2,b,1.5\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     check_plain(&read(&utf16, json!({ "encoding": "utf-16le" })));
     let found = read(b"t,k,v\n1,\xff,0.5\n2,b,1.5\n", json!({}));
     assert_eq!((found.reasons(), found.dead_lines()), (vec!["bad_encoding"], vec![2]));
@@ -86,7 +87,9 @@ fn compression() {
         ("a.csv", &zstd, "zstd"),
     ] {
         let folder = folder(&[(name, bytes)]);
-        check_plain(&declared(folder.path(), json!({ "path": name, "compression": how })).read_by(4));
+        check_plain(
+            &declared(folder.path(), json!({ "path": name, "compression": how })).read_by(4),
+        );
     }
     let folder = folder(&[("a.csv.gz", &gzip[..gzip.len() - 9])]);
     let error = declared(folder.path(), json!({ "path": "a.csv.gz" })).error();
@@ -108,8 +111,14 @@ fn records_that_cannot_be_used() {
     let found = read(text, json!({}));
     assert_eq!(found.dead_lines(), [2, 3, 4, 5, 6, 7, 8, 9]);
     let reasons = [
-        "field_count", "field_count", "bad_value", "non_finite", "missing_time", "bad_value",
-        "missing_key", "bad_value",
+        "field_count",
+        "field_count",
+        "bad_value",
+        "non_finite",
+        "missing_time",
+        "bad_value",
+        "missing_key",
+        "bad_value",
     ];
     assert_eq!(found.reasons(), reasons);
     assert_eq!(found.dead[2].detail, "column 'v': 'x' is not a number");
@@ -128,7 +137,10 @@ fn extra_fields_and_declared_places() {
     });
     let csv = json!({ "path": "a.csv", "header": false });
     let found = Declared::new(folder.path(), csv, columns, &["k"], "t").read();
-    assert_eq!((found.column("k"), found.dead_lines()), (vec!["a".to_owned(), "b".to_owned()], vec![3]));
+    assert_eq!(
+        (found.column("k"), found.dead_lines()),
+        (vec!["a".to_owned(), "b".to_owned()], vec![3])
+    );
 }
 
 #[test]
@@ -180,7 +192,10 @@ fn headers_of_files_may_differ_in_order_but_not_lack_a_field() {
     let columns = json!({ "t": "int64", "k": "string", "vel": "float64" });
     let csv = json!({ "path": "a.csv" });
     let error = Declared::new(missing.path(), csv.clone(), columns.clone(), &["k"], "t").error();
-    assert!(error.contains("has no field 'vel' (did you mean 'Vel'?); its header has 't', 'k', 'Vel'"), "{error}");
+    assert!(
+        error.contains("has no field 'vel' (did you mean 'Vel'?); its header has 't', 'k', 'Vel'"),
+        "{error}"
+    );
     let twice = super::folder(&[("a.csv", b"t,k,vel,vel\n")]);
     let error = Declared::new(twice.path(), csv, columns, &["k"], "t").error();
     assert!(error.contains("has the field 'vel' twice"), "{error}");
@@ -200,7 +215,9 @@ fn files_of_a_folder_in_order() {
     assert_eq!(keys(json!({ "path": "[ac].csv", "order": "name" })), ["a", "c"]);
     let error = declared(folder.path(), json!({ "path": "*.txt" })).error();
     assert_eq!(error, "no file matches '*.txt'");
-    assert!(declared(folder.path(), json!({ "path": "none.csv" })).error().contains("no file matches"));
+    assert!(
+        declared(folder.path(), json!({ "path": "none.csv" })).error().contains("no file matches")
+    );
 }
 
 #[test]
@@ -217,13 +234,27 @@ fn all_mistakes_are_reported_at_once() {
         "x": { "type": "float64", "field": 0 },
         "y": { "type": "int64", "field": "#file" },
     });
-    let errors = Declared::new(Path::new("/p"), csv, columns, &["k"], "t").try_open().err().unwrap();
+    let errors =
+        Declared::new(Path::new("/p"), csv, columns, &["k"], "t").try_open().err().unwrap();
     let at: Vec<&str> = errors.iter().map(|e| e.at.as_str()).collect();
-    assert_eq!(at, [
-        "path", "encoding", "delimiter", "quote", "comment", "max_row_bytes", "decimal",
-        "columns.t.format", "columns.k.field", "columns.v.field", "columns.w.zone",
-        "columns.x.field", "columns.y.field",
-    ]);
+    assert_eq!(
+        at,
+        [
+            "path",
+            "encoding",
+            "delimiter",
+            "quote",
+            "comment",
+            "max_row_bytes",
+            "decimal",
+            "columns.t.format",
+            "columns.k.field",
+            "columns.v.field",
+            "columns.w.zone",
+            "columns.x.field",
+            "columns.y.field",
+        ]
+    );
 }
 
 #[test]
