@@ -1,1 +1,16 @@
-//! foreline-sql.
+//! SQL expressions over the rows of a stream, compiled by DataFusion.
+//!
+//! What a reader would get wrong:
+//!
+//! * An expression sees one row. Subqueries, aggregates and window functions are refused, and so is every function
+//!   that DataFusion does not call *immutable* (`now`, `random`): replay must give the same bits.
+//! * Names keep their case: `T24` is the column `T24` without quotes, unlike in PostgreSQL.
+//! * The result has one of the types a column of a stream may have: text, float64, int64, bool or a UTC timestamp.
+//!   Narrower numbers are widened, other types are refused with the cast to write.
+
+mod compile;
+mod message;
+mod predicate;
+mod text;
+
+pub use compile::{MAX_LENGTH_BYTES, MAX_TOKENS, SqlExpressions};
