@@ -1,1 +1,50 @@
-//! foreline-spec.
+//! The pipeline file: from YAML to a plan in which everything fits, or to every mistake in it.
+//!
+//! [`check_file`] is the way in. Text becomes a tree whose values keep their places, secrets are put in, sections
+//! become typed values, names are looked up and schemas and units flow along every edge; what comes out is a
+//! [`Plan`], whose [`graph`](Plan::graph) the engine runs.
+//!
+//! What a reader would get wrong:
+//!
+//! * A mistake is a [`Diagnostic`], never an early return: all are reported at once, in the order of the file. What
+//!   depends on something broken is not looked at, so that one mistake is one message.
+//! * The plan of a file with an error does not exist; that of a file with warnings does.
+//! * [`Kinds`] are tables that other crates fill. Nothing here knows a single source, step or sink.
+
+mod check;
+mod diagnostic;
+mod draw;
+mod explain;
+mod file;
+mod kinds;
+mod outline;
+mod plan;
+mod planner;
+mod read;
+mod render;
+mod rows;
+mod secret;
+mod shape;
+mod suggest;
+mod yaml;
+
+pub use check::{Checked, Only, PlanOptions, ReadError, SourceOverride, check_file, check_text};
+pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
+pub use draw::{dot, mermaid, svg};
+pub use explain::explain;
+pub use file::{
+    AlertConfig, AlertSeverity, Columns, EpochConfig, EvaluationConfig, JudgedRows, Late, Names,
+    RemainingConfig, SinkCommon, SourceCommon, StepCommon, TargetConfig, TestConfig, TestExpect,
+    TestRows, TrainingConfig, TruthConfig, TruthTable,
+};
+pub use kinds::{Kinds, schema};
+pub use outline::{Outline, outline};
+pub use plan::{
+    AlertPlan, ExtraSink, GraphError, Plan, SinkPlan, SourcePlan, StepPlan, TrainingPlan,
+    TrainingTarget,
+};
+pub use read::DEAD_LETTERS;
+pub use render::RenderStyle;
+pub use rows::rows_to_csv;
+pub use secret::{Environment, ProcessEnvironment, Secret};
+pub use yaml::{Entry, MAX_FILE_BYTES, Node, Span, Value};

@@ -1,0 +1,109 @@
+//! A plan in words, for `foreline check`: what flows along every edge.
+
+use std::fmt::Write as _;
+
+use arrow::datatypes::DataType;
+use foreline_engine::{Extent, LatePolicy, Schema, StreamId, TimeDomain};
+
+use crate::plan::Plan;
+
+/// The plan as text: every stream with its key, event time, primary key and columns with type and unit, and where it goes.
+#[must_use]
+pub fn explain(plan: &Plan) -> String {
+    let mut text = format!("pipeline {}\n", plan.name);
+    for (i, source) in plan.sources.iter().enumerate() {
+        let head = format!("source {} ({})", source.name, source.kind);
+        stream(&mut text, plan, StreamId::Source(i), &head);
+        let unit = |n: i64| length(n, source.schema.domain());
+        let late = match source.order.late {
+            LatePolicy::DeadLetter => "late rows become dead letters".to_owned(),
+            LatePolicy::Correct(n) => format!("late rows correct results up to {}", unit(n)),
+        };
+        line(&mut text, "order", &format!("waits {}, {late}", unit(source.order.lateness)));
+    }
+    for (i, step) in plan.steps.iter().enumerate() {
+        let from: Vec<&str> = step.inputs.iter().map(|s| plan.stream_name(*s)).collect();
+        let head = format!("step {} ({}) from {}", step.name, step.kind, from.join(", "));
+        stream(&mut text, plan, StreamId::Step(i), &head);
+    }
+    for sink in &plan.sinks {
+        let from = plan.stream_name(sink.from);
+        let _ = writeln!(text, "\nsink {} ({}) from {from}", sink.name, sink.kind);
+        line(&mut text, "place", &sink.sink.place);
+    }
+    for alert in &plan.alerts {
+        let from = plan.stream_name(alert.from);
+        let _ = writeln!(text, "\nalert {} from {from}", alert.name);
+        line(&mut text, "when", &alert.condition);
+    }
+    for training in &plan.training {
+        let from = plan.stream_name(training.from);
+        let _ = writeln!(text, "\ntraining {} from {from}", training.name);
+        line(&mut text, "features", &training.features.join(", "));
+    }
+    text
+}
+
+fn line(text: &mut String, what: &str, value: &str) {
+    let _ = writeln!(text, "  {what:<8} {value}");
+}
+
+fn stream(text: &mut String, plan: &Plan, id: StreamId, head: &str) {
+    let schema = plan.schema(id);
+    let name = |i: &usize| schema.columns()[*i].name.as_str();
+    let _ = writeln!(text, "\n{head}");
+    line(text, "key", &schema.key().iter().map(name).collect::<Vec<_>>().join(", "));
+    let domain = match schema.domain() {
+        TimeDomain::UtcNanos => "utc",
+        TimeDomain::Logical => "logical",
+    };
+    line(text, "time", &format!("{} ({domain})", name(&schema.time())));
+    let primary = schema.primary_key();
+    let mut parts: Vec<&str> = primary.columns.iter().map(name).collect();
+    if primary.position {
+        parts.push("position");
+    }
+    line(text, "row id", &parts.join(", "));
+    let width = schema.columns().iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
+    for (i, column) in schema.columns().iter().enumerate() {
+        let what = if i == 0 { "columns" } else { "" };
+        let unit = column.unit.as_ref().map_or(String::new(), |u| format!("  {u}"));
+        let kind = type_name(&column.data_type);
+        let pad = width - column.name.chars().count();
+        let text_of = format!("{}{:pad$}  {kind:<9}{unit}", column.name, "");
+        line(text, what, text_of.trim_end());
+    }
+    let readers = readers(plan, id);
+    line(text, "goes to", if readers.is_empty() { "nothing" } else { &readers });
+}
+
+fn readers(plan: &Plan, id: StreamId) -> String {
+    let steps = plan.steps.iter().filter(|s| s.inputs.contains(&id)).map(|s| s.name.as_str());
+    let sinks = plan.sinks.iter().filter(|s| s.from == id).map(|s| s.name.as_str());
+    let alerts = plan.alerts.iter().filter(|a| a.from == id).map(|a| a.name.as_str());
+    steps.chain(sinks).chain(alerts).collect::<Vec<_>>().join(", ")
+}
+
+fn length(n: i64, domain: TimeDomain) -> String {
+    match domain {
+        TimeDomain::UtcNanos => Extent::Nanos(n).to_string(),
+        TimeDomain::Logical => Extent::Count(n).to_string(),
+    }
+}
+
+/// A type as the pipeline file names it.
+pub(crate) fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 | DataType::Dictionary(..) => "string".to_owned(),
+        DataType::Timestamp(..) => "timestamp".to_owned(),
+        DataType::Boolean => "bool".to_owned(),
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+/// The columns of a schema in a line or two, for a drawing: the key, then how many others.
+pub(crate) fn summary(schema: &Schema) -> String {
+    let key: Vec<&str> =
+        schema.key().iter().map(|i| schema.columns()[*i].name.as_str()).collect();
+    format!("{} columns by {}", schema.columns().len(), key.join(", "))
+}

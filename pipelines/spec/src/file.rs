@@ -1,0 +1,340 @@
+//! The sections of a pipeline file as types; their doc comments are the manual and the JSON schema.
+//!
+//! What a reader would get wrong: a source, a step and a sink also hold one key that is not listed here. It names
+//! the kind (`csv`, `window`, `parquet`), and its value is that kind's configuration.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use foreline_connectors::{ColumnConfig, ColumnType};
+use foreline_engine::Extent;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What every source has beside its kind.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceCommon {
+    /// The columns, in order, each with its type: `vibration: { type: float64, unit: mm/s }`, or short
+    /// `vibration: float64`.
+    pub columns: Columns,
+    /// The columns that tell one machine from another. Rows of one key are kept in the order of their event time.
+    pub key: Vec<String>,
+    /// The column that holds the event time: a timestamp, or an int64 count such as a cycle.
+    pub time: String,
+    /// How long to wait for rows that come out of order: a row further behind its key's greatest event time is late.
+    /// Default: no time at all.
+    #[serde(default)]
+    pub lateness: Option<Extent>,
+    /// What becomes of late rows. Default `dead_letter`.
+    #[serde(default)]
+    pub late: Option<Late>,
+    /// Columns that tell a row from its repetition; of rows that agree in all of them the first is kept.
+    #[serde(default)]
+    pub dedupe: Vec<String>,
+    /// A row whose event time is further ahead of the clock becomes a dead letter, so that one wrong clock drags nobody.
+    #[serde(default)]
+    pub max_ahead: Option<Extent>,
+    /// After this long without a row a key no longer holds back what waits for it.
+    #[serde(default)]
+    pub idle_timeout: Option<Extent>,
+}
+
+/// What becomes of late rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Late {
+    /// They become dead letters.
+    DeadLetter,
+    /// They correct the results, if they are at most this far behind the watermark.
+    Correct(Extent),
+}
+
+/// Declared columns in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns(pub Vec<(String, ColumnConfig)>);
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Ordered;
+        impl<'de> Visitor<'de> for Ordered {
+            type Value = Columns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("columns by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
+                let mut columns = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, serde_json::Value>()? {
+                    let value = match value {
+                        serde_json::Value::String(short) => serde_json::json!({ "type": short }),
+                        full => full,
+                    };
+                    columns.push((name, serde_json::from_value(value).map_err(A::Error::custom)?));
+                }
+                Ok(Columns(columns))
+            }
+        }
+        deserializer.deserialize_map(Ordered)
+    }
+}
+
+impl JsonSchema for Columns {
+    fn schema_name() -> Cow<'static, str> {
+        "Columns".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let short = generator.subschema_for::<ColumnType>();
+        let full = generator.subschema_for::<ColumnConfig>();
+        json_schema!({
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": { "anyOf": [short, full] },
+        })
+    }
+}
+
+/// One name or a list of names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Names {
+    /// One.
+    One(String),
+    /// Several, in this order.
+    Many(Vec<String>),
+}
+
+impl Names {
+    /// All of them.
+    #[must_use]
+    pub fn list(&self) -> &[String] {
+        match self {
+            Names::One(name) => std::slice::from_ref(name),
+            Names::Many(names) => names,
+        }
+    }
+}
+
+/// What every step has beside its kind.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepCommon {
+    /// The stream it reads: a source or another step. A list where the step reads several.
+    pub from: Names,
+}
+
+/// What every sink has beside its kind.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkCommon {
+    /// The streams it takes: sources, steps, or `dead_letters`, the rows that could not be used.
+    pub from: Names,
+}
+
+/// How the input is cut into epochs; it changes how soon results come, never what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EpochConfig {
+    /// An epoch closes after this long. Default `100ms`.
+    #[serde(default = "hundred_milliseconds")]
+    pub interval: Extent,
+    /// An epoch closes after this many rows. Default 65536.
+    #[serde(default = "rows_of_an_epoch")]
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub rows: usize,
+}
+
+impl Default for EpochConfig {
+    fn default() -> Self {
+        EpochConfig { interval: hundred_milliseconds(), rows: rows_of_an_epoch() }
+    }
+}
+
+fn hundred_milliseconds() -> Extent {
+    Extent::Nanos(100_000_000)
+}
+
+fn rows_of_an_epoch() -> usize {
+    65_536
+}
+
+/// A condition on a stream that somebody is to be told of. It is checked with the pipeline; `run` does not raise it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlertConfig {
+    /// The stream that is watched.
+    pub from: String,
+    /// A SQL condition on a row: the alert is raised while it holds.
+    pub when: String,
+    /// A SQL condition on a row that ends the alert, such as a limit further away. Default: `when` no longer holds.
+    #[serde(default)]
+    pub clear: Option<String>,
+    /// How long `when` must hold before the alert is raised.
+    #[serde(default, rename = "for")]
+    pub hold: Option<Extent>,
+    /// How bad it is. Default `warning`.
+    #[serde(default)]
+    pub severity: AlertSeverity,
+}
+
+/// How bad an alert is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertSeverity {
+    /// Worth knowing.
+    Info,
+    /// Somebody should look at it.
+    #[default]
+    Warning,
+    /// Somebody must act.
+    Critical,
+}
+
+/// How `foreline train` makes the weights of a model from a stream of the pipeline.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// The stream whose rows are learnt from; the steps before it are those that run live.
+    pub from: String,
+    /// What each source reads for training instead of its own `path`: a path relative to the pipeline file.
+    /// Default: its own.
+    #[serde(default)]
+    pub input: BTreeMap<String, String>,
+    /// What is to be predicted.
+    pub target: TargetConfig,
+    /// The plugin the weights are for.
+    pub plugin: String,
+    /// Where the weights are written.
+    pub weights: String,
+    /// The columns learnt from. Default: every numeric column that is neither key, event time nor target.
+    #[serde(default)]
+    pub features: Option<Vec<String>>,
+    /// Columns not learnt from, of those that would be.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Settings of the trainer, such as the number of trees.
+    #[serde(default)]
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// A SQL condition: only rows for which it holds are learnt from.
+    #[serde(default, rename = "where")]
+    pub filter: Option<String>,
+}
+
+/// What a model is to predict.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetConfig {
+    /// How long until the key's last row, which is taken as its failure.
+    Remaining(RemainingConfig),
+    /// A numeric column of the stream.
+    Column(String),
+}
+
+/// The remaining life as a target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemainingConfig {
+    /// Longer lives count as this: a machine in good health shows no sign of its end yet.
+    #[serde(default)]
+    pub cap: Option<Extent>,
+}
+
+/// How `foreline evaluate` judges predictions: data whose truth is known goes through the pipeline.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// What each source reads instead of its own `path`: a path relative to the pipeline file. Default: its own.
+    #[serde(default)]
+    pub input: BTreeMap<String, String>,
+    /// The stream that holds the predictions.
+    pub from: String,
+    /// Its column with the predicted remaining life.
+    pub predicted: String,
+    /// How much life each key had left at its last row.
+    pub truth: TruthConfig,
+    /// Figures are given for truth cut at this remaining life too, in the unit of the prediction, as models trained with
+    /// a cap cannot answer more.
+    #[serde(default)]
+    pub cap: Option<f64>,
+    /// Which rows of a key are judged. Default `last`.
+    #[serde(default)]
+    pub at: JudgedRows,
+}
+
+/// Which rows of a key are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgedRows {
+    /// The last one, as benchmarks do.
+    #[default]
+    Last,
+    /// All of them; earlier rows had that much more life left.
+    All,
+}
+
+/// Where the truth stands.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TruthConfig {
+    /// A file with one number a line; line `i` is that of key `i`, counted from 1.
+    Lines(String),
+    /// A comma-separated file with a header.
+    Table(TruthTable),
+}
+
+/// A comma-separated file of truth.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TruthTable {
+    /// The file, relative to the pipeline file.
+    pub path: String,
+    /// Its column with the key.
+    pub key: String,
+    /// Its column with the remaining life at the key's last row, in the unit of the prediction.
+    pub remaining: String,
+}
+
+/// A case for `foreline test`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestConfig {
+    /// What the case shows.
+    pub name: String,
+    /// What each source reads instead of its own input.
+    pub input: BTreeMap<String, TestRows>,
+    /// What must come out.
+    pub expect: TestExpect,
+    /// How far a number may be off, relative to the expected one. Default: not at all.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub tolerance: f64,
+}
+
+/// Rows of a test.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum TestRows {
+    /// A CSV file, relative to the pipeline file. As input it is read as the source's own file would be.
+    File(String),
+    /// The rows themselves, each with its values by column; a column left out is null.
+    Rows(Vec<serde_json::Map<String, serde_json::Value>>),
+}
+
+/// What a test expects. What is not named is not looked at.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestExpect {
+    /// By stream, all its rows in the order of key and event time; columns left out are not compared.
+    #[serde(default)]
+    pub rows: BTreeMap<String, TestRows>,
+    /// By stream, how many rows it has.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
+    /// By reason, how many rows became dead letters. `{}` expects none.
+    #[serde(default)]
+    pub dead_letters: Option<BTreeMap<String, u64>>,
+}

@@ -1,0 +1,147 @@
+//! The kinds of source, step and sink that a file may name, and the language they make together.
+
+use foreline_connectors::{SinkRegistration, SourceRegistration};
+use foreline_engine::{Extent, Registration};
+use schemars::SchemaGenerator;
+use serde_json::{Map, Value as Json, json};
+
+use crate::file::{
+    AlertConfig, EpochConfig, EvaluationConfig, SinkCommon, SourceCommon, StepCommon, TestConfig, TrainingConfig,
+};
+
+/// The tables of kinds.
+#[derive(Debug, Clone)]
+pub struct Kinds {
+    /// Kinds of source.
+    pub sources: Vec<SourceRegistration>,
+    /// Kinds of step.
+    pub steps: Vec<Registration>,
+    /// Kinds of sink.
+    pub sinks: Vec<SinkRegistration>,
+}
+
+impl Kinds {
+    /// Every kind there is.
+    #[must_use]
+    pub fn all() -> Self {
+        let steps = [foreline_operators::OPERATORS, foreline_plugins::OPERATORS];
+        Kinds {
+            sources: foreline_connectors::SOURCES.to_vec(),
+            steps: steps.concat(),
+            sinks: foreline_connectors::SINKS.to_vec(),
+        }
+    }
+}
+
+/// What the keys of a source, step or sink mean: those all have, and the one that names the kind.
+#[derive(Debug)]
+pub(crate) struct BlockLanguage {
+    pub(crate) common: Json,
+    pub(crate) kinds: Vec<(&'static str, &'static str, Json)>,
+}
+
+/// The JSON schemas of everything a file can hold.
+#[derive(Debug)]
+pub(crate) struct Language {
+    pub(crate) definitions: Map<String, Json>,
+    pub(crate) source: BlockLanguage,
+    pub(crate) step: BlockLanguage,
+    pub(crate) sink: BlockLanguage,
+    pub(crate) alert: Json,
+    pub(crate) training: Json,
+    pub(crate) evaluation: Json,
+    pub(crate) test: Json,
+    pub(crate) epoch: Json,
+}
+
+impl Language {
+    pub(crate) fn new(kinds: &Kinds) -> Self {
+        let mut generator = SchemaGenerator::default();
+        let g = &mut generator;
+        // First, so that the name is its own whatever else is called so.
+        g.subschema_for::<Extent>();
+        let sources = kinds.sources.iter().map(|k| (k.name, k.summary, (k.schema)(g).to_value()));
+        let source = BlockLanguage { kinds: sources.collect(), common: of::<SourceCommon>(g) };
+        let steps = kinds.steps.iter().map(|k| (k.name, k.summary, (k.schema)(g).to_value()));
+        let step = BlockLanguage { kinds: steps.collect(), common: of::<StepCommon>(g) };
+        let sinks = kinds.sinks.iter().map(|k| (k.name, k.summary, (k.schema)(g).to_value()));
+        let sink = BlockLanguage { kinds: sinks.collect(), common: of::<SinkCommon>(g) };
+        let (alert, training) = (of::<AlertConfig>(g), of::<TrainingConfig>(g));
+        let evaluation = of::<EvaluationConfig>(g);
+        let (test, epoch) = (of::<TestConfig>(g), of::<EpochConfig>(g));
+        let definitions = generator.take_definitions(true);
+        Language { definitions, source, step, sink, alert, training, evaluation, test, epoch }
+    }
+
+    /// The object that a reference leads to.
+    pub(crate) fn resolve<'a>(&'a self, schema: &'a Json) -> &'a Json {
+        let name = schema.get("$ref").and_then(Json::as_str).and_then(|r| r.strip_prefix("#/$defs/"));
+        name.and_then(|n| self.definitions.get(n)).unwrap_or(schema)
+    }
+
+    fn block(&self, block: &BlockLanguage) -> Json {
+        let common = self.resolve(&block.common);
+        let empty = Map::new();
+        let own = common.get("properties").and_then(Json::as_object).unwrap_or(&empty);
+        let mut properties = own.clone();
+        for (name, summary, schema) in &block.kinds {
+            let described = json!({ "allOf": [schema], "description": summary });
+            properties.insert((*name).to_owned(), described);
+        }
+        let one: Vec<Json> =
+            block.kinds.iter().map(|(name, ..)| json!({ "required": [name] })).collect();
+        json!({
+            "type": "object",
+            "properties": properties,
+            "required": common.get("required").cloned().unwrap_or_else(|| json!([])),
+            "additionalProperties": false,
+            "oneOf": one,
+        })
+    }
+
+    /// The JSON schema of a pipeline file, for editors and `foreline schema`.
+    pub(crate) fn document(&self) -> Json {
+        let named = |value: Json, about: &str| {
+            json!({ "type": "object", "additionalProperties": value, "description": about })
+        };
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "Foreline pipeline",
+            "type": "object",
+            "required": ["version", "sources"],
+            "additionalProperties": false,
+            "properties": {
+                "version": { "const": 1, "description": "The version of this format." },
+                "name": { "type": "string", "description": "The name of the pipeline. Default: that of the file." },
+                "sources": named(self.block(&self.source), "Where rows come from, by the name of the stream."),
+                "steps": named(self.block(&self.step), "What is computed, by the name of the stream."),
+                "sinks": named(self.block(&self.sink), "Where rows go."),
+                "alerts": named(self.alert.clone(), "Conditions that somebody is to be told of."),
+                "training": named(self.training.clone(), "How `foreline train` makes weights."),
+                "evaluation": named(self.evaluation.clone(), "How `foreline evaluate` judges predictions."),
+                "tests": { "type": "array", "items": self.test, "description": "Cases for `foreline test`." },
+                "epoch": self.epoch,
+                "workers": {
+                    "type": "integer", "minimum": 1, "maximum": MAX_WORKERS,
+                    "description": "Worker threads. Default: one a core."
+                },
+            },
+            "$defs": self.definitions,
+        })
+    }
+}
+
+/// Most worker threads; the engine's shards are 256.
+pub(crate) const MAX_WORKERS: i64 = 256;
+
+fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Json {
+    generator.subschema_for::<T>().to_value()
+}
+
+/// The JSON schema of a pipeline file (draft 2020-12), composed of the sections' types and the kinds' configurations.
+///
+/// A YAML language server takes it by a first line `# yaml-language-server: $schema=foreline.schema.json`.
+#[must_use]
+pub fn schema() -> Json {
+    Language::new(&Kinds::all()).document()
+}

@@ -1,0 +1,308 @@
+//! A pipeline in which everything fits: names are found, and schemas and units have flowed through every edge.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foreline_connectors::{ColumnConfig, PlannedSink, PlannedSource};
+use foreline_engine::{
+    Expression, Graph, OrderRules, Planned, Schema, Sink, SinkError, SinkNode, SourceError,
+    SourceNode, StepNode, StreamId, dead_letter_schema,
+};
+
+use crate::file::{AlertSeverity, TestConfig};
+use crate::read::DEAD_LETTERS;
+
+/// A pipeline that can be run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// Its sources, in the order of the file.
+    pub sources: Vec<SourcePlan>,
+    /// Its steps, each after those it reads.
+    pub steps: Vec<StepPlan>,
+    /// Its sinks, one entry a stream.
+    pub sinks: Vec<SinkPlan>,
+    /// Its alerts. They are checked; `run` does not raise them.
+    pub alerts: Vec<AlertPlan>,
+    /// What can be trained.
+    pub training: Vec<TrainingPlan>,
+    /// The cases of `foreline test`.
+    pub tests: Vec<TestConfig>,
+    /// An epoch closes after this long.
+    pub epoch_interval: Duration,
+    /// An epoch closes after this many rows.
+    pub epoch_rows: usize,
+    /// Worker threads, if the file says.
+    pub workers: Option<usize>,
+}
+
+/// A source of a [`Plan`].
+#[derive(Debug, Clone)]
+pub struct SourcePlan {
+    /// Its name, which is that of its stream.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What it yields.
+    pub schema: Schema,
+    /// The columns as declared.
+    pub columns: Vec<(String, ColumnConfig)>,
+    /// How its rows are put in order.
+    pub order: OrderRules,
+    /// Opens it.
+    pub source: PlannedSource,
+}
+
+/// A step of a [`Plan`].
+#[derive(Debug, Clone)]
+pub struct StepPlan {
+    /// Its name, which is that of its stream.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// The streams it reads.
+    pub inputs: Vec<StreamId>,
+    /// What it emits and how it is built.
+    pub planned: Planned,
+}
+
+/// A sink of a [`Plan`], for one stream.
+#[derive(Debug, Clone)]
+pub struct SinkPlan {
+    /// The name in the file; a sink of several streams is there once for each.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// The stream it takes.
+    pub from: StreamId,
+    /// Makes it.
+    pub sink: PlannedSink,
+}
+
+/// An alert of a [`Plan`].
+#[derive(Debug, Clone)]
+pub struct AlertPlan {
+    /// Its name.
+    pub name: String,
+    /// The stream it watches.
+    pub from: StreamId,
+    /// The condition as text, for reports.
+    pub condition: String,
+    /// True for a row that raises it.
+    pub when: Arc<dyn Expression>,
+    /// True for a row that ends it; without it `when` being false does.
+    pub clear: Option<Arc<dyn Expression>>,
+    /// How long `when` must hold, in the unit of the stream's time.
+    pub hold: Option<i64>,
+    /// How bad it is.
+    pub severity: AlertSeverity,
+}
+
+/// What a model is to predict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrainingTarget {
+    /// How long until the key's last row, at most `cap`, in the unit of the stream's time.
+    Remaining {
+        /// Longer lives count as this.
+        cap: Option<i64>,
+    },
+    /// A numeric column.
+    Column(String),
+}
+
+/// A training of a [`Plan`].
+#[derive(Debug, Clone)]
+pub struct TrainingPlan {
+    /// Its name.
+    pub name: String,
+    /// The stream whose rows are learnt from.
+    pub from: StreamId,
+    /// What is to be predicted.
+    pub target: TrainingTarget,
+    /// The columns learnt from, in the order of the stream or as listed.
+    pub features: Vec<String>,
+    /// The plugin the weights are for.
+    pub plugin: PathBuf,
+    /// Where the weights are written.
+    pub weights: PathBuf,
+    /// Settings of the trainer.
+    pub params: serde_json::Map<String, serde_json::Value>,
+    /// Only rows for which it is true are learnt from.
+    pub filter: Option<Arc<dyn Expression>>,
+}
+
+/// A sink that is not in the file, such as one that keeps rows in memory.
+pub struct ExtraSink {
+    /// What reports call it.
+    pub name: String,
+    /// The stream it takes: a source, a step or `dead_letters`.
+    pub stream: String,
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+}
+
+impl std::fmt::Debug for ExtraSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExtraSink").field("name", &self.name).field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// A plan could not be made ready to run.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// A source could not be opened.
+    #[error("source '{0}': {1}")]
+    Source(String, #[source] SourceError),
+    /// A sink could not be made.
+    #[error("sink '{0}': {1}")]
+    Sink(String, #[source] SinkError),
+    /// There is no such stream.
+    #[error("there is no stream '{0}'")]
+    Stream(String),
+}
+
+impl Plan {
+    /// The stream called `name`.
+    #[must_use]
+    pub fn stream(&self, name: &str) -> Option<StreamId> {
+        let source = self.sources.iter().position(|s| s.name == name).map(StreamId::Source);
+        let step = || self.steps.iter().position(|s| s.name == name).map(StreamId::Step);
+        source.or_else(step).or((name == DEAD_LETTERS).then_some(StreamId::DeadLetters))
+    }
+
+    /// The name of a stream.
+    #[must_use]
+    pub fn stream_name(&self, stream: StreamId) -> &str {
+        match stream {
+            StreamId::Source(i) => &self.sources[i].name,
+            StreamId::Step(i) => &self.steps[i].name,
+            StreamId::DeadLetters => DEAD_LETTERS,
+        }
+    }
+
+    /// The schema of a stream.
+    #[must_use]
+    pub fn schema(&self, stream: StreamId) -> Schema {
+        match stream {
+            StreamId::Source(i) => self.sources[i].schema.clone(),
+            StreamId::Step(i) => self.steps[i].planned.output.clone(),
+            StreamId::DeadLetters => dead_letter_schema(),
+        }
+    }
+
+    /// Whether every source ends by itself.
+    #[must_use]
+    pub fn bounded(&self) -> bool {
+        self.sources.iter().all(|s| s.source.bounded)
+    }
+
+    /// The whole pipeline, with its sinks and `extra` ones. Sources are opened here.
+    ///
+    /// # Errors
+    /// When a source cannot be opened, a sink not be made, or an extra sink names no stream.
+    pub fn graph(&self, extra: Vec<ExtraSink>) -> Result<Graph, GraphError> {
+        let all = (0..self.sources.len()).map(StreamId::Source);
+        let mut graph = self.part(&all.chain((0..self.steps.len()).map(StreamId::Step)).collect())?;
+        for sink in &self.sinks {
+            let made = (sink.sink.make)().map_err(|e| GraphError::Sink(sink.name.clone(), e))?;
+            graph.sinks.push(SinkNode { name: sink.name.clone(), from: sink.from, sink: made });
+        }
+        for sink in extra {
+            let from = self.stream(&sink.stream).ok_or(GraphError::Stream(sink.stream))?;
+            graph.sinks.push(SinkNode { name: sink.name, from, sink: sink.sink });
+        }
+        Ok(graph)
+    }
+
+    /// What leads to the streams of `sinks`, with these sinks and none of the file's. Sources that none of them
+    /// needs are not opened. If `dead_letters` is the only stream asked for, it is the whole pipeline.
+    ///
+    /// # Errors
+    /// As [`Plan::graph`].
+    pub fn graph_of(&self, sinks: Vec<ExtraSink>) -> Result<Graph, GraphError> {
+        let mut wanted = Vec::with_capacity(sinks.len());
+        for sink in sinks {
+            let from = self.stream(&sink.stream).ok_or(GraphError::Stream(sink.stream))?;
+            wanted.push((from, sink.name, sink.sink));
+        }
+        let named = wanted.iter().map(|w| w.0).filter(|s| *s != StreamId::DeadLetters);
+        let mut needed = self.leading_to(named);
+        if needed.is_empty() {
+            let all = (0..self.sources.len()).map(StreamId::Source);
+            needed = all.chain((0..self.steps.len()).map(StreamId::Step)).collect();
+        }
+        let mut graph = self.part(&needed)?;
+        for (from, name, sink) in wanted {
+            graph.sinks.push(SinkNode { name, from: renumber(&needed, from), sink });
+        }
+        Ok(graph)
+    }
+
+    /// `streams` and everything they are made from.
+    pub(crate) fn leading_to(
+        &self,
+        streams: impl IntoIterator<Item = StreamId>,
+    ) -> BTreeSet<StreamId> {
+        let mut open: Vec<StreamId> = streams.into_iter().collect();
+        let mut needed = BTreeSet::new();
+        while let Some(stream) = open.pop() {
+            if let (true, StreamId::Step(i)) = (needed.insert(stream), stream) {
+                open.extend(&self.steps[i].inputs);
+            }
+        }
+        needed
+    }
+
+    /// The sources and steps of `needed`, without sinks.
+    fn part(&self, needed: &BTreeSet<StreamId>) -> Result<Graph, GraphError> {
+        let mut graph = Graph {
+            name: self.name.clone(),
+            sources: Vec::new(),
+            steps: Vec::new(),
+            sinks: Vec::new(),
+        };
+        for stream in needed {
+            match *stream {
+                StreamId::Source(i) => graph.sources.push(self.sources[i].open()?),
+                StreamId::Step(i) => {
+                    let step = &self.steps[i];
+                    graph.steps.push(StepNode {
+                        name: step.name.clone(),
+                        kind: step.kind,
+                        inputs: step.inputs.iter().map(|s| renumber(needed, *s)).collect(),
+                        planned: step.planned.clone(),
+                    });
+                }
+                StreamId::DeadLetters => {}
+            }
+        }
+        Ok(graph)
+    }
+}
+
+impl SourcePlan {
+    fn open(&self) -> Result<SourceNode, GraphError> {
+        let source = (self.source.open)().map_err(|e| GraphError::Source(self.name.clone(), e))?;
+        Ok(SourceNode {
+            name: self.name.clone(),
+            schema: self.schema.clone(),
+            order: self.order.clone(),
+            source,
+        })
+    }
+}
+
+/// The number of `stream` among those of `needed`, which keep their order.
+fn renumber(needed: &BTreeSet<StreamId>, stream: StreamId) -> StreamId {
+    let before = |same: fn(&StreamId) -> bool| {
+        needed.iter().filter(|s| same(s) && **s < stream).count()
+    };
+    match stream {
+        StreamId::Source(_) => StreamId::Source(before(|s| matches!(s, StreamId::Source(_)))),
+        StreamId::Step(_) => StreamId::Step(before(|s| matches!(s, StreamId::Step(_)))),
+        StreamId::DeadLetters => StreamId::DeadLetters,
+    }
+}

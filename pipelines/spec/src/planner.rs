@@ -1,0 +1,492 @@
+//! From the sections of a file to a [`Plan`]: names are looked up, schemas flow along every edge.
+//!
+//! What could not be read or planned is *broken*. Nothing that depends on a broken stream is looked at, so that one
+//! mistake is one message.
+
+mod evaluation;
+mod order;
+mod source;
+mod tests;
+mod training;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::DataType;
+use foreline_engine::{
+    Expression, ExpressionError, Extent, LatePolicy, LateSupport, Resolver, Schema, StreamId,
+};
+use foreline_sql::SqlExpressions;
+
+use crate::check::{Only, PlanOptions};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::file::AlertConfig;
+use crate::plan::{AlertPlan, Plan, SinkPlan, StepPlan};
+use crate::read::{Block, DEAD_LETTERS, Named, PipelineFile, from_config};
+use crate::yaml::{Node, Span, Value};
+
+/// What the plan of a kind may ask for.
+pub(crate) struct Given<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) options: &'a PlanOptions,
+    pub(crate) sql: SqlExpressions,
+}
+
+impl Resolver for Given<'_> {
+    fn expression(
+        &self,
+        sql: &str,
+        schema: &Schema,
+    ) -> Result<Arc<dyn Expression>, ExpressionError> {
+        self.sql.compile(sql, schema)
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn cache_dir(&self) -> PathBuf {
+        self.options.cache_dir.clone()
+    }
+
+    fn checking(&self) -> bool {
+        self.options.checking
+    }
+}
+
+/// What stands behind the name of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Planned(StreamId),
+    /// Its own mistake is reported already.
+    Broken,
+    /// Not asked for.
+    Left,
+}
+
+/// Makes a plan of one file.
+pub(crate) struct Planner<'a> {
+    text: &'a str,
+    file: &'a PipelineFile<'a>,
+    given: Given<'a>,
+    out: &'a mut Vec<Diagnostic>,
+    streams: BTreeMap<&'a str, Stream>,
+    used: BTreeSet<&'a str>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    pub(crate) fn new(
+        text: &'a str,
+        name: &str,
+        file: &'a PipelineFile<'a>,
+        given: Given<'a>,
+        out: &'a mut Vec<Diagnostic>,
+    ) -> Self {
+        let interval = match file.epoch.interval {
+            Extent::Nanos(n) => Duration::from_nanos(n.unsigned_abs()),
+            Extent::Count(_) => Duration::ZERO,
+        };
+        let plan = Plan {
+            name: file.name.clone().unwrap_or_else(|| name.to_owned()),
+            sources: Vec::new(),
+            steps: Vec::new(),
+            sinks: Vec::new(),
+            alerts: Vec::new(),
+            training: Vec::new(),
+            tests: Vec::new(),
+            epoch_interval: interval,
+            epoch_rows: file.epoch.rows,
+            workers: file.workers,
+        };
+        let (streams, used) = (BTreeMap::new(), BTreeSet::new());
+        Planner { text, file, given, out, streams, used, plan }
+    }
+
+    /// The plan; what is wrong is with the diagnostics.
+    pub(crate) fn plan(mut self) -> Plan {
+        let file = self.file;
+        self.streams.extend(file.later.iter().map(|name| (*name, Stream::Broken)));
+        self.names();
+        let wanted = self.wanted();
+        for source in &file.sources {
+            let planned = match &wanted {
+                Some(wanted) if !wanted.contains(source.name) => Stream::Left,
+                _ => self.source(source).map_or(Stream::Broken, |plan| {
+                    self.plan.sources.push(plan);
+                    Stream::Planned(StreamId::Source(self.plan.sources.len() - 1))
+                }),
+            };
+            self.streams.insert(source.name, planned);
+        }
+        for index in self.order() {
+            let step = &file.steps[index];
+            let planned = match &wanted {
+                Some(wanted) if !wanted.contains(step.name) => Stream::Left,
+                _ => self.step(step).map_or(Stream::Broken, |plan| {
+                    self.plan.steps.push(plan);
+                    Stream::Planned(StreamId::Step(self.plan.steps.len() - 1))
+                }),
+            };
+            self.streams.insert(step.name, planned);
+        }
+        self.corrections();
+        self.training(wanted.is_some());
+        if wanted.is_none() {
+            self.sinks();
+            self.alerts();
+            self.evaluation();
+            self.tests();
+            self.unused();
+        }
+        self.plan
+    }
+
+    /// Reports names that a source and a step share.
+    fn names(&mut self) {
+        for step in &self.file.steps {
+            if let Some(source) = self.file.sources.iter().find(|s| s.name == step.name) {
+                let message = format!("'{}' is the name of a source already", step.name);
+                let error = Diagnostic::error(Code::NAME_TWICE, step.name_span, message)
+                    .label("used again")
+                    .related(source.name_span, "the source")
+                    .help("sources and steps share their names: choose another one");
+                self.out.push(error);
+            }
+        }
+    }
+
+    /// The names of all streams that are to be planned, if not all are.
+    fn wanted(&mut self) -> Option<BTreeSet<&'a str>> {
+        let file = self.file;
+        let target = match self.given.options.only.as_ref()? {
+            Only::Stream(name) => name.as_str(),
+            Only::Training(name) => match file.training.iter().find(|t| t.name == name) {
+                Some(training) => training.config.from.as_str(),
+                None => {
+                    let known = file.training.iter().map(|t| t.name);
+                    let message = format!("the file has no training '{name}'");
+                    let error = Diagnostic::error(Code::UNKNOWN_STREAM, Span::default(), message);
+                    self.out.push(error.expected(name, known));
+                    return Some(BTreeSet::new());
+                }
+            },
+        };
+        let mut open = vec![target];
+        let mut wanted = BTreeSet::new();
+        while let Some(name) = open.pop() {
+            let step = file.steps.iter().find(|s| s.name == name);
+            let from = step.and_then(|s| s.common.as_ref()).map(|c| c.from.list());
+            let source = file.sources.iter().find(|s| s.name == name).map(|s| s.name);
+            if let Some(name) = step.map(|s| s.name).or(source)
+                && wanted.insert(name)
+            {
+                open.extend(from.unwrap_or_default().iter().map(String::as_str));
+            }
+        }
+        if wanted.is_empty() {
+            self.find(target, Span::default());
+        }
+        Some(wanted)
+    }
+
+    /// The stream called `name`; an unknown one is reported at `span`.
+    fn find(&mut self, name: &str, span: Span) -> Option<StreamId> {
+        let file = self.file;
+        let names = || {
+            file.sources.iter().map(|s| s.name).chain(file.steps.iter().map(|s| s.name))
+        };
+        if let Some(known) = names().find(|n| *n == name) {
+            self.used.insert(known);
+        }
+        match self.streams.get(name) {
+            Some(Stream::Planned(id)) => return Some(*id),
+            Some(Stream::Broken | Stream::Left) => return None,
+            None if names().any(|n| n == name) => return None,
+            None => {}
+        }
+        let error = if name == DEAD_LETTERS {
+            let message = format!("'{DEAD_LETTERS}' can only go to a sink");
+            Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
+        } else {
+            let message = format!("there is no source or step '{name}'");
+            Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
+                .label("unknown stream")
+                .expected(name, names())
+        };
+        self.out.push(error);
+        None
+    }
+
+    /// The streams of a `from`, each found; nothing when one is not.
+    fn inputs(&mut self, names: &[String], node: &Node) -> Option<Vec<(String, StreamId)>> {
+        let mut inputs = Vec::with_capacity(names.len());
+        for (i, name) in names.iter().enumerate() {
+            let span = from_place(node, i);
+            let found = match name.as_str() {
+                DEAD_LETTERS if node.get("from").is_some() && self.is_sink(node) => {
+                    Some(StreamId::DeadLetters)
+                }
+                name => self.find(name, span),
+            };
+            if names[..i].contains(name) {
+                let message = format!("'{name}' is there twice");
+                self.out.push(Diagnostic::error(Code::NAME_TWICE, span, message));
+            }
+            inputs.push(found.map(|id| (name.clone(), id)));
+        }
+        if names.is_empty() {
+            let span = node.entry("from").map_or(node.span, |e| e.key_span);
+            let error = Diagnostic::error(Code::BAD_VALUE, span, "'from' names no stream");
+            self.out.push(error.help("name a source or a step"));
+            return None;
+        }
+        inputs.into_iter().collect()
+    }
+
+    fn is_sink(&self, node: &Node) -> bool {
+        self.file.sinks.iter().any(|s| std::ptr::eq(s.node, node))
+    }
+
+    fn step(
+        &mut self,
+        step: &'a Block<'a, crate::file::StepCommon, dyn foreline_engine::StepConfig>,
+    ) -> Option<StepPlan> {
+        let common = step.common.as_ref()?;
+        let inputs = self.inputs(common.from.list(), step.node)?;
+        let kind = step.kind.as_ref()?;
+        let ids: Vec<StreamId> = inputs.into_iter().map(|(_, id)| id).collect();
+        let schemas: Vec<Schema> = ids.iter().map(|id| self.plan.schema(*id)).collect();
+        match kind.config.plan(&schemas, &self.given) {
+            Ok(planned) => {
+                self.notes(kind.entry.key_span, &planned.notes);
+                let name = step.name.to_owned();
+                Some(StepPlan { name, kind: kind.name, inputs: ids, planned })
+            }
+            Err(errors) => {
+                for e in &errors {
+                    let span = self.precise(kind.entry.value.place(&e.at, kind.entry.key_span), e);
+                    self.out.push(from_config(Code::CONFIGURATION, span, e));
+                }
+                None
+            }
+        }
+    }
+
+    /// The name that was not found, where it stands inside `span`.
+    fn precise(&self, span: Span, error: &foreline_engine::ConfigError) -> Span {
+        let found = error.unknown.as_ref().and_then(|(name, _)| {
+            let at = self.text.get(span.start..span.end)?.find(name.as_str())?;
+            Some(Span { start: span.start + at, end: span.start + at + name.len() })
+        });
+        found.unwrap_or(span)
+    }
+
+    fn notes(&mut self, span: Span, notes: &[String]) {
+        for note in notes {
+            self.out.push(Diagnostic::warning(Code::NOTE, span, note.clone()));
+        }
+    }
+
+    /// Refuses `late: correct` upstream of a step that cannot correct what it said.
+    fn corrections(&mut self) {
+        for (i, source) in self.plan.sources.iter().enumerate() {
+            if source.order.late == LatePolicy::DeadLetter {
+                continue;
+            }
+            let mut reached = BTreeSet::from([StreamId::Source(i)]);
+            for (s, step) in self.plan.steps.iter().enumerate() {
+                if !step.inputs.iter().any(|input| reached.contains(input)) {
+                    continue;
+                }
+                let LateSupport::Refuses(reason) = step.planned.late else {
+                    reached.insert(StreamId::Step(s));
+                    continue;
+                };
+                let block = self.file.sources.iter().find(|b| b.name == source.name);
+                let refusing = self.file.steps.iter().find(|b| b.name == step.name);
+                let (Some(block), Some(refusing)) = (block, refusing) else { continue };
+                let (name, kind) = (&step.name, step.kind);
+                let message =
+                    format!("late rows cannot correct '{name}' ({kind}): {reason}");
+                let error = Diagnostic::error(
+                    Code::LATE,
+                    block.node.place("late", block.name_span),
+                    message,
+                )
+                .related(refusing.name_span, "the step that cannot correct its results")
+                .help("write 'late: dead_letter', or a 'lateness' long enough to wait for them");
+                self.out.push(error);
+            }
+        }
+    }
+
+    fn sinks(&mut self) {
+        let file = self.file;
+        for sink in &file.sinks {
+            let (Some(common), Some(kind)) = (&sink.common, &sink.kind) else {
+                // What it names is used all the same, if this much could be read.
+                self.mention(sink.node);
+                continue;
+            };
+            let Some(inputs) = self.inputs(common.from.list(), sink.node) else { continue };
+            for (stream, from) in inputs {
+                match kind.config.plan(&stream, &self.plan.schema(from), &self.given) {
+                    Ok(planned) => {
+                        self.notes(kind.entry.key_span, &planned.notes);
+                        let name = sink.name.to_owned();
+                        self.plan.sinks.push(SinkPlan { name, kind: kind.name, from, sink: planned });
+                    }
+                    Err(errors) => {
+                        for e in &errors {
+                            let place = kind.entry.value.place(&e.at, kind.entry.key_span);
+                            let span = self.precise(place, e);
+                            self.out.push(from_config(Code::CONFIGURATION, span, e));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn mention(&mut self, node: &Node) {
+        let from = node.get("from");
+        let texts = from.into_iter().flat_map(|n| match n.items() {
+            [] => std::slice::from_ref(n),
+            items => items,
+        });
+        for node in texts {
+            if let Value::Text(name) = &node.value
+                && name != DEAD_LETTERS
+            {
+                self.find(name, node.span);
+            }
+        }
+    }
+
+    fn alerts(&mut self) {
+        let file = self.file;
+        for alert in &file.alerts {
+            if let Some(plan) = self.alert(alert) {
+                self.plan.alerts.push(plan);
+            }
+        }
+        if let Some(first) = file.alerts.first() {
+            let message = "alerts are checked, but this version of 'run' does not raise them";
+            self.out.push(Diagnostic::warning(Code::NOTE, first.name_span, message));
+        }
+    }
+
+    fn alert(&mut self, alert: &Named<'_, AlertConfig>) -> Option<AlertPlan> {
+        let config = &alert.config;
+        let from = self.find(&config.from, alert.node.place("from", alert.name_span))?;
+        let schema = self.plan.schema(from);
+        let when = self.condition(alert.node, "when", &config.when, &schema);
+        let clear =
+            config.clear.as_ref().map(|sql| self.condition(alert.node, "clear", sql, &schema));
+        let hold = config.hold.map(|e| self.length(alert.node, "for", e, &schema));
+        // All three are looked at before any of them is given up.
+        Some(AlertPlan {
+            name: alert.name.to_owned(),
+            from,
+            condition: config.when.clone(),
+            when: when?,
+            clear: clear.map_or(Some(None), |c| c.map(Some))?,
+            hold: hold.map_or(Some(None), |h| h.map(Some))?,
+            severity: config.severity,
+        })
+    }
+
+    /// A SQL condition under `key`.
+    fn condition(
+        &mut self,
+        node: &Node,
+        key: &str,
+        sql: &str,
+        schema: &Schema,
+    ) -> Option<Arc<dyn Expression>> {
+        let span = node.place(key, node.span);
+        match self.given.sql.compile(sql, schema) {
+            Ok(expression) if expression.data_type() == DataType::Boolean => Some(expression),
+            Ok(expression) => {
+                let found = expression.data_type();
+                let message = format!("'{key}' must be true or false, but '{sql}' is {found}");
+                let error = Diagnostic::error(Code::EXPRESSION, span, message);
+                self.out.push(error.help("compare it with something, such as '... > 48'"));
+                None
+            }
+            Err(e) => {
+                self.out.push(self.expression_error(span, sql, &e));
+                None
+            }
+        }
+    }
+
+    fn expression_error(&self, span: Span, sql: &str, error: &ExpressionError) -> Diagnostic {
+        // Folded and escaped text does not stand in the file as it is: then all of it is marked.
+        let base = self.text.get(span.start..span.end).and_then(|raw| raw.find(sql));
+        let span = match (base, &error.at) {
+            (Some(base), Some(at)) if !at.is_empty() => {
+                let base = span.start + base;
+                Span { start: base + at.start, end: base + at.end }
+            }
+            _ => span,
+        };
+        let code = match &error.unknown {
+            Some(_) if error.message.contains("column") => Code::UNKNOWN_COLUMN,
+            _ => Code::EXPRESSION,
+        };
+        let diagnostic = Diagnostic::error(code, span, error.message.clone());
+        match &error.unknown {
+            Some((name, known)) => diagnostic.expected(name, known.iter().map(String::as_str)),
+            None => diagnostic,
+        }
+    }
+
+    /// A length of event time under `key`, 0 or more, in the unit of the stream's time.
+    fn length(&mut self, node: &Node, key: &str, extent: Extent, schema: &Schema) -> Option<i64> {
+        let span = node.place(key, node.span);
+        match extent.in_domain(schema.domain()) {
+            Ok(n) if n >= 0 => Some(n),
+            Ok(_) => {
+                let message = format!("'{extent}' is below zero");
+                self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));
+                None
+            }
+            Err(e) => {
+                self.out.push(from_config(Code::TIME_DOMAIN, span, &e));
+                None
+            }
+        }
+    }
+
+    /// Warns of streams that nothing reads, and of a pipeline that writes nothing.
+    fn unused(&mut self) {
+        let file = self.file;
+        let can_write = !file.sinks.is_empty() || !file.training.is_empty() || !file.tests.is_empty();
+        if !can_write && let Some(first) = file.sources.first() {
+            let message = "the pipeline writes nothing: it has no sink";
+            let warning = Diagnostic::warning(Code::UNUSED, first.name_span, message);
+            self.out.push(warning.help("add one: sinks: { lake: { from: ..., parquet: { path: lake } } }"));
+            return;
+        }
+        let sources = file.sources.iter().map(|s| (s.name, s.name_span));
+        for (name, span) in sources.chain(file.steps.iter().map(|s| (s.name, s.name_span))) {
+            if !self.used.contains(name) {
+                let message = format!("nothing reads '{name}'");
+                let warning = Diagnostic::warning(Code::UNUSED, span, message);
+                self.out.push(warning.help("remove it, or name it in the 'from' of a step or a sink"));
+            }
+        }
+    }
+}
+
+/// Where member `index` of a `from` stands.
+fn from_place(node: &Node, index: usize) -> Span {
+    match node.get("from") {
+        Some(from) => from.items().get(index).map_or(from.span, |n| n.span),
+        None => node.span,
+    }
+}

@@ -1,0 +1,175 @@
+//! Sources: the schema from the declared columns, the rules of order, the kind's own check.
+
+use arrow::datatypes::DataType;
+use foreline_connectors::{ColumnConfig, ColumnType, SourceConfig, SourceInputs};
+use foreline_engine::{
+    Column, Extent, LatePolicy, OrderRules, Schema, SchemaError, TimeDomain, Unit,
+};
+
+use crate::diagnostic::{Code, Diagnostic};
+use crate::file::{Late, SourceCommon};
+use crate::plan::SourcePlan;
+use crate::planner::Planner;
+use crate::read::{Block, from_config};
+use crate::yaml::{Node, Span};
+
+impl<'a> Planner<'a> {
+    pub(super) fn source(
+        &mut self,
+        source: &'a Block<'a, SourceCommon, dyn SourceConfig>,
+    ) -> Option<SourcePlan> {
+        let common = source.common.as_ref()?;
+        let schema = self.source_schema(common, source.node)?;
+        let order = self.order_rules(common, source.node, &schema);
+        let kind = source.kind.as_ref()?;
+        let inputs = SourceInputs { columns: &common.columns.0, schema: &schema };
+        let planned = match kind.config.plan(&inputs, &self.given) {
+            Ok(planned) => planned,
+            Err(errors) => {
+                for e in &errors {
+                    let place = match e.at.starts_with("columns.") {
+                        true => source.node.place(&e.at, source.name_span),
+                        false => kind.entry.value.place(&e.at, kind.entry.key_span),
+                    };
+                    let span = self.precise(place, e);
+                    self.out.push(from_config(Code::CONFIGURATION, span, e));
+                }
+                return None;
+            }
+        };
+        self.notes(kind.entry.key_span, &planned.notes);
+        Some(SourcePlan {
+            name: source.name.to_owned(),
+            kind: kind.name,
+            columns: common.columns.0.clone(),
+            order: order?,
+            schema,
+            source: planned,
+        })
+    }
+
+    fn source_schema(&mut self, common: &SourceCommon, node: &Node) -> Option<Schema> {
+        let before = self.out.len();
+        let names: Vec<&str> = common.columns.0.iter().map(|(name, _)| name.as_str()).collect();
+        for (list, key) in [(&common.key, "key"), (&common.dedupe, "dedupe")] {
+            for (i, name) in list.iter().enumerate() {
+                self.known_column(name, &names, node.place(&format!("{key}[{i}]"), node.span));
+            }
+        }
+        self.known_column(&common.time, &names, node.place("time", node.span));
+        for (name, column) in &common.columns.0 {
+            self.column_options(name, column, node);
+        }
+        let columns = common.columns.0.iter().map(|(name, c)| {
+            let unit = c.unit.as_deref().map(Unit::new);
+            Column::new(name, arrow_type(c.data_type)).with_unit(unit)
+        });
+        let key: Vec<&str> = common.key.iter().map(String::as_str).collect();
+        if self.out.len() > before {
+            return None;
+        }
+        match Schema::new(columns.collect(), &key, &common.time) {
+            Ok(schema) => Some(schema),
+            Err(e) => {
+                self.out.push(schema_error(&e, node));
+                None
+            }
+        }
+    }
+
+    fn known_column(&mut self, name: &str, names: &[&str], span: Span) {
+        if !names.contains(&name) {
+            let message = format!("there is no column '{name}'");
+            let error = Diagnostic::error(Code::UNKNOWN_COLUMN, span, message);
+            self.out.push(error.label("not under 'columns'").expected(name, names.iter().copied()));
+        }
+    }
+
+    /// Options that belong to another type of column.
+    fn column_options(&mut self, name: &str, column: &ColumnConfig, node: &Node) {
+        let stamp = column.data_type == ColumnType::Timestamp;
+        let numeric = matches!(column.data_type, ColumnType::Float64 | ColumnType::Int64);
+        let wrong = [
+            ("format", column.format.is_some() && !stamp, "a timestamp"),
+            ("zone", column.zone.is_some() && !stamp, "a timestamp"),
+            ("unit", column.unit.is_some() && !numeric, "a number"),
+        ];
+        for (option, _, owner) in wrong.iter().filter(|(_, wrong, _)| *wrong) {
+            let span = node.place(&format!("columns.{name}.{option}"), node.span);
+            let message = format!("'{option}' belongs to {owner}, and column '{name}' is none");
+            let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+            self.out.push(error.help(format!("remove it, or change the column's 'type' to {owner}'s")));
+        }
+    }
+
+    fn order_rules(
+        &mut self,
+        common: &SourceCommon,
+        node: &Node,
+        schema: &Schema,
+    ) -> Option<OrderRules> {
+        let before = self.out.len();
+        let lateness = common.lateness.map(|e| self.length(node, "lateness", e, schema));
+        let late = match common.late {
+            Some(Late::Correct(e)) => {
+                self.length(node, "late.correct", e, schema).map(LatePolicy::Correct)
+            }
+            Some(Late::DeadLetter) | None => Some(LatePolicy::DeadLetter),
+        };
+        if common.max_ahead.is_some() && schema.domain() == TimeDomain::Logical {
+            let span = node.entry("max_ahead").map_or(node.span, |e| e.key_span);
+            let message = "'max_ahead' compares with the clock, but the event time is a count";
+            let error = Diagnostic::error(Code::TIME_DOMAIN, span, message);
+            self.out.push(error.help("remove it"));
+            return None;
+        }
+        let max_ahead = common.max_ahead.map(|e| self.length(node, "max_ahead", e, schema));
+        let idle = common.idle_timeout.map(|e| self.clock_length(node, "idle_timeout", e));
+        let dedupe = common.dedupe.iter().filter_map(|name| schema.index_of(name)).collect();
+        if self.out.len() > before {
+            return None;
+        }
+        Some(OrderRules {
+            lateness: lateness.flatten().unwrap_or(0),
+            late: late?,
+            dedupe,
+            max_ahead: max_ahead.flatten(),
+            idle_timeout_ns: idle.flatten(),
+        })
+    }
+
+    /// A length of the clock's time, which is a duration whatever the event time counts.
+    fn clock_length(&mut self, node: &Node, key: &str, extent: Extent) -> Option<i64> {
+        match extent {
+            Extent::Nanos(n) if n > 0 => Some(n),
+            _ => {
+                let message = format!("'{extent}' is not a length of the clock's time");
+                let span = node.place(key, node.span);
+                let error = Diagnostic::error(Code::TIME_DOMAIN, span, message);
+                self.out.push(error.help("give a duration above zero, such as 30s"));
+                None
+            }
+        }
+    }
+}
+
+fn schema_error(error: &SchemaError, node: &Node) -> Diagnostic {
+    let (key, help) = match error {
+        SchemaError::NoKey => ("key", "name the column that tells one machine from another"),
+        SchemaError::NotATime { .. } => {
+            ("time", "give the column 'type: timestamp', or 'type: int64' for a count such as a cycle")
+        }
+        SchemaError::Duplicate(_) | SchemaError::Missing(_) => ("columns", "choose another name"),
+    };
+    Diagnostic::error(Code::SCHEMA, node.place(key, node.span), error.to_string()).help(help)
+}
+
+fn arrow_type(column: ColumnType) -> DataType {
+    match column {
+        ColumnType::String => DataType::Utf8,
+        ColumnType::Float64 => DataType::Float64,
+        ColumnType::Int64 => DataType::Int64,
+        ColumnType::Bool => DataType::Boolean,
+        ColumnType::Timestamp => TimeDomain::UtcNanos.data_type(),
+    }
+}

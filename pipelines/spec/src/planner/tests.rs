@@ -1,0 +1,98 @@
+//! The `tests` section: every source has its input, and every stream and column that is expected is there.
+
+use foreline_engine::{Schema, StreamId};
+
+use crate::diagnostic::{Code, Diagnostic};
+use crate::file::{TestConfig, TestRows};
+use crate::planner::training::no_column;
+use crate::planner::Planner;
+use crate::read::{DEAD_LETTERS, Named};
+use crate::yaml::Node;
+
+impl Planner<'_> {
+    pub(super) fn tests(&mut self) {
+        let file = self.file;
+        for (i, test) in file.tests.iter().enumerate() {
+            if let Some(first) = file.tests[..i].iter().find(|t| t.name == test.name) {
+                let message = format!("two tests are called '{}'", test.name);
+                let error = Diagnostic::error(
+                    Code::NAME_TWICE,
+                    test.node.place("name", test.name_span),
+                    message,
+                );
+                let first = first.node.place("name", first.name_span);
+                self.out.push(error.related(first, "the first one"));
+            }
+            self.test_input(test);
+            self.test_expect(test);
+            self.plan.tests.push(test.config.clone());
+        }
+    }
+
+    fn test_input(&mut self, test: &Named<'_, TestConfig>) {
+        let file = self.file;
+        let place = |name: &str| {
+            let input = test.node.get("input");
+            input.and_then(|n| n.entry(name)).map_or(test.name_span, |e| e.key_span)
+        };
+        for (name, rows) in &test.config.input {
+            let Some(source) = file.sources.iter().find(|s| s.name == name) else {
+                let message = format!("there is no source '{name}'");
+                let known = file.sources.iter().map(|s| s.name);
+                let error = Diagnostic::error(Code::UNKNOWN_STREAM, place(name), message);
+                self.out.push(error.label("unknown source").expected(name, known));
+                continue;
+            };
+            let planned = self.plan.sources.iter().find(|s| s.name == source.name);
+            if let Some(schema) = planned.map(|s| s.schema.clone()) {
+                self.test_rows(rows, test.node, &format!("input.{name}"), &schema);
+            }
+        }
+        for source in file.sources.iter().filter(|s| !test.config.input.contains_key(s.name)) {
+            let message =
+                format!("the test '{}' has no input for the source '{}'", test.name, source.name);
+            let span = test.node.entry("input").map_or(test.name_span, |e| e.key_span);
+            let help = format!("add '{}: []' if it is to read nothing", source.name);
+            self.out.push(Diagnostic::error(Code::MISSING_KEY, span, message).help(help));
+        }
+    }
+
+    fn test_expect(&mut self, test: &Named<'_, TestConfig>) {
+        let expect = &test.config.expect;
+        if expect.rows.is_empty() && expect.counts.is_empty() && expect.dead_letters.is_none() {
+            let message = format!("the test '{}' expects nothing, so it cannot fail", test.name);
+            let span = test.node.entry("expect").map_or(test.name_span, |e| e.key_span);
+            let help = "add 'rows', 'counts' or 'dead_letters'";
+            self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message).help(help));
+        }
+        let node = test.node.get("expect");
+        let place = |section: &str, name: &str| {
+            let entry = node.and_then(|n| n.get(section)).and_then(|n| n.entry(name));
+            entry.map_or(test.name_span, |e| e.key_span)
+        };
+        for name in expect.counts.keys().filter(|n| *n != DEAD_LETTERS) {
+            self.find(name, place("counts", name));
+        }
+        for (name, rows) in &expect.rows {
+            let found = match name.as_str() {
+                DEAD_LETTERS => Some(StreamId::DeadLetters),
+                name => self.find(name, place("rows", name)),
+            };
+            if let Some(id) = found {
+                let schema = self.plan.schema(id);
+                self.test_rows(rows, test.node, &format!("expect.rows.{name}"), &schema);
+            }
+        }
+    }
+
+    /// Reports columns of written-out rows that the stream does not have.
+    fn test_rows(&mut self, rows: &TestRows, node: &Node, path: &str, schema: &Schema) {
+        let TestRows::Rows(rows) = rows else { return };
+        for (i, row) in rows.iter().enumerate() {
+            for name in row.keys().filter(|name| schema.index_of(name).is_none()) {
+                let span = node.place(&format!("{path}[{i}].{name}"), node.span);
+                self.out.push(no_column(name, schema, span));
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The `training` section: streams and columns looked up, lengths in the stream's unit.
+
+use std::path::Path;
+
+use arrow::datatypes::DataType;
+use foreline_engine::{Column, Resolver, Schema};
+
+use crate::check::Only;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::file::{TargetConfig, TrainingConfig};
+use crate::plan::{TrainingPlan, TrainingTarget};
+use crate::planner::Planner;
+use crate::read::Named;
+use crate::yaml::{Node, Span};
+
+/// A plugin that comes with Foreline is named, not a file.
+const BUILTIN: &str = "builtin:";
+
+impl Planner<'_> {
+    /// Plans the trainings; of a plan of one stream only the one that was asked for.
+    pub(super) fn training(&mut self, one_stream: bool) {
+        let file = self.file;
+        for training in &file.training {
+            let asked = match &self.given.options.only {
+                Some(Only::Training(name)) => name == training.name,
+                Some(Only::Stream(_)) | None => !one_stream,
+            };
+            if asked && let Some(plan) = self.one_training(training) {
+                self.plan.training.push(plan);
+            }
+        }
+    }
+
+    fn one_training(&mut self, training: &Named<'_, TrainingConfig>) -> Option<TrainingPlan> {
+        let (config, node) = (&training.config, training.node);
+        let from = self.find(&config.from, node.place("from", training.name_span))?;
+        let schema = self.plan.schema(from);
+        let before = self.out.len();
+        let target = self.target(config, node, &schema);
+        let features = self.features(config, node, training.name_span, &schema);
+        let filter = config.filter.as_ref().map(|sql| self.condition(node, "where", sql, &schema));
+        if self.out.len() > before {
+            return None;
+        }
+        Some(TrainingPlan {
+            name: training.name.to_owned(),
+            from,
+            target: target?,
+            features,
+            plugin: if config.plugin.starts_with(BUILTIN) {
+                config.plugin.clone().into()
+            } else {
+                self.given.path(Path::new(&config.plugin))
+            },
+            weights: self.given.path(Path::new(&config.weights)),
+            params: config.params.clone(),
+            filter: filter.flatten(),
+        })
+    }
+
+    fn target(
+        &mut self,
+        config: &TrainingConfig,
+        node: &Node,
+        schema: &Schema,
+    ) -> Option<TrainingTarget> {
+        match &config.target {
+            TargetConfig::Remaining(remaining) => {
+                let cap = match remaining.cap {
+                    Some(extent) => Some(self.length(node, "target.remaining.cap", extent, schema)?),
+                    None => None,
+                };
+                Some(TrainingTarget::Remaining { cap })
+            }
+            TargetConfig::Column(name) => {
+                let span = node.place("target.column", node.span);
+                self.numeric(name, schema, span)?;
+                Some(TrainingTarget::Column(name.clone()))
+            }
+        }
+    }
+
+    fn features(
+        &mut self,
+        config: &TrainingConfig,
+        node: &Node,
+        owner: Span,
+        schema: &Schema,
+    ) -> Vec<String> {
+        let target = match &config.target {
+            TargetConfig::Column(name) => Some(name),
+            TargetConfig::Remaining(_) => None,
+        };
+        for (i, name) in config.exclude.iter().enumerate() {
+            if schema.index_of(name).is_none() {
+                let span = node.place(&format!("exclude[{i}]"), node.span);
+                self.out.push(no_column(name, schema, span));
+            }
+        }
+        let mut features = Vec::new();
+        let fits = |i: usize, c: &Column| {
+            is_number(&c.data_type) && i != schema.time() && !schema.key().contains(&i)
+        };
+        match &config.features {
+            Some(names) => {
+                for (i, name) in names.iter().enumerate() {
+                    let span = node.place(&format!("features[{i}]"), node.span);
+                    self.numeric(name, schema, span);
+                    if Some(name) == target {
+                        let message = format!("'{name}' is the target, so it cannot be learnt from");
+                        self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));
+                    }
+                    features.push(name.clone());
+                }
+            }
+            None => {
+                let all = schema.columns().iter().enumerate().filter(|(i, c)| fits(*i, c));
+                features.extend(all.map(|(_, c)| c.name.clone()).filter(|n| Some(n) != target));
+            }
+        }
+        features.retain(|name| !config.exclude.contains(name));
+        if features.is_empty() {
+            let message = "no numeric column is left to learn from";
+            let span = node.entry("from").map_or(owner, |e| e.value.span);
+            let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+            self.out.push(error.help("name a stream with features, such as that of a 'window'"));
+        }
+        features
+    }
+
+    pub(super) fn numeric(&mut self, name: &str, schema: &Schema, span: Span) -> Option<()> {
+        match schema.column(name) {
+            Some(column) if is_number(&column.data_type) => Some(()),
+            Some(column) => {
+                let message = format!("column '{name}' is {}, not a number", column.data_type);
+                let error = Diagnostic::error(Code::SCHEMA, span, message);
+                self.out.push(error.help("name a numeric column"));
+                None
+            }
+            None => {
+                self.out.push(no_column(name, schema, span));
+                None
+            }
+        }
+    }
+}
+
+pub(super) fn no_column(name: &str, schema: &Schema, span: Span) -> Diagnostic {
+    Diagnostic::error(Code::UNKNOWN_COLUMN, span, format!("there is no column '{name}'"))
+        .label("unknown column")
+        .expected(name, schema.columns().iter().map(|c| c.name.as_str()))
+}
+
+fn is_number(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Float64 | DataType::Int64)
+}

@@ -1,0 +1,450 @@
+//! From a positioned tree to the sections of a pipeline file; every mistake of shape is found here.
+//!
+//! A source, step or sink that cannot be read stays in the file as a name without a configuration, so that what
+//! refers to it is not reported as well.
+
+use foreline_connectors::{SinkConfig, SourceConfig};
+use foreline_engine::{ConfigError, Described, Extent, StepConfig, parse_config};
+use serde_json::Value as Json;
+
+use crate::diagnostic::{Code, Diagnostic};
+use crate::file::{
+    AlertConfig, EpochConfig, EvaluationConfig, SinkCommon, SourceCommon, StepCommon, TestConfig, TrainingConfig,
+};
+use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
+use crate::shape::{Owner, Shapes, unknown_key};
+use crate::suggest::closest;
+use crate::yaml::{Entry, Node, Span, Value};
+
+/// The stream that every pipeline has: rows that could not be used.
+pub const DEAD_LETTERS: &str = "dead_letters";
+
+/// Longest name; names become columns of metrics and folders.
+const MAX_NAME_LENGTH: usize = 64;
+
+const SECTIONS: &[&str] = &[
+    "version", "name", "sources", "steps", "alerts", "sinks", "training", "evaluation", "tests", "epoch",
+    "workers",
+];
+
+/// Sections of the format that this version cannot carry out, and what to use instead.
+const LATER_SECTIONS: &[(&str, &str)] = &[
+    ("reference", "remove it; join such columns into the input before it is read"),
+    ("views", "remove it; write the stream to a sink and query that"),
+    ("serve", "remove it; write the stream to a sink"),
+];
+
+/// A source, step or sink.
+#[derive(Debug)]
+pub(crate) struct Block<'n, Common, Config: ?Sized> {
+    pub(crate) name: &'n str,
+    pub(crate) name_span: Span,
+    /// All of it.
+    pub(crate) node: &'n Node,
+    /// What all of its sort have; nothing when it could not be read.
+    pub(crate) common: Option<Common>,
+    /// The kind with its configuration; nothing when either could not be read.
+    pub(crate) kind: Option<Kind<'n, Config>>,
+}
+
+/// A kind with its configuration.
+#[derive(Debug)]
+pub(crate) struct Kind<'n, Config: ?Sized> {
+    pub(crate) name: &'static str,
+    pub(crate) entry: &'n Entry,
+    pub(crate) config: Box<Config>,
+}
+
+/// A named configuration without kinds.
+#[derive(Debug)]
+pub(crate) struct Named<'n, Config> {
+    pub(crate) name: &'n str,
+    pub(crate) name_span: Span,
+    pub(crate) node: &'n Node,
+    pub(crate) config: Config,
+}
+
+/// A pipeline file whose every value has its type; names are not looked up.
+#[derive(Debug)]
+pub(crate) struct PipelineFile<'n> {
+    pub(crate) name: Option<String>,
+    pub(crate) sources: Vec<Block<'n, SourceCommon, dyn SourceConfig>>,
+    pub(crate) steps: Vec<Block<'n, StepCommon, dyn StepConfig>>,
+    pub(crate) sinks: Vec<Block<'n, SinkCommon, dyn SinkConfig>>,
+    pub(crate) alerts: Vec<Named<'n, AlertConfig>>,
+    pub(crate) training: Vec<Named<'n, TrainingConfig>>,
+    pub(crate) evaluation: Vec<Named<'n, EvaluationConfig>>,
+    pub(crate) tests: Vec<Named<'n, TestConfig>>,
+    pub(crate) epoch: EpochConfig,
+    pub(crate) workers: Option<usize>,
+    /// Names that something stands behind which this version does not have.
+    pub(crate) later: Vec<&'n str>,
+}
+
+/// Reads a tree.
+pub(crate) struct Reader<'a> {
+    pub(crate) kinds: &'a Kinds,
+    pub(crate) language: &'a Language,
+    pub(crate) out: &'a mut Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    pub(crate) fn file<'n>(&mut self, root: &'n Node) -> Option<PipelineFile<'n>> {
+        let start = Span { start: 0, end: 0 };
+        if !matches!(root.value, Value::Map(_)) {
+            let message = "the file is not a pipeline: it has no keys";
+            let help = "begin with 'version: 1', then 'sources:', 'steps:' and 'sinks:'";
+            self.out.push(Diagnostic::error(Code::MISSING_KEY, start, message).help(help));
+            return None;
+        }
+        self.version(root);
+        let later = self.sections(root);
+        if root.get("sources").is_none() {
+            let message = "the file has no 'sources'";
+            let help = "name at least one: sources: { readings: { csv: { path: data.csv }, ... } }";
+            self.out.push(Diagnostic::error(Code::MISSING_KEY, start, message).help(help));
+        }
+        let kinds = self.kinds;
+        let language = self.language;
+        Some(PipelineFile {
+            name: self.name(root),
+            sources: self.blocks(root, "sources", "source", &language.source, |name, value| {
+                kinds.sources.iter().find(|k| k.name == name).map(|k| (k.parse)(value))
+            }),
+            steps: self.blocks(root, "steps", "step", &language.step, |name, value| {
+                kinds.steps.iter().find(|k| k.name == name).map(|k| (k.parse)(value))
+            }),
+            sinks: self.blocks(root, "sinks", "sink", &language.sink, |name, value| {
+                kinds.sinks.iter().find(|k| k.name == name).map(|k| (k.parse)(value))
+            }),
+            alerts: self.named(root, "alerts", &language.alert),
+            training: self.named(root, "training", &language.training),
+            evaluation: self.named(root, "evaluation", &language.evaluation),
+            tests: self.tests(root),
+            epoch: self.epoch(root),
+            workers: self.workers(root),
+            later,
+        })
+    }
+
+    fn version(&mut self, root: &Node) {
+        let (code, span, message) = match root.get("version") {
+            Some(Node { value: Value::Int(1), .. }) => return,
+            Some(node) => {
+                let found = crate::shape::found(node);
+                let span = node.place("", node.span);
+                (Code::VERSION, span, format!("the version of the file is 1, not {found}"))
+            }
+            None => {
+                let start = Span { start: 0, end: 0 };
+                (Code::MISSING_KEY, start, "the file does not say its 'version'".to_owned())
+            }
+        };
+        self.out.push(Diagnostic::error(code, span, message).help("write 'version: 1'"));
+    }
+
+    /// Reports sections that do not exist or not yet; the names that the latter define are known, if of no use.
+    fn sections<'n>(&mut self, root: &'n Node) -> Vec<&'n str> {
+        let mut later = Vec::new();
+        for entry in root.entries() {
+            let key = entry.key.as_str();
+            if let Some((_, instead)) = LATER_SECTIONS.iter().find(|(name, _)| *name == key) {
+                let message = format!("'{key}' is not available in this version");
+                let error = Diagnostic::error(Code::NOT_AVAILABLE, entry.key_span, message);
+                self.out.push(error.help(*instead));
+                later.extend(entry.value.entries().iter().map(|e| e.key.as_str()));
+            } else if !SECTIONS.contains(&key) {
+                self.out.push(unknown_key(entry, "the pipeline file", SECTIONS.iter().copied()));
+            }
+        }
+        later
+    }
+
+    fn name(&mut self, root: &Node) -> Option<String> {
+        let entry = root.entry("name")?;
+        match &entry.value.value {
+            Value::Text(name) => {
+                self.check_name(name, entry.value.span, "pipeline");
+                Some(name.clone())
+            }
+            _ => {
+                let found = crate::shape::found(&entry.value);
+                let message = format!("'name' takes text, not {found}");
+                self.out.push(Diagnostic::error(Code::WRONG_TYPE, entry.key_span, message));
+                None
+            }
+        }
+    }
+
+    fn check_name(&mut self, name: &str, span: Span, what: &str) {
+        let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let fits = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let (message, help) = if name == DEAD_LETTERS {
+            let message = format!("'{DEAD_LETTERS}' is the stream of rows that could not be used");
+            (message, "choose another name".to_owned())
+        } else if !starts || !fits || name.len() > MAX_NAME_LENGTH {
+            let help = format!(
+                "a name begins with a letter, has letters, digits, '_' and '-', and at most {MAX_NAME_LENGTH} of them"
+            );
+            (format!("'{name}' cannot be the name of a {what}"), help)
+        } else {
+            return;
+        };
+        self.out.push(Diagnostic::error(Code::BAD_NAME, span, message).help(help));
+    }
+
+    /// The entries of a section of named things.
+    fn section<'n>(&mut self, root: &'n Node, section: &str, what: &str) -> &'n [Entry] {
+        let Some(entry) = root.entry(section) else { return &[] };
+        match &entry.value.value {
+            Value::Map(entries) => {
+                for e in entries {
+                    self.check_name(&e.key, e.key_span, what);
+                }
+                entries
+            }
+            Value::Null => &[],
+            _ => {
+                let found = crate::shape::found(&entry.value);
+                let message = format!("'{section}' takes a block of names, not {found}");
+                let error = Diagnostic::error(Code::WRONG_TYPE, entry.key_span, message);
+                self.out.push(error.help(format!("write each {what} under a name of its own")));
+                &[]
+            }
+        }
+    }
+
+    fn blocks<'n, Common: Described, Config: ?Sized>(
+        &mut self,
+        root: &'n Node,
+        section: &str,
+        what: &str,
+        language: &BlockLanguage,
+        parse: impl Fn(&str, &Json) -> Option<Result<Box<Config>, ConfigError>>,
+    ) -> Vec<Block<'n, Common, Config>> {
+        let entries = self.section(root, section, what);
+        let blocks = entries.iter().map(|entry| {
+            let split = self.split(entry, what, language);
+            let owner = Owner { name: &entry.key, span: entry.key_span };
+            let common = split.common.and_then(|node| {
+                self.typed(&node, &entry.value, &language.common, owner)
+            });
+            let kind = split.kind.and_then(|(name, schema, found)| {
+                let owner = Owner { name, span: found.key_span };
+                let config = self.checked(&found.value, schema, owner, |json| {
+                    parse(name, json).unwrap_or_else(|| Err(ConfigError::new("", "no such kind")))
+                })?;
+                Some(Kind { name, entry: found, config })
+            });
+            let (name, name_span) = (entry.key.as_str(), entry.key_span);
+            Block { name, name_span, node: &entry.value, common, kind }
+        });
+        blocks.collect()
+    }
+
+    /// Tells the keys that all have from the one that names the kind.
+    fn split<'n, 'l>(
+        &mut self,
+        entry: &'n Entry,
+        what: &str,
+        language: &'l BlockLanguage,
+    ) -> Split<'n, 'l> {
+        if !matches!(entry.value.value, Value::Map(_)) {
+            let found = crate::shape::found(&entry.value);
+            let message = format!("'{}' takes a block of keys, not {found}", entry.key);
+            self.out.push(Diagnostic::error(Code::WRONG_TYPE, entry.key_span, message));
+            return Split { common: None, kind: None };
+        }
+        let properties = self.language.resolve(&language.common).get("properties");
+        let common: Vec<&str> =
+            properties.and_then(Json::as_object).into_iter().flat_map(|p| p.keys()).map(String::as_str).collect();
+        let kinds: Vec<&str> = language.kinds.iter().map(|(name, ..)| *name).collect();
+        let (mut own, mut named, mut strange) = (Vec::new(), Vec::new(), Vec::new());
+        for e in entry.value.entries() {
+            if common.contains(&e.key.as_str()) {
+                own.push(e.clone());
+            } else if let Some(kind) = language.kinds.iter().find(|(name, ..)| *name == e.key) {
+                named.push((kind.0, &kind.2, e));
+            } else {
+                strange.push(e);
+            }
+        }
+        self.report_kinds(entry, what, &named, &strange, &common, &kinds);
+        let node = Node { span: entry.value.span, value: Value::Map(own) };
+        Split { common: Some(node), kind: (named.len() == 1).then(|| named.remove(0)) }
+    }
+
+    fn report_kinds(
+        &mut self,
+        entry: &Entry,
+        what: &str,
+        named: &[(&'static str, &Json, &Entry)],
+        strange: &[&Entry],
+        common: &[&str],
+        kinds: &[&str],
+    ) {
+        let mut kind_was_meant = false;
+        for e in strange {
+            let slip_of_common = closest(&e.key, common).is_some() && closest(&e.key, kinds).is_none();
+            if named.is_empty() && !slip_of_common && !kind_was_meant {
+                kind_was_meant = true;
+                let message = format!("there is no kind of {what} called '{}'", e.key);
+                let error = Diagnostic::error(Code::UNKNOWN_KIND, e.key_span, message)
+                    .label("unknown kind")
+                    .expected(&e.key, kinds.iter().copied());
+                self.out.push(error);
+            } else {
+                self.out.push(unknown_key(e, &entry.key, common.iter().copied()));
+            }
+        }
+        if let [first, second, ..] = named {
+            let message = format!("'{}' has two kinds, '{}' and '{}'", entry.key, first.0, second.0);
+            let error = Diagnostic::error(Code::MANY_KINDS, second.2.key_span, message)
+                .related(first.2.key_span, "the first one")
+                .help(format!("give each a name of its own under '{what}s'"));
+            self.out.push(error);
+        }
+        if named.is_empty() && !kind_was_meant {
+            let message = format!("the {what} '{}' does not say its kind", entry.key);
+            let error = Diagnostic::error(Code::NO_KIND, entry.key_span, message);
+            self.out.push(error.expected("", kinds.iter().copied()));
+        }
+    }
+
+    /// Checks a value's shape, then reads it; errors are in place below `owner`.
+    fn checked<T>(
+        &mut self,
+        node: &Node,
+        schema: &Json,
+        owner: Owner<'_>,
+        parse: impl FnOnce(&Json) -> Result<T, ConfigError>,
+    ) -> Option<T> {
+        let shapes = Shapes { definitions: &self.language.definitions };
+        let found = shapes.check(node, schema, owner);
+        if !found.is_empty() {
+            self.out.extend(found);
+            return None;
+        }
+        match parse(&node.to_json()) {
+            Ok(value) => Some(value),
+            Err(e) => {
+                let span = node.place(&e.at, owner.span);
+                self.out.push(from_config(Code::CONFIGURATION, span, &e));
+                None
+            }
+        }
+    }
+
+    /// As [`Reader::checked`] for a type that reads itself; places are looked up in `whole`.
+    fn typed<T: Described>(
+        &mut self,
+        node: &Node,
+        whole: &Node,
+        schema: &Json,
+        owner: Owner<'_>,
+    ) -> Option<T> {
+        let value = self.checked(node, schema, owner, |json| Ok(json.clone()))?;
+        match parse_config(&value) {
+            Ok(value) => Some(value),
+            Err(e) => {
+                let span = whole.place(&e.at, owner.span);
+                self.out.push(from_config(Code::BAD_VALUE, span, &e));
+                None
+            }
+        }
+    }
+
+    fn named<'n, T: Described>(
+        &mut self,
+        root: &'n Node,
+        section: &str,
+        schema: &Json,
+    ) -> Vec<Named<'n, T>> {
+        let entries = self.section(root, section, section.trim_end_matches('s'));
+        let named = entries.iter().filter_map(|e| {
+            let owner = Owner { name: &e.key, span: e.key_span };
+            let config = self.typed(&e.value, &e.value, schema, owner)?;
+            Some(Named { name: &e.key, name_span: e.key_span, node: &e.value, config })
+        });
+        named.collect()
+    }
+
+    fn tests<'n>(&mut self, root: &'n Node) -> Vec<Named<'n, TestConfig>> {
+        let Some(entry) = root.entry("tests") else { return Vec::new() };
+        if !matches!(entry.value.value, Value::Seq(_) | Value::Null) {
+            let message = format!("'tests' takes a list, not {}", crate::shape::found(&entry.value));
+            let error = Diagnostic::error(Code::WRONG_TYPE, entry.key_span, message);
+            self.out.push(error.help("begin each test with '- name: ...'"));
+        }
+        let language = self.language;
+        let mut tests = Vec::new();
+        for node in entry.value.items() {
+            let span = node.entries().first().map_or(node.span, |e| e.key_span);
+            if let Some(alerts) = node.get("expect").and_then(|e| e.entry("alerts")) {
+                let message = "a test cannot expect alerts: this version checks them but does not raise them";
+                let error = Diagnostic::error(Code::NOT_AVAILABLE, alerts.key_span, message);
+                self.out.push(error.help("expect the 'rows' of the stream that the alert watches"));
+                continue;
+            }
+            let owner = Owner { name: "tests", span };
+            if let Some(config) = self.typed(node, node, &language.test, owner) {
+                let name = match node.get("name").map(|n| &n.value) {
+                    Some(Value::Text(name)) => name.as_str(),
+                    _ => "",
+                };
+                tests.push(Named { name, name_span: span, node, config });
+            }
+        }
+        tests
+    }
+
+    fn epoch(&mut self, root: &Node) -> EpochConfig {
+        let Some(entry) = root.entry("epoch") else { return EpochConfig::default() };
+        let owner = Owner { name: "epoch", span: entry.key_span };
+        let language = self.language;
+        let read = self.typed(&entry.value, &entry.value, &language.epoch, owner);
+        let epoch: EpochConfig = read.unwrap_or_default();
+        if !matches!(epoch.interval, Extent::Nanos(n) if n > 0) {
+            let span = entry.value.place("interval", entry.key_span);
+            let message = format!("'{}' is not a length of the clock's time", epoch.interval);
+            let error = Diagnostic::error(Code::TIME_DOMAIN, span, message);
+            self.out.push(error.help("give a duration above zero, such as 100ms"));
+        }
+        epoch
+    }
+
+    fn workers(&mut self, root: &Node) -> Option<usize> {
+        let entry = root.entry("workers")?;
+        match entry.value.value {
+            Value::Int(n) if (1..=MAX_WORKERS).contains(&n) => usize::try_from(n).ok(),
+            _ => {
+                let found = crate::shape::found(&entry.value);
+                let message =
+                    format!("'workers' takes a whole number from 1 to {MAX_WORKERS}, not {found}");
+                let span = entry.value.place("", entry.key_span);
+                self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));
+                None
+            }
+        }
+    }
+}
+
+struct Split<'n, 'l> {
+    common: Option<Node>,
+    kind: Option<(&'static str, &'l Json, &'n Entry)>,
+}
+
+/// An error of a kind, in place.
+pub(crate) fn from_config(code: Code, span: Span, error: &ConfigError) -> Diagnostic {
+    let code = match &error.unknown {
+        Some(_) if error.message.contains("column") => Code::UNKNOWN_COLUMN,
+        _ if error.message.contains("the event time is a ") => Code::TIME_DOMAIN,
+        _ => code,
+    };
+    let mut diagnostic = Diagnostic::error(code, span, error.message.clone());
+    diagnostic.help.clone_from(&error.help);
+    match &error.unknown {
+        Some((name, known)) => diagnostic.expected(name, known.iter().map(String::as_str)),
+        None => diagnostic,
+    }
+}

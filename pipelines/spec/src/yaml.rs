@@ -1,0 +1,349 @@
+//! A YAML document as a tree in which every key and value keeps its place.
+//!
+//! What a reader would get wrong: a value that comes in by an alias has the place of its anchor, where it can be
+//! changed. Repeated keys are not an error of the parser; they are collected, so that all are reported at once.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+
+use crate::secret::Secret;
+
+/// Largest pipeline file. The largest that people write by hand have some thousand lines.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+/// Deepest nesting; the format itself needs six levels.
+const MAX_DEPTH: usize = 32;
+/// Most keys and values in a file, aliases expanded.
+const MAX_NODES: usize = 100_000;
+/// Most uses of aliases; they save repetition and are not a way to compute.
+const MAX_ALIASES: usize = 256;
+
+/// A stretch of the file, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Span {
+    /// The first byte.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
+}
+
+/// A value and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Where it stands.
+    pub span: Span,
+    /// What it is.
+    pub value: Value,
+}
+
+/// A value of a YAML document.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Nothing, or `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A number with a fraction or an exponent.
+    Float(f64),
+    /// Text.
+    Text(String),
+    /// Text of which some came from outside the file.
+    Secret(Secret),
+    /// A list.
+    Seq(Vec<Node>),
+    /// A block of keys, in the order of the file; of equal keys only the first.
+    Map(Vec<Entry>),
+}
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub key_span: Span,
+    /// The value.
+    pub value: Node,
+}
+
+/// A key that a block has twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Duplicate {
+    pub(crate) key: String,
+    pub(crate) first: Span,
+    pub(crate) again: Span,
+}
+
+/// Why a text is not a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    pub(crate) at: Span,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+impl Node {
+    /// The value under `key`, when this is a block that has it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|e| &e.value)
+    }
+
+    /// The key and value called `key`, when this is a block that has it.
+    #[must_use]
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|e| e.key == key)
+    }
+
+    /// The keys and values of a block; none when this is something else.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The members of a list; none when this is something else.
+    #[must_use]
+    pub fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::Seq(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The value as JSON, secrets in the clear: only for the kind that is to use them.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(b) => (*b).into(),
+            Value::Int(n) => (*n).into(),
+            Value::Float(x) => (*x).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::Secret(secret) => secret.expose().into(),
+            Value::Seq(items) => items.iter().map(Node::to_json).collect(),
+            Value::Map(entries) => {
+                entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect()
+            }
+        }
+    }
+
+    /// The place of what `path` leads to (`columns[1]`, `features.vibration`), or of the last value on the way.
+    ///
+    /// A key may hold dots itself: the longest key that fits is taken. Of a block or a list it is the key's place.
+    #[must_use]
+    pub fn place(&self, path: &str, owner: Span) -> Span {
+        let here = match self.value {
+            Value::Seq(_) | Value::Map(_) => owner,
+            _ => self.span,
+        };
+        if path.is_empty() {
+            return here;
+        }
+        if let Some((index, rest)) = path.strip_prefix('[').and_then(|p| p.split_once(']')) {
+            let item = index.parse().ok().and_then(|i: usize| self.items().get(i));
+            return item.map_or(here, |n| n.place(rest.trim_start_matches('.'), n.span));
+        }
+        let fits = |e: &&Entry| match path.strip_prefix(e.key.as_str()) {
+            Some(rest) => rest.is_empty() || rest.starts_with(['.', '[']),
+            None => false,
+        };
+        match self.entries().iter().filter(fits).max_by_key(|e| e.key.len()) {
+            Some(e) => e.value.place(path[e.key.len()..].trim_start_matches('.'), e.key_span),
+            None => here,
+        }
+    }
+}
+
+/// Reads the only document of `text`.
+pub(crate) fn parse(text: &str) -> Result<(Node, Vec<Duplicate>), SyntaxError> {
+    if text.len() > MAX_FILE_BYTES {
+        return Err(SyntaxError {
+            at: Span::default(),
+            message: format!("the file has {} bytes, the limit is {MAX_FILE_BYTES}", text.len()),
+            help: None,
+        });
+    }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
+            max_nodes: MAX_NODES,
+            max_aliases: MAX_ALIASES,
+            max_documents: 1,
+        },
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        strict_booleans: true,
+        with_snippet: false,
+        leading_zero_numbers_as_strings: true,
+        reject_unsupported_tags: true,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_NODES },
+    };
+    match serde_saphyr::from_str_with_options::<Raw>(text, options) {
+        Ok(raw) => {
+            let mut duplicates = Vec::new();
+            let node = raw.into_node(&mut duplicates);
+            Ok((node, duplicates))
+        }
+        Err(e) => Err(syntax_error(text, &e)),
+    }
+}
+
+fn syntax_error(text: &str, error: &serde_saphyr::Error) -> SyntaxError {
+    let location = error.location().unwrap_or(Location::UNKNOWN);
+    let start = byte_at(text, location.line(), location.column());
+    let line = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let indent = text[line..].len() - text[line..].trim_start_matches([' ', '\t']).len();
+    if let Some(tab) = text[line..line + indent].find('\t') {
+        let at = Span { start: line + tab, end: line + tab + 1 };
+        return SyntaxError {
+            at,
+            message: "a tab indents this line".to_owned(),
+            help: Some("indent by spaces; YAML takes no tabs".to_owned()),
+        };
+    }
+    let whole = error.without_snippet().to_string();
+    let first = whole.lines().next().unwrap_or_default();
+    let first = first.split(" at line ").next().unwrap_or(first).trim_end_matches(['.', ':']);
+    let message = first.strip_prefix("YAML parse error: ").unwrap_or(first).to_owned();
+    let end = text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
+    SyntaxError { at: Span { start, end }, message, help: None }
+}
+
+/// The byte at a line and column counted from 1, in characters; the end where it lies beyond.
+fn byte_at(text: &str, line: u64, column: u64) -> usize {
+    let mut start = 0;
+    for _ in 1..line.max(1) {
+        match text[start..].find('\n') {
+            Some(at) => start += at + 1,
+            None => return text.len(),
+        }
+    }
+    let column = usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX);
+    let line_text = text[start..].lines().next().unwrap_or_default();
+    start + line_text.char_indices().nth(column).map_or(line_text.len(), |(at, _)| at)
+}
+
+/// A node as the parser hands it over.
+struct Raw(Spanned<RawValue>);
+
+enum RawValue {
+    Scalar(Value),
+    Seq(Vec<Raw>),
+    Map(Vec<(Spanned<String>, Raw)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(Raw)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = RawValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Scalar(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<RawValue, E> {
+        Ok(RawValue::Scalar(Value::Bool(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<RawValue, E> {
+        Ok(RawValue::Scalar(Value::Int(value)))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<RawValue, E> {
+        // A number this large is an identifier or a mistake; as text its digits survive.
+        Ok(RawValue::Scalar(
+            i64::try_from(value).map_or_else(|_| Value::Text(value.to_string()), Value::Int),
+        ))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<RawValue, E> {
+        Ok(RawValue::Scalar(Value::Float(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<RawValue, E> {
+        Ok(RawValue::Scalar(Value::Text(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RawValue, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(RawValue::Seq(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawValue, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(RawValue::Map(entries))
+    }
+}
+
+impl Raw {
+    fn into_node(self, duplicates: &mut Vec<Duplicate>) -> Node {
+        let mut span = span_of(&self.0.defined);
+        let value = match self.0.value {
+            RawValue::Scalar(value) => value,
+            RawValue::Seq(items) => {
+                let items: Vec<_> = items.into_iter().map(|i| i.into_node(duplicates)).collect();
+                span.end = items.iter().map(|i| i.span.end).fold(span.end, usize::max);
+                Value::Seq(items)
+            }
+            RawValue::Map(raw) => {
+                let entries = unique(raw, duplicates);
+                span.end = entries.iter().map(|e| e.value.span.end).fold(span.end, usize::max);
+                Value::Map(entries)
+            }
+        };
+        Node { span, value }
+    }
+}
+
+fn unique(raw: Vec<(Spanned<String>, Raw)>, duplicates: &mut Vec<Duplicate>) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::with_capacity(raw.len());
+    for (key, value) in raw {
+        let key_span = span_of(&key.defined);
+        let value = value.into_node(duplicates);
+        match entries.iter().find(|e| e.key == key.value) {
+            Some(first) => {
+                let first = first.key_span;
+                duplicates.push(Duplicate { key: key.value, first, again: key_span });
+            }
+            None => entries.push(Entry { key: key.value, key_span, value }),
+        }
+    }
+    entries
+}
+
+fn span_of(location: &Location) -> Span {
+    let number = |n: Option<u64>| usize::try_from(n.unwrap_or(0)).unwrap_or(0);
+    let start = number(location.span().byte_offset());
+    Span { start, end: start + number(location.span().byte_len()) }
+}
