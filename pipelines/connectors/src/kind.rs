@@ -37,14 +37,17 @@ pub struct ColumnConfig {
     #[serde(default)]
     pub unit: Option<String>,
     /// Which field of the record it is read from: its name in the header, or its place counted from 1.
-    /// Left out: the field with the column's name, or without a header the field at the column's own place.
+    /// Left out: the field with the column's name, or without a header the next one in the order of the columns.
+    /// `"#row"` is the record's line in its file less the first line that can hold a record, from 0 (int64);
+    /// `"#file"` the file's name without folder and extensions (string).
     #[serde(default)]
     pub field: Option<FieldRef>,
     /// How a timestamp is written: `rfc3339` (default; the `T` may be a space), `epoch_s`, `epoch_ms`, `epoch_us`,
     /// `epoch_ns`, or a strftime pattern such as `%d/%m/%Y %H:%M`.
     #[serde(default)]
     pub format: Option<String>,
-    /// The time zone of stamps that do not carry one, such as `Europe/Rome`. Default `UTC`.
+    /// The time zone of stamps that do not carry one, such as `Europe/Rome` or `+09:00`. Default `UTC`. A local
+    /// time that occurs twice is the earlier of the two instants; one that is skipped is a dead letter.
     #[serde(default)]
     pub zone: Option<String>,
 }

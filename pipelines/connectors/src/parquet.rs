@@ -9,7 +9,7 @@
 //! * A generation is one computation over the input from its start. The same generation goes on where it was;
 //!   rows of an earlier one are kept, replaced or refused as `if_exists` says. Only files that the manifest
 //!   lists are ever removed.
-//! * Rows that correct earlier ones, or make them vanish, lie apart in the folder `corrections` with the
+//! * Rows that correct earlier ones, or make them vanish, lie apart in the folder `_corrections` with the
 //!   columns `_revision` and `_deleted`.
 
 use std::path::{Path, PathBuf};

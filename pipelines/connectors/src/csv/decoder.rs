@@ -74,11 +74,10 @@ impl CsvDecoder {
     }
 
     fn decode_merged(&mut self, chunk: &Chunk, out: &mut Decoded) {
-        let mut ordinal = chunk.range.first_ordinal;
-        for (file, line, text) in merge::frames(&chunk.payload) {
+        let frames = merge::frames(&chunk.payload);
+        for (ordinal, (file, line, text)) in (chunk.range.first_ordinal..).zip(frames) {
             let position = Position::new(chunk.partition, ordinal).0;
             self.record(Line { file, line, position, text, quoted: true }, out);
-            ordinal += 1;
         }
     }
 

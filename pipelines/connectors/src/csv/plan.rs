@@ -10,6 +10,7 @@ use foreline_engine::{ConfigError, Resolver};
 use super::column::Kind;
 use super::split::{Delimiter, Dialect};
 use super::stamp::Stamps;
+use super::value;
 use super::{Compression, CsvConfig, ExtraFields, FileOrder};
 use crate::kind::{ColumnConfig, ColumnType, FieldRef, SourceInputs};
 
@@ -49,7 +50,8 @@ pub(super) struct NullWords {
 
 impl NullWords {
     fn new(words: &[String]) -> Self {
-        let like_values = words.iter().any(|w| w.bytes().any(|b| b.is_ascii_digit()));
+        let like_value = |w: &[u8]| w.iter().any(u8::is_ascii_digit) || value::truth(w).is_some();
+        let like_values = words.iter().any(|w| like_value(w.as_bytes()));
         NullWords { words: words.iter().map(|w| w.clone().into_bytes()).collect(), like_values }
     }
 

@@ -63,7 +63,7 @@ struct Everything {
 
 impl Declared {
     /// `columns` maps a name to its type, or to the whole configuration of the column.
-    fn new(folder: &Path, csv: Value, columns: Value, key: &[&str], time: &str) -> Self {
+    fn new(folder: &Path, csv: Value, columns: &Value, key: &[&str], time: &str) -> Self {
         let column = |value: &Value| match value {
             Value::String(t) => serde_json::from_value(json!({ "type": t })).unwrap(),
             config => serde_json::from_value(config.clone()).unwrap(),
@@ -178,7 +178,8 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 
 /// The source most tests read: `t,k,v` with a whole-numbered time.
 fn declared(folder: &Path, csv: Value) -> Declared {
-    Declared::new(folder, csv, json!({ "t": "int64", "k": "string", "v": "float64" }), &["k"], "t")
+    let columns = json!({ "t": "int64", "k": "string", "v": "float64" });
+    Declared::new(folder, csv, &columns, &["k"], "t")
 }
 
 /// Reads `text` as `a.csv` with the options `csv`.

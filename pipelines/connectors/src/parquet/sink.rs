@@ -13,8 +13,8 @@ use super::{IfExists, ParquetConfig, files};
 
 /// Held locked while a manifest is checked and replaced.
 const LOCK_NAME: &str = "_lock";
-/// The folder of rows that correct others.
-const CORRECTIONS: &str = "corrections";
+/// The folder of rows that correct others; readers of Parquet folders ignore names that begin with `_`.
+const CORRECTIONS: &str = "_corrections";
 
 /// The files of one stream.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl ParquetSink {
     /// The files in the folder and among the corrections, as the manifest names them.
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for (folder, prefix) in [("", ""), (CORRECTIONS, "corrections/")] {
+        for (folder, prefix) in [("", ""), (CORRECTIONS, "_corrections/")] {
             for entry in self.folder.join(folder).read_dir()? {
                 names.push(format!("{prefix}{}", entry?.file_name().to_string_lossy()));
             }
@@ -263,7 +263,7 @@ fn file_name(kind: FileKind, manifest: &Manifest, from: u64, to: u64) -> String 
 
 /// Whether a name is one that [`file_name`] gives.
 fn is_ours(name: &str) -> bool {
-    let name = name.strip_prefix("corrections/").unwrap_or(name);
+    let name = name.strip_prefix("_corrections/").unwrap_or(name);
     let numbers = name.strip_prefix("part-").and_then(|n| n.strip_suffix(".parquet"));
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     numbers.is_some_and(|n| matches!(n.split('-').count(), 2 | 3) && n.split('-').all(is_number))

@@ -170,7 +170,7 @@ fn corrections_lie_apart() {
     sink.write(1, &[corrected]).unwrap();
     sink.commit(1).unwrap();
     assert_eq!(all_rows(folder.path()), ["a 1 0.5"]);
-    let found = rows(folder.path(), "corrections/part-00000001-00000001.parquet");
+    let found = rows(folder.path(), "_corrections/part-00000001-00000001.parquet");
     assert_eq!(found, ["a 2 1.5 1 false", "a 3 2.5 2 true"]);
 }
 

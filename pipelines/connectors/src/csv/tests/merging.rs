@@ -26,7 +26,7 @@ fn a_merge_by_row_number() {
         "g": "float64",
     });
     let csv = json!({ "path": "*.csv", "order": "merge", "header": false });
-    let found = Declared::new(folder.path(), csv, columns, &["file"], "n").read();
+    let found = Declared::new(folder.path(), csv, &columns, &["file"], "n").read();
     assert_eq!(found.column("g"), ["1.0", "3.0", "2.0", "4.0"]);
     assert_eq!(found.column("file"), ["a", "b", "a", "b"]);
 }

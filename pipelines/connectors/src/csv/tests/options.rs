@@ -136,7 +136,7 @@ fn extra_fields_and_declared_places() {
         "t": { "type": "int64", "field": 2 }, "k": { "type": "string", "field": 3 }, "v": { "type": "float64", "field": 4 },
     });
     let csv = json!({ "path": "a.csv", "header": false });
-    let found = Declared::new(folder.path(), csv, columns, &["k"], "t").read();
+    let found = Declared::new(folder.path(), csv, &columns, &["k"], "t").read();
     assert_eq!(
         (found.column("k"), found.dead_lines()),
         (vec!["a".to_owned(), "b".to_owned()], vec![3])
@@ -174,7 +174,7 @@ fn all_types_and_the_row_and_file() {
         "note": "string",
     });
     let csv = json!({ "path": "run-7.csv.gz", "compression": "none" });
-    let found = Declared::new(folder.path(), csv, columns, &["run"], "n").read();
+    let found = Declared::new(folder.path(), csv, &columns, &["run"], "n").read();
     assert_eq!(found.column("n"), ["0", "2"]);
     assert_eq!(found.column("run"), ["run-7", "run-7"]);
     assert_eq!(found.column("ok"), ["true", "false"]);
@@ -191,13 +191,13 @@ fn headers_of_files_may_differ_in_order_but_not_lack_a_field() {
     let missing = super::folder(&[("a.csv", b"t,k,Vel\n")]);
     let columns = json!({ "t": "int64", "k": "string", "vel": "float64" });
     let csv = json!({ "path": "a.csv" });
-    let error = Declared::new(missing.path(), csv.clone(), columns.clone(), &["k"], "t").error();
+    let error = Declared::new(missing.path(), csv.clone(), &columns, &["k"], "t").error();
     assert!(
         error.contains("has no field 'vel' (did you mean 'Vel'?); its header has 't', 'k', 'Vel'"),
         "{error}"
     );
     let twice = super::folder(&[("a.csv", b"t,k,vel,vel\n")]);
-    let error = Declared::new(twice.path(), csv, columns, &["k"], "t").error();
+    let error = Declared::new(twice.path(), csv, &columns, &["k"], "t").error();
     assert!(error.contains("has the field 'vel' twice"), "{error}");
 }
 
@@ -235,7 +235,7 @@ fn all_mistakes_are_reported_at_once() {
         "y": { "type": "int64", "field": "#file" },
     });
     let errors =
-        Declared::new(Path::new("/p"), csv, columns, &["k"], "t").try_open().err().unwrap();
+        Declared::new(Path::new("/p"), csv, &columns, &["k"], "t").try_open().err().unwrap();
     let at: Vec<&str> = errors.iter().map(|e| e.at.as_str()).collect();
     assert_eq!(
         at,

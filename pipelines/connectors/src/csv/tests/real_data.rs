@@ -35,7 +35,7 @@ fn cmapss() {
         ("test_FD002", 33_991),
     ] {
         let csv = json!({ "path": format!("{file}.txt"), "header": false, "delimiter": "blank" });
-        let found = Declared::new(&folder, csv, columns.clone(), &["unit"], "cycle").read();
+        let found = Declared::new(&folder, csv, &columns, &["unit"], "cycle").read();
         assert_eq!((found.positions.len(), found.dead.len()), (n_rows, 0), "{file}");
         if file == "train_FD001" {
             let cycles = found.rows.column(1).as_primitive::<Int64Type>();
@@ -55,7 +55,7 @@ fn cmapss_labels() {
     });
     for (file, n_rows) in [("RUL_FD001.txt", 100), ("RUL_FD002.txt", 259)] {
         let csv = json!({ "path": file, "header": false, "delimiter": "blank" });
-        let found = Declared::new(&folder, csv, columns.clone(), &["file"], "unit").read();
+        let found = Declared::new(&folder, csv, &columns, &["file"], "unit").read();
         assert_eq!((found.positions.len(), found.dead.len()), (n_rows, 0), "{file}");
     }
 }
@@ -75,7 +75,7 @@ fn dryer_fan() {
             "z_velocity": { "type": "float64", "field": velocity, "unit": "mm/s" },
         });
         let csv = json!({ "path": file, "delimiter": ";", "decimal": "," });
-        let found = Declared::new(&folder, csv, columns, &["machine"], "ts").read();
+        let found = Declared::new(&folder, csv, &columns, &["machine"], "ts").read();
         assert_eq!((found.positions.len(), found.dead.len()), (n_rows, 0), "{file}");
         if file == "dryer_3_fan_1_2020.csv" {
             let stamps = found.rows.column(1).as_primitive::<TimestampNanosecondType>();
@@ -102,7 +102,7 @@ fn xep_vibration() {
         "device_time": { "type": "timestamp", "field": "DeviceTime", "format": "epoch_s" },
     });
     let csv = json!({ "path": "vibrationdata_*.csv" });
-    let source = Declared::new(&folder, csv, columns, &["sensor"], "ts");
+    let source = Declared::new(&folder, csv, &columns, &["sensor"], "ts");
     let found = source.read();
     assert_eq!((found.positions.len(), found.dead.len()), (6_476, 24));
     // The files are read in the order of their first event time, not of their names.
@@ -129,7 +129,7 @@ fn machinestatus() {
         "machine21": "float64",
     });
     let csv = json!({ "path": "machinestatus_08052023_14052023.csv" });
-    let found = Declared::new(&folder, csv, columns, &["uid"], "ts").read();
+    let found = Declared::new(&folder, csv, &columns, &["uid"], "ts").read();
     assert_eq!((found.positions.len(), found.dead.len()), (30_291, 0));
     assert_eq!(found.rows.column(2).null_count(), 30_291 - 10_094);
 }
@@ -142,7 +142,7 @@ fn nab() {
     });
     for (name, n_rows) in [("machine", 22_695), ("ambient", 7_267)] {
         let csv = json!({ "path": format!("{name}_temperature_system_failure.csv") });
-        let found = Declared::new(&folder, csv, columns.clone(), &["series"], "timestamp").read();
+        let found = Declared::new(&folder, csv, &columns, &["series"], "timestamp").read();
         assert_eq!((found.positions.len(), found.dead.len()), (n_rows, 0), "{name}");
     }
 }
@@ -156,6 +156,6 @@ fn cwru() {
         "de_g": "float64",
     });
     let csv = json!({ "path": "*.csv", "order": "name" });
-    let found = Declared::new(&folder, csv, columns, &["bearing"], "n").read();
+    let found = Declared::new(&folder, csv, &columns, &["bearing"], "n").read();
     assert_eq!((found.positions.len(), found.dead.len()), (1_341_856, 0));
 }
