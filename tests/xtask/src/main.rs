@@ -7,11 +7,14 @@ mod needs;
 mod plugins;
 mod test;
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Tasks of the repository.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", version)]
+#[command(bin_name = "cargo xtask")]
 struct Command {
     #[command(subcommand)]
     task: Task,
@@ -27,10 +30,18 @@ enum Task {
     Bench(bench::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse().task {
+fn main() -> ExitCode {
+    let done = match Command::parse().task {
         Task::Test => test::run(),
         Task::Plugins => plugins::run(),
         Task::Bench(options) => bench::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace that `main -> Result` would print where RUST_BACKTRACE is set for the tests.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

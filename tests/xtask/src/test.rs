@@ -41,10 +41,12 @@ pub(crate) fn run() -> Result<()> {
     if data.is_none() {
         writeln!(out, "SKIPPED: the tests on recorded data; {DATA} names the folder that has it")?;
     }
-    writeln!(out, "{}", sum.line(&failed))?;
+    // The sum is the last line whatever happened, so it goes out as the error where something failed.
+    let line = sum.line(&failed);
     if !failed.is_empty() || sum.failed > 0 {
-        bail!("failed: {}", failed.join(", "));
+        bail!(line);
     }
+    writeln!(out, "{line}")?;
     Ok(())
 }
 
