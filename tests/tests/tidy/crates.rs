@@ -32,6 +32,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "foreline-engine",
             "foreline-operators",
             "foreline-plugins",
+            "foreline-sdk",
             "foreline-sql",
             "foreline-spec",
             "foreline-connectors",
