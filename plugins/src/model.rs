@@ -1,0 +1,41 @@
+//! Scores every row with a model in the sandbox.
+//!
+//! Input   one row to score, keyed; the plugin's features are numeric columns
+//! Output  the input's columns, a `Float64` for every output of the model (and the label of a class), and
+//!         `model_name`, `model_version`, `model_digest`
+//! State   what the plugin keeps for a key (`state-width` numbers), and the breaker of keys whose rows were to blame
+//! Late    a stateless model scores a corrected row like any other; a stateful one refuses `late: { correct }`
+//! Errors  `plugin_*`: the row follows `on_error`
+//!
+//! A row whose `skip-row` feature is missing is not sent; its outputs are null, as they are where the model answers
+//! NaN. A deleted row passes with null outputs.
+
+mod breaker;
+mod config;
+mod plan;
+mod rows;
+mod scoring;
+mod step;
+
+use foreline_engine::{ConfigError, OperatorKind, Planned, Resolver, Schema};
+
+pub use config::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError};
+
+/// The `model` step.
+#[derive(Debug)]
+pub(crate) enum Model {}
+
+impl OperatorKind for Model {
+    type Config = ModelConfig;
+
+    const NAME: &'static str = "model";
+    const SUMMARY: &'static str = "Scores every row with a model in the sandbox.";
+
+    fn plan(
+        config: &ModelConfig,
+        inputs: &[Schema],
+        given: &dyn Resolver,
+    ) -> Result<Planned, Vec<ConfigError>> {
+        plan::plan(config, inputs, given)
+    }
+}

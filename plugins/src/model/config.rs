@@ -1,0 +1,130 @@
+//! What the user writes under `model:`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+/// Scores every row with a model: a plugin and its weights.
+///
+/// The input's columns are passed through; the model's outputs and `model_name`, `model_version` and `model_digest` are
+/// appended.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The plugin: a WebAssembly component, relative to this file, or one that comes with Foreline: `builtin:forest`,
+    /// `builtin:linear`.
+    pub plugin: String,
+    /// The SHA-256 of the plugin. `run` needs it for a plugin that is a file; `check` prints it when it is missing.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// The weights, as `foreline train` writes them. Left out where the model is compiled into the plugin.
+    #[serde(default)]
+    pub weights: Option<PathBuf>,
+    /// The SHA-256 of the weights, to pin them too. They carry a digest of their own against damage.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
+    /// Feature of the model: column of the input. Only where the names differ.
+    #[serde(default)]
+    pub features: BTreeMap<String, String>,
+    /// What the column of the model's only output is called; the model's own name for it when left out.
+    #[serde(default)]
+    pub output: Option<String>,
+    /// Output of the model: name of its column, where the model has several.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, String>,
+    /// Options of the plugin.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// What happens to a row that the model cannot score.
+    #[serde(default)]
+    pub on_error: OnError,
+    /// What the plugin may use.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// When a key that keeps failing is no longer sent.
+    #[serde(default)]
+    pub breaker: BreakerConfig,
+}
+
+/// What happens to a row that the model cannot score.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It becomes a dead letter and has no row in the output.
+    #[default]
+    DeadLetter,
+    /// It passes with null outputs.
+    Null,
+    /// The pipeline stops.
+    Fail,
+}
+
+/// What the plugin may use.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Memory of one instance, of which every worker has one.
+    pub memory: Bytes,
+    /// Work for a row, in operators. Left out: 20 times what rows within the range of the training data took.
+    #[schemars(range(min = 1))]
+    pub fuel_per_row: Option<u64>,
+    /// Most rows in a call.
+    #[schemars(range(min = 1, max = 65536))]
+    pub rows: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig { memory: Bytes(128 << 20), fuel_per_row: None, rows: 4096 }
+    }
+}
+
+/// When a key that keeps failing is no longer sent.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerConfig {
+    /// After this many epochs in a row in which a row of the key was to blame for a failure, its rows go straight to
+    /// `on_error` for 16 epochs, then one epoch is tried, then 32, up to 4096. 0: never.
+    pub after: u32,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        BreakerConfig { after: 5 }
+    }
+}
+
+/// A number of bytes, written `64MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub usize);
+
+const BYTE_UNITS: [(&str, usize); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BYTE_UNITS.iter().find_map(|(unit, bytes)| {
+            text.trim().strip_suffix(unit)?.trim().parse::<usize>().ok()?.checked_mul(*bytes)
+        });
+        bytes.map(Bytes).ok_or_else(|| {
+            D::Error::custom(format!("'{text}' is not a size; write a number and KiB, MiB or GiB"))
+        })
+    }
+}
+
+impl JsonSchema for Bytes {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Bytes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "a number of bytes, such as 64MiB",
+            "type": "string",
+            "pattern": r"^\s*[0-9]+\s*(B|KiB|MiB|GiB)\s*$",
+        })
+    }
+}

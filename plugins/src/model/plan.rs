@@ -1,0 +1,451 @@
+//! Whether a model fits its input: the files are read, the plugin is let in and initialised, its descriptor compared
+//! with the columns.
+//!
+//! Everything that is wrong is said at once, as far as it can be known: without a plugin there is no descriptor.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use foreline_engine::{
+    Column, ConfigError, Fault, LateSupport, Operator, Planned, Resolver, Schema, Unit,
+};
+
+use super::config::ModelConfig;
+use super::scoring::Scorer;
+use super::step::{ModelStep, Recipe};
+use crate::builtin::{BUILTIN_PREFIX, builtin, builtin_names};
+use crate::sandbox::{
+    self, AdmitError, CallError, CallLimits, Descriptor, Feature, Instance, MissingPolicy,
+    OutputKind, Plugin, Shape, SharedPlugin,
+};
+
+/// Features and outputs of a model.
+const MAX_COLUMNS: usize = 4096;
+/// Bytes of a name or a label.
+const MAX_NAME_BYTES: usize = 4 << 10;
+/// State values of a key: half a megabyte.
+const MAX_STATE_WIDTH: u32 = 65_536;
+/// Bytes of the matrix of one call, so that it stays in the second-level cache.
+const MAX_CALL_BYTES: usize = 1 << 20;
+/// Fuel of one call, a few seconds of work.
+const MAX_CALL_FUEL: u64 = 4_000_000_000;
+/// Rows of the calls that measure a plugin.
+const TRIAL_ROWS: usize = 64;
+/// Fuel a row in the calls that measure a plugin.
+const TRIAL_FUEL_PER_ROW: u64 = 50_000_000;
+/// How much more fuel a row may use than the rows that were measured. A row alone has a call's fixed cost to itself,
+/// and rows outside the trained range may go deeper.
+const FUEL_HEADROOM: u64 = 20;
+/// The least fuel a row gets: a model of a few operations should not be held to a handful.
+const MIN_FUEL_PER_ROW: u64 = 10_000;
+/// The columns that say which model made a score.
+const PROVENANCE: [&str; 3] = ["model_name", "model_version", "model_digest"];
+
+/// The rule of the step.
+pub(super) fn plan(
+    config: &ModelConfig,
+    inputs: &[Schema],
+    given: &dyn Resolver,
+) -> Result<Planned, Vec<ConfigError>> {
+    let [input] = inputs else {
+        return Err(vec![ConfigError::new("", "a model has one input").help("name one in 'from'")]);
+    };
+    let mut notes = Vec::new();
+    let files = Files::read(config, given, &mut notes)?;
+    let model = Opened::new(config, &files, given)?;
+    let bound = bind(config, &model.descriptor, input)?;
+    let limits = model.measured(config).map_err(|e| vec![e])?;
+    let state_width = model.descriptor.state_width as usize;
+    let recipe = Arc::new(Recipe {
+        input: input.clone(),
+        output: bound.output.clone(),
+        features: bound.features,
+        required: bound.required,
+        labels: bound.labels,
+        state_width,
+        state_version: model.descriptor.state_version,
+        on_error: config.on_error,
+        breaker_after: config.breaker.after,
+        name: model.descriptor.name.clone(),
+        version: model.descriptor.version.clone(),
+        digest: model_digest(&files, config),
+    });
+    let max_rows = rows_per_call(config, &model.descriptor, limits);
+    let shape = Shape { n_outputs: recipe.labels.len(), state_width };
+    let outputs = model.descriptor.outputs.into_iter();
+    let kinds: Vec<_> = outputs.map(|o| (o.kind, o.labels.len())).collect();
+    // The compiled code is found again in memory; only the limits differ from those the plugin was opened with.
+    let plugin = SharedPlugin::new(
+        files.plugin(config, given, limits).map_err(|e| vec![ConfigError::new("plugin", e.to_string())])?,
+    );
+    Ok(Planned {
+        output: bound.output,
+        late: if state_width == 0 {
+            LateSupport::Stateless
+        } else {
+            LateSupport::Refuses("the model keeps state, and its earlier states are not kept")
+        },
+        state_version: recipe.state_version,
+        build: Arc::new(move |_| -> Result<Box<dyn Operator>, Fault> {
+            let plugin = SharedPlugin::clone(&plugin);
+            let scorer = Scorer::new(plugin, shape, kinds.clone(), max_rows)?;
+            Ok(Box::new(ModelStep::new(Arc::clone(&recipe), scorer)))
+        }),
+        notes,
+    })
+}
+
+/// The bytes of plugin and weights, their digests compared with the pipeline file's.
+struct Files {
+    component: Vec<u8>,
+    weights: Vec<u8>,
+}
+
+impl Files {
+    fn read(
+        config: &ModelConfig,
+        given: &dyn Resolver,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        let component = read_component(config, given).map_err(|e| errors.push(e)).ok();
+        let weights = match &config.weights {
+            None => Some(Vec::new()),
+            Some(path) => sandbox::read_weights(&given.path(path))
+                .map_err(|e| {
+                    errors.push(ConfigError::new("weights", e.to_string()).help(
+                        "train the model with `foreline train`, or correct the path",
+                    ));
+                })
+                .ok(),
+        };
+        if let Some(component) = &component {
+            let checked = check_plugin_digest(config, component, given, notes);
+            errors.extend(checked.err());
+        }
+        if let (Some(weights), Some(pinned)) = (&weights, &config.weights_sha256) {
+            errors.extend(check_digest("weights_sha256", pinned, weights).err());
+        }
+        match (component, weights) {
+            (Some(component), Some(weights)) if errors.is_empty() => Ok(Files { component, weights }),
+            _ => Err(errors),
+        }
+    }
+
+    fn plugin(
+        &self,
+        config: &ModelConfig,
+        given: &dyn Resolver,
+        limits: CallLimits,
+    ) -> Result<Plugin, AdmitError> {
+        let options = config.config.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let initial = (self.weights.clone(), options);
+        Plugin::new(&config.plugin, &self.component, &given.cache_dir(), initial, limits)
+    }
+}
+
+fn read_component(config: &ModelConfig, given: &dyn Resolver) -> Result<Vec<u8>, ConfigError> {
+    if config.plugin.starts_with(BUILTIN_PREFIX) {
+        return builtin(&config.plugin).map(<[u8]>::to_vec).ok_or_else(|| {
+            ConfigError::new("plugin", format!("there is no plugin '{}'", config.plugin))
+                .unknown(&config.plugin, builtin_names())
+        });
+    }
+    let path = given.path(Path::new(&config.plugin));
+    sandbox::read_plugin(&path).map_err(|e| {
+        ConfigError::new("plugin", e.to_string())
+            .help("correct the path, or use one that comes with Foreline, such as 'builtin:forest'")
+    })
+}
+
+/// A plugin that is a file must be pinned, so that nobody runs other code than was looked at.
+fn check_plugin_digest(
+    config: &ModelConfig,
+    component: &[u8],
+    given: &dyn Resolver,
+    notes: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let digest = sandbox::digest(component);
+    match &config.sha256 {
+        Some(pinned) => check_digest("sha256", pinned, component),
+        None if config.plugin.starts_with(BUILTIN_PREFIX) => Ok(()),
+        None if given.checking() => {
+            notes.push(format!("the plugin is not pinned; `run` needs sha256: \"{digest}\""));
+            Ok(())
+        }
+        None => Err(ConfigError::new("", "the plugin is not pinned by its digest")
+            .help(format!("add sha256: \"{digest}\""))),
+    }
+}
+
+fn check_digest(at: &str, pinned: &str, bytes: &[u8]) -> Result<(), ConfigError> {
+    let found = sandbox::digest(bytes);
+    if pinned.eq_ignore_ascii_case(&found) {
+        return Ok(());
+    }
+    Err(ConfigError::new(at, format!("the file has another digest than '{pinned}'"))
+        .help(format!("if the new file is meant, write \"{found}\"")))
+}
+
+/// A plugin that was initialised once.
+struct Opened {
+    plugin: SharedPlugin,
+    descriptor: Descriptor,
+}
+
+impl Opened {
+    fn new(
+        config: &ModelConfig,
+        files: &Files,
+        given: &dyn Resolver,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let limits = CallLimits {
+            memory_bytes: config.limits.memory.0,
+            fuel_per_row: config.limits.fuel_per_row.unwrap_or(TRIAL_FUEL_PER_ROW),
+        };
+        let at_plugin = |message: String| vec![ConfigError::new("plugin", message)];
+        let plugin = files.plugin(config, given, limits).map_err(|e| at_plugin(e.to_string()))?;
+        let plugin = SharedPlugin::new(plugin);
+        let (_, descriptor) = Instance::start(&plugin).map_err(|e| {
+            let digest = sandbox::digest(&files.component);
+            match e {
+                CallError::Said(_, message) => vec![ConfigError::new(
+                    refused_part(&message, config),
+                    format!("plugin '{}' refused: {message}", config.plugin),
+                )],
+                other => at_plugin(format!("'init' failed: {other}; plugin {digest}")),
+            }
+        })?;
+        check_descriptor(&descriptor).map_err(at_plugin)?;
+        Ok(Opened { plugin, descriptor })
+    }
+
+    /// The limits, the fuel measured where it is not given: it is counted on operators, so every machine measures the
+    /// same.
+    fn measured(&self, config: &ModelConfig) -> Result<CallLimits, ConfigError> {
+        let memory_bytes = config.limits.memory.0;
+        if let Some(fuel_per_row) = config.limits.fuel_per_row {
+            return Ok(CallLimits { memory_bytes, fuel_per_row });
+        }
+        let wrong = |what: String| {
+            ConfigError::new("plugin", format!("the plugin fails on rows within its range: {what}"))
+                .help("set limits.fuel_per_row to run it all the same")
+        };
+        let mut instance = Instance::start(&self.plugin).map_err(|e| wrong(e.to_string()))?.0;
+        let descriptor = &self.descriptor;
+        let width = descriptor.state_width as usize;
+        let shape = Shape { n_outputs: descriptor.outputs.len(), state_width: width };
+        let features = trial_rows(&descriptor.features);
+        let slots: Vec<u32> = if width == 0 { vec![] } else { (0..TRIAL_ROWS as u32).collect() };
+        let state = vec![f64::NAN; TRIAL_ROWS * width];
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let answer = instance.score(TRIAL_ROWS, &features, &slots, &state, shape);
+            let answer = answer.map_err(|e| wrong(e.to_string()))?;
+            let bits = answer.outputs.iter().chain(&answer.state).map(|v| v.to_bits());
+            answers.push(bits.collect::<Vec<u64>>());
+        }
+        if answers[0] != answers[1] {
+            return Err(ConfigError::new(
+                "plugin",
+                "the plugin answers the same call differently the second time, so replay would not give the same scores",
+            ));
+        }
+        let per_row = instance.fuel_used(TRIAL_ROWS).div_ceil(TRIAL_ROWS as u64);
+        let fuel_per_row = (per_row * FUEL_HEADROOM).max(MIN_FUEL_PER_ROW);
+        Ok(CallLimits { memory_bytes, fuel_per_row })
+    }
+}
+
+/// The key to blame for what `init` refused.
+fn refused_part(message: &str, config: &ModelConfig) -> &'static str {
+    match message {
+        m if m.starts_with("invalid config") => "config",
+        m if m.starts_with("invalid weights") && config.weights.is_some() => "weights",
+        _ => "plugin",
+    }
+}
+
+/// Rows spread over the range of the training data, the same in every run.
+fn trial_rows(features: &[Feature]) -> Vec<f64> {
+    let mut rows = Vec::with_capacity(TRIAL_ROWS * features.len());
+    for row in 0..TRIAL_ROWS {
+        for (at, feature) in features.iter().enumerate() {
+            let (low, high) = feature.trained_range.unwrap_or((-1.0, 1.0));
+            // Steps of the golden ratio reach every part of the range and repeat in no column.
+            let share = ((row * (at + 1)) as f64 * 0.618_033_988_749_895).fract();
+            rows.push(low + (high - low) * share);
+        }
+    }
+    rows
+}
+
+/// Rules of the contract that types cannot say.
+fn check_descriptor(d: &Descriptor) -> Result<(), String> {
+    let names = d.features.iter().map(|f| &f.name).chain(d.outputs.iter().map(|o| &o.name));
+    let labels = d.outputs.iter().flat_map(|o| &o.labels);
+    let longest = names.chain(labels).chain([&d.name, &d.version]).map(String::len).max();
+    let unique = |names: Vec<&String>| names.iter().collect::<BTreeSet<_>>().len() == names.len();
+    let rules = [
+        (!d.outputs.is_empty(), "it has no outputs"),
+        (d.features.len() <= MAX_COLUMNS && d.outputs.len() <= MAX_COLUMNS, "it has too many columns"),
+        (longest.is_none_or(|n| n <= MAX_NAME_BYTES), "one of its names is too long"),
+        (d.state_width <= MAX_STATE_WIDTH, "it wants too much state for a key"),
+        (unique(d.features.iter().map(|f| &f.name).collect()), "two of its features have one name"),
+        (unique(d.outputs.iter().map(|o| &o.name).collect()), "two of its outputs have one name"),
+    ];
+    let broken = rules.iter().find(|(holds, _)| !holds);
+    broken.map_or(Ok(()), |(_, what)| Err(format!("the plugin's descriptor breaks a rule: {what}")))
+}
+
+/// A model that fits its input.
+#[derive(Debug)]
+struct Bound {
+    output: Schema,
+    features: Vec<usize>,
+    required: Vec<usize>,
+    labels: Vec<Option<Vec<String>>>,
+}
+
+fn bind(config: &ModelConfig, d: &Descriptor, input: &Schema) -> Result<Bound, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    let mut features = Vec::new();
+    for feature in &d.features {
+        match bind_feature(config, feature, input) {
+            Ok(index) => features.push(index),
+            Err(e) => errors.push(e),
+        }
+    }
+    let known = || d.features.iter().map(|f| f.name.clone());
+    for name in config.features.keys().filter(|name| !d.features.iter().any(|f| f.name == **name)) {
+        let message = format!("the model has no feature '{name}'");
+        errors.push(ConfigError::new(format!("features.{name}"), message).unknown(name, known()));
+    }
+    let required = (0..d.features.len())
+        .filter(|&f| matches!(d.features[f].missing, MissingPolicy::SkipRow))
+        .collect();
+    let columns = output_columns(config, d, input, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let (key, primary) = (input.key().to_vec(), input.primary_key().clone());
+    let output = Schema::with_primary_key(columns, key, input.time(), primary)
+        .map_err(|e| vec![ConfigError::new("output", e.to_string())])?;
+    let class = |kind: &OutputKind| matches!(kind, OutputKind::ClassIndex);
+    let labels = d.outputs.iter().map(|o| class(&o.kind).then(|| o.labels.clone())).collect();
+    Ok(Bound { output, features, required, labels })
+}
+
+/// The input column of a feature.
+fn bind_feature(
+    config: &ModelConfig,
+    feature: &Feature,
+    input: &Schema,
+) -> Result<usize, ConfigError> {
+    let (at, name) = match config.features.get(&feature.name) {
+        Some(column) => (format!("features.{}", feature.name), column),
+        None => ("features".to_owned(), &feature.name),
+    };
+    let Some(index) = input.index_of(name) else {
+        let numeric = input.columns().iter().filter(|c| c.data_type.is_numeric());
+        return Err(ConfigError::new(
+            at,
+            format!("the model needs a column '{name}', and the input has none"),
+        )
+        .help(format!("add it before the model, or map it: features: {{ {}: <column> }}", feature.name))
+        .unknown(name, numeric.map(|c| c.name.clone())));
+    };
+    let column = &input.columns()[index];
+    if !column.data_type.is_numeric() {
+        let found = &column.data_type;
+        return Err(ConfigError::new(
+            at,
+            format!("the model needs a number in column '{name}', which is {found}"),
+        )
+        .help("derive a numeric column from it"));
+    }
+    match (feature.unit.as_deref().map(Unit::new), &column.unit) {
+        (Some(trained), Some(unit)) if trained != *unit => Err(ConfigError::new(
+            at,
+            format!("the model was trained with '{name}' in '{trained}', and the column is in '{unit}'"),
+        )
+        .help("convert the column with `derive`, or correct the unit it is declared with")),
+        _ => Ok(index),
+    }
+}
+
+/// The input's columns, the model's, and where the scores come from.
+fn output_columns(
+    config: &ModelConfig,
+    d: &Descriptor,
+    input: &Schema,
+    errors: &mut Vec<ConfigError>,
+) -> Vec<Column> {
+    let known = || d.outputs.iter().map(|o| o.name.clone());
+    for name in config.outputs.keys().filter(|name| !d.outputs.iter().any(|o| o.name == **name)) {
+        let message = format!("the model has no output '{name}'");
+        errors.push(ConfigError::new(format!("outputs.{name}"), message).unknown(name, known()));
+    }
+    if config.output.is_some() && d.outputs.len() > 1 {
+        let names = known().collect::<Vec<_>>().join(", ");
+        errors.push(
+            ConfigError::new("output", format!("the model has {} outputs", d.outputs.len()))
+                .help(format!("name them in 'outputs': {names}")),
+        );
+    }
+    let mut columns = input.columns().to_vec();
+    for output in &d.outputs {
+        let (at, name) = match (&config.output, config.outputs.get(&output.name)) {
+            (_, Some(name)) => (format!("outputs.{}", output.name), name.clone()),
+            (Some(name), None) => ("output".to_owned(), name.clone()),
+            (None, None) => ("output".to_owned(), output.name.clone()),
+        };
+        let unit = match &output.kind {
+            OutputKind::RemainingLife(unit) => Some(Unit::new(unit)),
+            _ => None,
+        };
+        let score = Column::new(name.clone(), DataType::Float64).with_unit(unit);
+        append(&mut columns, score, &at, errors);
+        if matches!(output.kind, OutputKind::ClassIndex) {
+            let label = Column::new(format!("{name}_label"), DataType::Utf8);
+            append(&mut columns, label, &at, errors);
+        }
+    }
+    for name in PROVENANCE {
+        append(&mut columns, Column::new(name, DataType::Utf8), "", errors);
+    }
+    columns
+}
+
+fn append(columns: &mut Vec<Column>, column: Column, at: &str, errors: &mut Vec<ConfigError>) {
+    if columns.iter().any(|c| c.name == column.name) {
+        let message = format!("the input has a column '{}' already", column.name);
+        let help = match at {
+            "" => "leave it out with `select` before this step",
+            _ => "give the model's output another name with `output`",
+        };
+        errors.push(ConfigError::new(at, message).help(help));
+    } else {
+        columns.push(column);
+    }
+}
+
+/// Rows of a call: so many that its matrix stays in the cache and its fuel within a few seconds.
+fn rows_per_call(config: &ModelConfig, d: &Descriptor, limits: CallLimits) -> usize {
+    let by_memory = MAX_CALL_BYTES / (8 * d.features.len().max(1));
+    let by_fuel = usize::try_from(MAX_CALL_FUEL / limits.fuel_per_row.max(1)).unwrap_or(usize::MAX);
+    let by_plugin = if d.max_rows == 0 { usize::MAX } else { d.max_rows as usize };
+    (config.limits.rows as usize).min(by_memory).min(by_fuel).min(by_plugin).max(1)
+}
+
+/// What tells one model from another: a retrained weights file is another model.
+fn model_digest(files: &Files, config: &ModelConfig) -> String {
+    let mut parts = vec![sandbox::digest(&files.component), sandbox::digest(&files.weights)];
+    for (key, value) in &config.config {
+        // With their lengths, so that no two maps run together to the same text.
+        parts.push(format!("{}:{key}={}:{value}", key.len(), value.len()));
+    }
+    sandbox::digest(parts.join("\n").as_bytes())
+}

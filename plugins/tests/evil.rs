@@ -1,0 +1,336 @@
+//! Plugins that mean harm: each is `evil.wat`, a good plugin that echoes its one feature, with one place filled in.
+//!
+//! After each of them the next good batch on the same worker scores, and the reason in the dead letters is exact.
+//! They score rows whose feature is 666 in their evil way and all others well.
+
+use std::collections::BTreeMap;
+
+use foreline_engine::Schema;
+use foreline_plugins::digest;
+use serde_json::json;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+
+use crate::bench::{Folder, Step, batch, schema};
+
+/// The value that wakes the evil.
+const EVIL: f64 = 666.0;
+
+fn core(marks: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = include_str!("evil.wat").to_owned();
+    for (mark, filling) in marks {
+        let mark = format!("(;{mark};)");
+        assert!(text.contains(&mark), "there is no place {mark}");
+        text = text.replace(&mark, filling);
+    }
+    wat::parse_str(&text).unwrap()
+}
+
+fn component(marks: &[(&str, &str)]) -> Vec<u8> {
+    let mut module = core(marks);
+    let mut resolve = wit_parser::Resolve::default();
+    let package = resolve.push_str("model.wit", include_str!("../wit/model.wit")).unwrap();
+    let world = resolve.select_world(&[package], Some("model")).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().module(&module).unwrap().validate(false).encode().unwrap()
+}
+
+/// Code that runs where some row is the evil one.
+fn when_evil(code: &str) -> String {
+    format!(
+        "(local $i i32) (block $good (loop $next
+           (br_if $good (i32.ge_u (local.get $i) (local.get $rows)))
+           (if (f64.eq (f64.load (i32.add (local.get $f) (i32.shl (local.get $i) (i32.const 3)))) (f64.const {EVIL}))
+             (then {code}))
+           (local.set $i (i32.add (local.get $i) (i32.const 1))) (br $next)))"
+    )
+}
+
+fn input() -> Schema {
+    schema(&[("x", None)])
+}
+
+fn config(component: &[u8]) -> serde_json::Value {
+    json!({
+        "plugin": "evil.wasm",
+        "sha256": digest(component),
+        "limits": { "fuel_per_row": 100_000, "memory": "16MiB" },
+    })
+}
+
+fn step(component: &[u8]) -> Step {
+    let folder = Folder::new();
+    folder.write("evil.wasm", component);
+    folder.step(&config(component), &input())
+}
+
+/// What planning a plugin says.
+fn refusal(component: &[u8]) -> String {
+    let folder = Folder::new();
+    folder.write("evil.wasm", component);
+    let errors = folder.plan(&config(component), &input()).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].at, "plugin");
+    errors[0].message.clone()
+}
+
+/// Twenty machines with three rows each; one row of one machine is evil.
+fn rows(evil: bool) -> Vec<(String, Vec<Option<f64>>)> {
+    let value = |machine: usize, row: usize| {
+        if evil && machine == 7 && row == 1 { EVIL } else { (machine * 10 + row) as f64 }
+    };
+    let places = (0..3).flat_map(|row| (0..20).map(move |machine| (machine, row)));
+    places.map(|(m, r)| (format!("m{m}"), vec![Some(value(m, r))])).collect()
+}
+
+fn feed(step: &mut Step, evil: bool) -> crate::bench::Said {
+    let rows = rows(evil);
+    let rows: Vec<_> = rows.iter().map(|(m, x)| (m.as_str(), x.clone())).collect();
+    step.feed(&batch(&input(), &rows))
+}
+
+/// One poison row is found, its machine's other rows and all other machines score, and so does the next batch.
+fn poisons(marks: &[(&str, &str)], reason: &str) {
+    let component = component(marks);
+    let mut step = step(&component);
+    for _ in 0..2 {
+        let said = feed(&mut step, true);
+        assert_eq!(said.reasons(), BTreeMap::from([(reason, 1)]), "{:?}", said.dead);
+        assert_eq!(said.dead[0].key.as_deref(), Some("m7"));
+        let scores = said.numbers("y");
+        assert_eq!(scores.len(), 59);
+        assert_eq!(scores[&("m7".to_owned(), 47)], Some(72_f64.to_bits()));
+        assert_eq!(feed(&mut step, false).numbers("y").len(), 60, "the next good batch scores");
+    }
+}
+
+#[test]
+fn a_good_plugin_echoes() {
+    let component = component(&[]);
+    let mut step = step(&component);
+    let said = feed(&mut step, false);
+    assert_eq!(said.numbers("y")[&("m3".to_owned(), 3)], Some(30_f64.to_bits()));
+    assert!(said.dead.is_empty());
+}
+
+#[test]
+fn endless_loop_runs_out_of_fuel() {
+    poisons(&[("SCORE", &when_evil("(loop (br 0))"))], "plugin_fuel");
+    let init = refusal(&component(&[("INIT", "(loop (br 0))")]));
+    assert!(init.contains("plugin_fuel"), "{init}");
+    let start = refusal(&component(&[("MORE", "(func $s (loop (br 0))) (start $s)")]));
+    assert!(start.contains("plugin_fuel"), "{start}");
+}
+
+#[test]
+fn memory_bomb_is_stopped() {
+    let grow = "(loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))";
+    poisons(&[("SCORE", &when_evil(grow))], "plugin_memory");
+}
+
+#[test]
+fn several_memories_are_summed() {
+    let message = refusal(&component(&[("MORE", &"(memory 100)".repeat(3))]));
+    assert!(message.contains("plugin_memory"), "{message}");
+}
+
+#[test]
+fn table_bomb_is_stopped() {
+    let grow = "(drop (table.grow $t (ref.null func) (i32.const 10000000)))";
+    poisons(&[("MORE", "(table $t 0 funcref)"), ("SCORE", &when_evil(grow))], "plugin_memory");
+    let message = refusal(&component(&[("MORE", "(table 10000000 funcref)")]));
+    assert!(message.contains("plugin_memory"), "{message}");
+}
+
+#[test]
+fn stack_overflow_is_a_trap() {
+    let deep = "(func $r (param i32) (result i32) (i32.add (call $r (i32.add (local.get 0) (i32.const 1))) (i32.const 1)))";
+    poisons(
+        &[("MORE", deep), ("SCORE", &when_evil("(drop (call $r (local.get 0)))"))],
+        "plugin_trap",
+    );
+}
+
+#[test]
+fn unreachable_is_a_trap() {
+    poisons(&[("SCORE", &when_evil("unreachable"))], "plugin_trap");
+}
+
+#[test]
+fn a_list_outside_memory_breaks_the_rule() {
+    let far = "(return (call $ok (i32.const 8) (i32.const 0x7fffffff)))";
+    poisons(&[("SCORE", &when_evil(far))], "plugin_broken_rule");
+}
+
+#[test]
+fn a_huge_list_is_not_taken() {
+    let big = "(drop (memory.grow (i32.const 192))) (return (call $ok (i32.const 0) (i32.const 0x180000)))";
+    poisons(&[("SCORE", &when_evil(big))], "plugin_too_much_output");
+}
+
+#[test]
+fn wrong_lengths_and_places_break_the_rule() {
+    for answer in [
+        "(return (call $ok (local.get $f) (i32.add (local.get $rows) (i32.const 1))))",
+        "(return (call $ok (local.get $f) (i32.const 0)))",
+        "(return (call $ok (i32.add (local.get $f) (i32.const 4)) (local.get $rows)))",
+        "(drop (call $ok (local.get $f) (local.get $rows))) (i32.store (i32.const 2064) (i32.const 2)) (return (i32.const 2048))",
+        "(i32.store8 (i32.const 2048) (i32.const 7)) (return (i32.const 2048))",
+    ] {
+        poisons(&[("SCORE", &when_evil(answer))], "plugin_broken_rule");
+    }
+}
+
+#[test]
+fn infinity_is_a_bad_output_and_any_nan_is_null() {
+    let place = "(i32.add (local.get $f) (i32.shl (local.get $i) (i32.const 3)))";
+    let infinite = format!("(f64.store {place} (f64.const inf))");
+    poisons(&[("SCORE", &when_evil(&infinite))], "plugin_bad_output");
+    let odd_nan = format!("(i64.store {place} (i64.const 0x7ff800000000beef))");
+    let component = component(&[("SCORE", &when_evil(&odd_nan))]);
+    let said = feed(&mut step(&component), true);
+    assert!(said.dead.is_empty());
+    assert_eq!(said.numbers("y")[&("m7".to_owned(), 27)], None);
+}
+
+#[test]
+fn a_plugin_that_says_so_is_believed_row_by_row() {
+    // err(invalid-input("x")): result tag 1, error tag 2, string at 1300.
+    let error = "(i32.store8 (i32.const 2048) (i32.const 1)) (i32.store8 (i32.const 2052) (i32.const 2))
+        (i32.store (i32.const 2056) (i32.const 1300)) (i32.store (i32.const 2060) (i32.const 1)) (return (i32.const 2048))";
+    poisons(&[("SCORE", &when_evil(error))], "plugin_invalid_input");
+}
+
+#[test]
+fn a_trap_storm_opens_the_breaker() {
+    let component = component(&[("SCORE", "unreachable")]);
+    let mut step = step(&component);
+    for _ in 0..5 {
+        let said = feed(&mut step, false);
+        assert_eq!(said.reasons(), BTreeMap::from([("plugin_trap", 60)]));
+    }
+    for _ in 0..16 {
+        let said = feed(&mut step, false);
+        assert_eq!(said.reasons(), BTreeMap::from([("plugin_breaker_open", 60)]));
+    }
+    assert_eq!(feed(&mut step, false).reasons(), BTreeMap::from([("plugin_trap", 60)]));
+    assert_eq!(feed(&mut step, false).reasons(), BTreeMap::from([("plugin_breaker_open", 60)]));
+}
+
+#[test]
+fn the_search_for_poison_has_a_bound() {
+    let component = component(&[("SCORE", "unreachable")]);
+    let mut step = step(&component);
+    let rows: Vec<_> = (0..100).map(|i| ("one", vec![Some(f64::from(i))])).collect();
+    let reasons = step.feed(&batch(&input(), &rows)).reasons();
+    assert_eq!(reasons.values().sum::<usize>(), 100);
+    assert!(reasons["plugin_not_isolated"] > 50, "{reasons:?}");
+    assert!(reasons["plugin_trap"] > 5, "{reasons:?}");
+}
+
+#[test]
+fn the_same_rows_are_blamed_on_any_number_of_workers() {
+    let component = component(&[("SCORE", &when_evil("unreachable"))]);
+    let whole = feed(&mut step(&component), true);
+    let all = rows(true);
+    let all: Vec<_> = all.iter().map(|(m, x)| (m.as_str(), x.clone())).collect();
+    let all = batch(&input(), &all);
+    let mut dead = Vec::new();
+    let mut scored = 0;
+    for worker in 0..4 {
+        let mine: arrow::array::BooleanArray = all
+            .key_hash
+            .values()
+            .iter()
+            .map(|&h| Some(foreline_engine::worker_of(foreline_engine::shard_of(h), 4) == worker))
+            .collect();
+        let said = step(&component).feed(&all.filter(&mine).unwrap());
+        scored += said.numbers("y").len();
+        dead.extend(said.dead);
+    }
+    assert_eq!(dead, whole.dead);
+    assert_eq!(scored, 59);
+}
+
+#[test]
+fn imports_are_refused_by_name() {
+    let text = r#"(component (import "wasi:clocks/monotonic-clock@0.2.0" (instance (export "now" (func (result u64))))))"#;
+    let message = refusal(&wat::parse_str(text).unwrap());
+    assert!(message.contains("wasi:clocks/monotonic-clock@0.2.0"), "{message}");
+}
+
+#[test]
+fn what_is_no_plugin_is_refused() {
+    assert!(refusal(&core(&[])).contains("core module"));
+    assert!(refusal(&wat::parse_str("(component)").unwrap()).contains("scorer"));
+    assert!(refusal(b"MZ").contains("not WebAssembly"));
+    let large = vec![0; (32 << 20) + 1];
+    assert!(refusal(&large).contains("larger than"));
+}
+
+#[test]
+fn a_bad_descriptor_is_refused() {
+    for (data, said) in [
+        (r#"(data (i32.const 1060) "\ff\ff\ff\ff")"#, "too much state"),
+        (r#"(data (i32.const 1200) "\ff")"#, "plugin_broken_rule"),
+        (r#"(data (i32.const 1032) "\00\00\10\00")"#, "plugin_"),
+    ] {
+        // After the good data, so that it wins.
+        let component = component(&[("INIT", ""), ("LAST", data)]);
+        let message = refusal(&component);
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+#[test]
+fn a_bad_allocator_is_refused() {
+    for place in ["-8", "1001"] {
+        let filling = format!("(return (i32.const {place}))");
+        let component = component(&[("ALLOC", &filling)]);
+        let folder = Folder::new();
+        folder.write("evil.wasm", &component);
+        folder.write("weights", b"some bytes that init needs room for");
+        let mut config = config(&component);
+        config["weights"] = json!("weights");
+        let errors = folder.plan(&config, &input()).unwrap_err();
+        assert!(errors[0].message.contains("plugin_broken_rule"), "{errors:?}");
+    }
+}
+
+#[test]
+fn a_compile_bomb_is_refused_without_compiling() {
+    let locals = "(local f64)".repeat(3000);
+    let loops = "(loop ".repeat(900);
+    let ends = ")".repeat(900);
+    let bomb = format!("(func {locals} {loops} (local.set 1 (local.get 2)) {ends})");
+    let message = refusal(&component(&[("MORE", &bomb)]));
+    assert!(message.contains("3000 locals"), "{message}");
+}
+
+#[test]
+fn a_plugin_that_remembers_is_refused() {
+    let component = component(&[
+        ("MORE", "(global $n (mut f64) (f64.const 0))"),
+        (
+            "SCORE",
+            "(global.set $n (f64.add (global.get $n) (f64.const 1))) (f64.store (local.get $f) (global.get $n))",
+        ),
+    ]);
+    let folder = Folder::new();
+    folder.write("evil.wasm", &component);
+    let config = json!({ "plugin": "evil.wasm", "sha256": digest(&component) });
+    let errors = folder.plan(&config, &input()).unwrap_err();
+    assert!(errors[0].message.contains("differently the second time"), "{errors:?}");
+}
+
+#[test]
+fn other_proposals_are_refused() {
+    for more in [
+        "(memory i64 1)",
+        "(memory 1 1 shared)",
+        "(type (struct))",
+        "(func (drop (i32x4.relaxed_trunc_f32x4_s (v128.const i32x4 0 0 0 0))))",
+    ] {
+        let message = refusal(&component(&[("MORE", more)]));
+        assert!(message.contains("compile") || message.contains("not WebAssembly"), "{message}");
+    }
+}

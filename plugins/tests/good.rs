@@ -1,0 +1,280 @@
+//! Models that behave: the same bits as natively, however rows are cut; missing values; files that changed.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use foreline_engine::{Batch, LateSupport, Schema};
+use foreline_plugins::train::{ModelMeta, TrainingSet, train};
+use foreline_plugins::{builtin, digest, family_of};
+use foreline_sdk::weights::{self, Family};
+use serde_json::{Value, json};
+
+use crate::bench::{Folder, batch, schema};
+
+/// The same numbers in every run.
+pub(crate) fn noise(n: usize) -> Vec<f64> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64 * 10.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+pub(crate) fn training_set(rows: usize, width: usize) -> TrainingSet {
+    let x = noise(rows * width);
+    let y = x.chunks_exact(width).map(|r| (r[0] - 4.0).abs() * 20.0 + r[1] * r[2]).collect();
+    TrainingSet {
+        feature_names: (0..width).map(|i| format!("f{i}")).collect(),
+        units: (0..width).map(|i| (i == 0).then(|| "Cel".to_owned())).collect(),
+        rows,
+        x,
+        y,
+    }
+}
+
+fn input() -> Schema {
+    schema(&[("f0", Some("degC")), ("f1", None), ("f2", None), ("f3", None)])
+}
+
+fn trained(family: &str) -> Vec<u8> {
+    let meta = ModelMeta::remaining_life("pump", "h");
+    let params = if family == "forest" { json!({ "trees": 12 }) } else { Value::Null };
+    train(family, &params, &training_set(800, 4), &meta).unwrap().weights
+}
+
+/// What the SDK says natively, row by row.
+fn native(weights: &[u8], x: &[f64]) -> Vec<f64> {
+    let weights = weights::read(weights).unwrap();
+    let mut scores = vec![0.0; x.len() / 4];
+    match weights.family {
+        Family::Linear => {
+            let model = foreline_sdk::linear::Linear::new(weights.payload().unwrap(), 4).unwrap();
+            model.score(x, &mut scores);
+        }
+        _ => {
+            let model = foreline_sdk::trees::Forest::new(weights.payload().unwrap(), 4).unwrap();
+            x.chunks_exact(4).zip(scores.chunks_exact_mut(1)).for_each(|(x, s)| model.score(x, s));
+        }
+    }
+    scores
+}
+
+/// Rows of five machines.
+fn rows(x: &[f64]) -> Batch {
+    let names: Vec<String> = (0..x.len() / 4).map(|i| format!("m{}", i % 5)).collect();
+    let rows = names.iter().zip(x.chunks_exact(4));
+    let rows: Vec<_> = rows
+        .map(|(m, x)| (m.as_str(), x.iter().map(|&v| (!v.is_nan()).then_some(v)).collect()))
+        .collect();
+    batch(&input(), &rows)
+}
+
+fn model(family: &str) -> (Folder, Value) {
+    let folder = Folder::new();
+    folder.write("weights", &trained(family));
+    let config = json!({ "plugin": format!("builtin:{family}"), "weights": "weights", "output": "rul" });
+    (folder, config)
+}
+
+#[test]
+fn the_sandbox_has_the_bits_of_native_code() {
+    for family in ["forest", "linear"] {
+        let (folder, config) = model(family);
+        let x = noise(3001 * 4);
+        let expected = native(&trained(family), &x);
+        let said = folder.step(&config, &input()).feed(&rows(&x));
+        let scores = said.numbers("rul");
+        assert_eq!(scores.len(), 3001);
+        let differ = scores.iter().filter(|((_, t), bits)| {
+            **bits != Some(expected[usize::try_from(*t).unwrap()].to_bits())
+        });
+        assert_eq!(differ.count(), 0, "{family}");
+    }
+}
+
+#[test]
+fn how_rows_are_cut_does_not_show() {
+    let (folder, mut config) = model("forest");
+    let x = noise(300 * 4);
+    let whole = folder.step(&config, &input()).feed(&rows(&x)).numbers("rul");
+    config["limits"] = json!({ "rows": 7 });
+    assert_eq!(folder.step(&config, &input()).feed(&rows(&x)).numbers("rul"), whole);
+    let mut step = folder.step(&config, &input());
+    let mut parts = std::collections::BTreeMap::new();
+    let all = rows(&x);
+    for start in (0..300).step_by(37) {
+        let part = all.slice(start, 37.min(300 - start));
+        parts.extend(step.feed(&part).numbers("rul"));
+    }
+    assert_eq!(parts, whole);
+}
+
+#[test]
+fn a_row_without_a_feature_passes_without_a_score() {
+    let (folder, config) = model("forest");
+    let mut x = noise(20);
+    x[5] = f64::NAN;
+    let said = folder.step(&config, &input()).feed(&rows(&x));
+    let scores = said.numbers("rul");
+    assert_eq!(scores.values().filter(|s| s.is_none()).count(), 1);
+    assert_eq!(scores[&("m1".to_owned(), 1)], None);
+    assert!(said.dead.is_empty());
+}
+
+#[test]
+fn what_was_corrected_is_scored_with_its_revision() {
+    let (folder, config) = model("linear");
+    let x = noise(40);
+    let all = rows(&x);
+    let none = Batch::empty(Arc::clone(input().arrow()));
+    let mut step = folder.step(&config, &input());
+    assert_eq!(step.planned.late, LateSupport::Stateless);
+    let mut revised = all.slice(0, 4);
+    revised.revision = Some(vec![1_u32, 2, 1, 1].into());
+    revised.deleted = Some(vec![false, true, false, false].into());
+    let said = step.epoch(&all.slice(4, 3), &all.slice(7, 3), &revised).unwrap();
+    assert_eq!(said.rows.len(), 2);
+    assert_eq!(said.rows[0].len(), 6, "late rows are scored with the new ones");
+    let hashes = said.rows[0].key_hash.values();
+    assert!(hashes.is_sorted());
+    assert_eq!(said.rows[1].revision, revised.revision);
+    let scores = said.rows[1].rows.column_by_name("rul").unwrap();
+    assert!(scores.is_null(1) && scores.null_count() == 1, "a deleted row has no score");
+}
+
+#[test]
+fn scores_say_which_model_made_them() {
+    let (folder, config) = model("linear");
+    let planned = folder.plan(&config, &input()).unwrap();
+    let names: Vec<&str> = planned.output.columns().iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names[6..], ["rul", "model_name", "model_version", "model_digest"]);
+    assert_eq!(planned.output.column("rul").unwrap().unit.as_ref().unwrap().code(), "h");
+    let said = folder.step(&config, &input()).feed(&rows(&noise(8)));
+    let text = |name: &str| {
+        said.rows[0].rows.column_by_name(name).unwrap().as_string::<i32>().value(1).to_owned()
+    };
+    assert_eq!(text("model_name"), "pump");
+    assert_eq!(text("model_digest").len(), 64);
+    let mut other = config.clone();
+    folder.write("weights", &trained("linear").iter().copied().collect::<Vec<_>>());
+    other["output"] = json!("other");
+    let again = folder.step(&other, &input()).feed(&rows(&noise(8)));
+    let again = again.rows[0].rows.column_by_name("model_digest").unwrap();
+    assert_eq!(again.as_string::<i32>().value(0), text("model_digest"), "names do not matter");
+}
+
+#[test]
+fn everything_that_does_not_fit_is_said_at_once() {
+    let (folder, mut config) = model("linear");
+    config["features"] = json!({ "f9": "f1", "f2": "f22" });
+    config["outputs"] = json!({ "nothing": "x" });
+    config["output"] = json!("f1");
+    let wrong = schema(&[("f0", Some("K")), ("f1", None), ("f2", None)]);
+    let errors = folder.plan(&config, &wrong).unwrap_err();
+    let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    for expected in [
+        "features: the model was trained with 'f0' in 'Cel', and the column is in 'K'",
+        "features.f2: the model needs a column 'f22', and the input has none",
+        "features: the model needs a column 'f3', and the input has none",
+        "features.f9: the model has no feature 'f9'",
+        "outputs.nothing: the model has no output 'nothing'",
+        "output: the input has a column 'f1' already",
+    ] {
+        assert!(said.iter().any(|s| s == expected), "{expected} is not in {said:#?}");
+    }
+    assert_eq!(errors.len(), 6);
+}
+
+#[test]
+fn a_file_is_pinned_by_its_digest() {
+    let mut folder = Folder::new();
+    let forest = builtin("forest").unwrap();
+    folder.write("forest.wasm", forest);
+    folder.write("weights", &trained("forest"));
+    let mut config = json!({ "plugin": "forest.wasm", "weights": "weights" });
+    let errors = folder.plan(&config, &input()).unwrap_err();
+    assert!(errors[0].help.as_ref().unwrap().contains(&digest(forest)), "{errors:?}");
+    folder.checking = true;
+    let planned = folder.plan(&config, &input()).unwrap();
+    assert!(planned.notes[0].contains(&digest(forest)));
+    folder.checking = false;
+    config["sha256"] = json!("00");
+    config["weights_sha256"] = json!("00");
+    let errors = folder.plan(&config, &input()).unwrap_err();
+    let at: Vec<&str> = errors.iter().map(|e| e.at.as_str()).collect();
+    assert_eq!(at, ["sha256", "weights_sha256"]);
+    config["sha256"] = json!(digest(forest));
+    config["weights_sha256"] = json!(digest(&trained("forest")));
+    folder.plan(&config, &input()).unwrap();
+}
+
+#[test]
+fn damaged_or_foreign_weights_are_refused() {
+    let (folder, config) = model("forest");
+    let mut damaged = trained("forest");
+    damaged[200] ^= 1;
+    folder.write("weights", &damaged);
+    let errors = folder.plan(&config, &input()).unwrap_err();
+    assert_eq!(errors[0].at, "weights");
+    assert!(errors[0].message.contains("damaged"), "{errors:?}");
+    folder.write("weights", &trained("linear"));
+    let errors = folder.plan(&config, &input()).unwrap_err();
+    assert!(errors[0].message.contains("weights of family 'linear'"), "{errors:?}");
+}
+
+#[test]
+fn a_damaged_artefact_is_compiled_again() {
+    // A plugin of its own, so that no other test has it in memory: the same component with another custom section.
+    let compiled_here = |folder: &Folder, salt: u8| {
+        let mut plugin = builtin("linear").unwrap().to_vec();
+        plugin.extend_from_slice(&[0, 3, 1, b'x', salt]);
+        folder.write("linear.wasm", &plugin);
+        json!({ "plugin": "linear.wasm", "weights": "weights", "sha256": digest(&plugin) })
+    };
+    let folder = Folder::new();
+    folder.write("weights", &trained("linear"));
+    let config = compiled_here(&folder, 1);
+    folder.plan(&config, &input()).unwrap();
+    let cache = foreline_engine::Resolver::cache_dir(&folder).join("plugins");
+    let files = || -> Vec<_> { std::fs::read_dir(&cache).unwrap().map(|f| f.unwrap().path()).collect() };
+    let [artefact] = &files()[..] else { panic!("one plugin was compiled") };
+    let good = std::fs::read(artefact).unwrap();
+    // Under another plugin's name it is a file that this process has not loaded yet.
+    let other = compiled_here(&folder, 2);
+    let digest = other["sha256"].as_str().unwrap();
+    let name = artefact.file_name().unwrap().to_str().unwrap();
+    let place = cache.join(format!("{digest}{}", &name[64..]));
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    std::fs::write(&place, &flipped).unwrap();
+    folder.plan(&other, &input()).unwrap();
+    assert_ne!(std::fs::read(&place).unwrap(), flipped, "it was compiled again");
+}
+
+#[test]
+fn a_plugin_says_what_family_it_reads() {
+    assert_eq!(family_of(builtin("forest").unwrap()), Some(Family::Forest));
+    assert_eq!(family_of(builtin("builtin:linear").unwrap()), Some(Family::Linear));
+    assert_eq!(family_of(b"something"), None);
+}
+
+#[test]
+fn prebuilt_plugins_are_the_ones_with_the_noted_digests() {
+    for line in include_str!("../prebuilt/digests.txt").lines() {
+        let (expected, name) = line.split_once("  ").unwrap();
+        assert_eq!(digest(builtin(name.trim_end_matches(".wasm")).unwrap()), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_there_is_suggested() {
+    let (folder, mut config) = model("linear");
+    config["plugin"] = json!("builtin:lienar");
+    let errors = folder.plan(&config, &input()).unwrap_err();
+    let (name, known) = errors[0].unknown.clone().unwrap();
+    assert_eq!(name, "builtin:lienar");
+    assert!(known.contains(&"builtin:linear".to_owned()));
+}
