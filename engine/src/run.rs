@@ -84,7 +84,7 @@ pub struct Report {
     pub accounts: BTreeMap<String, Account>,
     /// Dead letters by operator and reason.
     pub dead: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Rows written, by sink and stream.
+    /// Rows written, by sink and stream: `lake/features`.
     pub written: BTreeMap<String, u64>,
     /// How long each stage was at work, summed over the workers: decoding, exchange and ordering of each source,
     /// each step, each sink.

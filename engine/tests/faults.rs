@@ -176,7 +176,7 @@ fn a_sink_that_fails_stops_the_run() {
         graph(Vec::new(), Box::new(Failing)),
         &Options { epoch_rows: 10, ..Options::default() },
     );
-    assert_eq!(message(result), "sink 'out': the disk is full");
+    assert_eq!(message(result), "sink 'out/readings': the disk is full");
 }
 
 #[derive(Debug)]

@@ -17,6 +17,9 @@ use crate::source::{Chunk, Poll};
 /// Most bytes asked of a source at a time. Small enough that an epoch has chunks for every worker, large enough
 /// that a read costs little beside the parsing of what it brought.
 const CHUNK_BYTES: usize = 512 * 1024;
+/// An epoch closes when it holds so many bytes, however few rows they are. With 8 epochs in flight it bounds what
+/// undecoded input takes at 256 MiB.
+const EPOCH_BYTES: usize = 32 << 20;
 /// How long to wait when no source has anything.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -34,6 +37,7 @@ pub(crate) struct Conductor<'a> {
 #[derive(Default)]
 struct Filling {
     rows: usize,
+    bytes: usize,
     chunks: Vec<(usize, Arc<Chunk>)>,
     ended: Vec<SourceId>,
 }
@@ -87,13 +91,15 @@ impl Conductor<'_> {
     /// time is up. Sources that always have more are never cut by time, so files give the same epochs each run.
     fn fill(&mut self, open: &mut [bool], turn: &mut usize) -> Result<Filling, RunError> {
         let mut filling = Filling::default();
+        let epoch_rows = self.options.epoch_rows;
         #[expect(
             clippy::disallowed_methods,
             reason = "when to close an epoch is not part of a result"
         )]
         let begun = Instant::now();
         let mut idle = 0;
-        while filling.rows < self.options.epoch_rows && open.contains(&true) {
+        let full = move |f: &Filling| f.rows >= epoch_rows || f.bytes >= EPOCH_BYTES;
+        while !full(&filling) && open.contains(&true) {
             if self.options.stop.load(Ordering::Acquire) || self.failure.is_raised() {
                 break;
             }
@@ -135,6 +141,7 @@ impl Conductor<'_> {
                     vacant.insert(name);
                 }
                 filling.rows += chunk.rows;
+                filling.bytes += chunk.payload.len();
                 filling.chunks.push((source, Arc::new(chunk)));
                 Ok(true)
             }

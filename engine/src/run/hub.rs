@@ -68,6 +68,7 @@ impl Hub {
                 .open(options.run, options.run.0, &graph.schema(from))
                 .map_err(|e| RunError::Sink(name.clone(), e))?;
             let exit = exits.iter().position(|e| *e == from);
+            let name = format!("{name}/{}", stream_name(graph, from));
             outlets.push(Outlet { name, exit, sink, written: 0, has });
         }
         Ok(Hub {
@@ -222,6 +223,14 @@ impl Hub {
         for outlet in &self.outlets {
             self.report.written.insert(outlet.name.clone(), outlet.written);
         }
+    }
+}
+
+fn stream_name(graph: &Graph, stream: StreamId) -> &str {
+    match stream {
+        StreamId::Source(i) => &graph.sources[i].name,
+        StreamId::Step(i) => &graph.steps[i].name,
+        StreamId::DeadLetters => "dead_letters",
     }
 }
 

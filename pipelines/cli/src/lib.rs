@@ -1,6 +1,19 @@
-//! What the `foreline` command is made of; the binary only parses the command line and calls it.
+//! What the `foreline` command is made of; the binary only calls [`commands::main`].
 
+pub mod check;
+pub mod commands;
+pub mod demo;
+pub mod evaluate;
+pub mod failure;
+pub mod fleet;
+pub mod graph;
+pub mod learning;
 pub mod metrics;
+pub mod operators;
 pub mod progress;
+pub mod run;
+pub mod session;
 pub mod simulate;
 pub mod table;
+pub mod tests;
+pub mod train;

@@ -1,2 +1,7 @@
 //! The `foreline` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    foreline::commands::main()
+}

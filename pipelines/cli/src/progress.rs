@@ -48,6 +48,16 @@ impl Progress {
         Bar(bar)
     }
 
+    /// A count of pieces of work whose total nobody knows: `counter("running", "rows")`.
+    #[must_use]
+    pub fn counter(self, what: &str, unit: &str) -> Bar {
+        let bar = ProgressBar::with_draw_target(None, self.target());
+        let unit = unit.replace(['{', '}'], "");
+        bar.set_style(style(&format!("{{prefix:<12}} {{human_pos}} {unit} {{per_sec}} {{elapsed}}")));
+        bar.set_prefix(what.to_owned());
+        Bar(bar)
+    }
+
     /// A turning mark for work whose length nobody knows; [`Bar::say`] puts words beside it.
     #[must_use]
     pub fn spinner(self, what: &str) -> Bar {
@@ -89,6 +99,11 @@ impl Bar {
     /// `done` of `total` pieces are done; for callers that learn the total late.
     pub fn set(&self, done: u64, total: u64) {
         self.0.set_length(total);
+        self.0.set_position(done);
+    }
+
+    /// `done` pieces are done; for counters.
+    pub fn count(&self, done: u64) {
         self.0.set_position(done);
     }
 

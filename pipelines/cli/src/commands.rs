@@ -1,0 +1,109 @@
+//! The command line: what there is, and who does it.
+//!
+//! Exit codes: 0 done, 1 failed while running, 2 wrong usage, 78 a pipeline file that cannot be.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use foreline_plugins::COMPILE_SUBCOMMAND;
+
+use crate::failure::Failure;
+use crate::{check, demo, evaluate, fleet, graph, operators, run, tests, train};
+
+/// Turns machine sensor readings into features, predictions of remaining life, and alerts.
+#[derive(Debug, Parser)]
+#[command(name = "foreline", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the whole thing on a simulated pump fleet: simulate, train, run, judge.
+    Demo(demo::Arguments),
+    /// Looks for every mistake in a pipeline file and prints its plan.
+    #[command(visible_alias = "validate")]
+    Check(check::Arguments),
+    /// Runs a pipeline. It ends by itself when all its sources do, otherwise on ctrl-C at an epoch boundary.
+    Run(run::Arguments),
+    /// Runs the `tests:` of a pipeline file.
+    Test(tests::Arguments),
+    /// Draws a pipeline.
+    Graph(graph::Arguments),
+    /// Writes the readings of a simulated pump fleet, with the truth beside them.
+    Simulate(fleet::Arguments),
+    /// Fits the models of a pipeline file's `training:` and writes their weights.
+    Train(train::Arguments),
+    /// Replays data whose truth is known (`evaluation:`) and prints how good the predictions are.
+    Evaluate(evaluate::Arguments),
+    /// Lists the kinds of steps, sources and sinks, or describes one.
+    Operators(operators::Arguments),
+    /// Prints the JSON schema of the pipeline file, for editors.
+    Schema,
+}
+
+/// A pipeline file and what may be set beside it.
+#[derive(Debug, Args)]
+pub struct File {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// How mistakes are printed.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How mistakes are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What commands that run a dataflow have in common.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Running {
+    /// Worker threads; default: one a core. No result depends on it.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+    /// Print no progress.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+impl Running {
+    /// How many workers.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(256);
+        self.workers.map_or_else(cores, usize::from)
+    }
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Not part of the command line: the command starts itself to compile a plugin within limits.
+    if std::env::args().nth(1).as_deref() == Some(COMPILE_SUBCOMMAND) {
+        foreline_plugins::compile_child_main();
+    }
+    let done = match Cli::parse().command {
+        Command::Demo(a) => demo::demo(&a),
+        Command::Check(a) => check::check(&a),
+        Command::Run(a) => run::run(&a),
+        Command::Test(a) => tests::test(&a),
+        Command::Graph(a) => graph::graph(&a),
+        Command::Simulate(a) => fleet::simulate(&a),
+        Command::Train(a) => train::train(&a),
+        Command::Evaluate(a) => evaluate::evaluate(&a),
+        Command::Operators(a) => operators::operators(&a),
+        Command::Schema => operators::schema(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

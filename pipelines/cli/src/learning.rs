@@ -1,0 +1,242 @@
+//! From the rows of a stream to what a model is fitted on or judged by.
+//!
+//! What a reader would get wrong: the features come from the same steps that run live, through the same dataflow;
+//! nothing here computes one. Remaining life is counted in hours, or in steps of a logical clock.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use arrow::array::{Array as _, AsArray as _, Float64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use foreline_engine::{Batch, Schema, TimeDomain};
+
+/// Nanoseconds of an hour.
+const HOUR_NS: f64 = 3.6e12;
+
+/// A length of event time as users count remaining life: hours, or steps of a logical clock.
+#[must_use]
+pub fn life(extent: i64, domain: TimeDomain) -> f64 {
+    match domain {
+        TimeDomain::UtcNanos => extent as f64 / HOUR_NS,
+        TimeDomain::Logical => extent as f64,
+    }
+}
+
+/// The unit of [`life`].
+#[must_use]
+pub fn life_unit(domain: TimeDomain) -> &'static str {
+    match domain {
+        TimeDomain::UtcNanos => "h",
+        TimeDomain::Logical => "{cycles}",
+    }
+}
+
+/// A numeric column as `f64`, null as NaN.
+///
+/// # Errors
+/// When there is no such column, or it is not numeric.
+pub fn numbers(batch: &Batch, schema: &Schema, name: &str) -> Result<Vec<f64>> {
+    let index = schema.index_of(name).with_context(|| format!("there is no column '{name}'"))?;
+    let column = cast(batch.rows.column(index), &DataType::Float64)
+        .with_context(|| format!("column '{name}' is not numeric"))?;
+    let column: &Float64Array = column.as_primitive::<Float64Type>();
+    Ok(column.iter().map(|v| v.unwrap_or(f64::NAN)).collect())
+}
+
+/// How much life each row's key has left, given rows up to the end of every life: the time to the key's last row,
+/// at most `cap`. The batch is sorted by key and time.
+#[must_use]
+pub fn remaining(batch: &Batch, schema: &Schema, cap: Option<f64>) -> Vec<f64> {
+    let times = batch.times(schema);
+    let mut left = Vec::with_capacity(batch.len());
+    for group in batch.groups() {
+        let end = times[group.end - 1];
+        left.extend(times[group.start..group.end].iter().map(|&t| {
+            let life = life(end - t, schema.domain());
+            cap.map_or(life, |cap| life.min(cap))
+        }));
+    }
+    left
+}
+
+/// The columns `names` of every row, row by row, null as NaN.
+///
+/// # Errors
+/// When a column is missing or not numeric.
+pub fn matrix(batch: &Batch, schema: &Schema, names: &[String]) -> Result<Vec<f64>> {
+    let columns =
+        names.iter().map(|n| numbers(batch, schema, n)).collect::<Result<Vec<_>>>()?;
+    Ok((0..batch.len()).flat_map(|row| columns.iter().map(move |c| c[row])).collect())
+}
+
+/// The key of each group as a person reads it: its columns joined by `,`.
+#[must_use]
+pub fn key_names(batch: &Batch, schema: &Schema) -> Vec<String> {
+    let text = |row: usize| {
+        let parts = schema.key().iter().map(|&k| {
+            arrow::util::display::array_value_to_string(batch.rows.column(k), row)
+                .unwrap_or_default()
+        });
+        parts.collect::<Vec<_>>().join(",")
+    };
+    batch.groups().map(|g| text(g.start)).collect()
+}
+
+/// How much life each machine had left at its last row, by key.
+pub type Truth = BTreeMap<String, f64>;
+
+/// Truth as one number a line, line `i` belonging to key `i` (the C-MAPSS way).
+///
+/// # Errors
+/// When a line is not a number.
+pub fn truth_by_line(text: &str) -> Result<Truth> {
+    let mut truth = Truth::new();
+    for (line, value) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        let value: f64 = value
+            .trim()
+            .parse()
+            .with_context(|| format!("line {}: '{}' is not a number", line + 1, value.trim()))?;
+        truth.insert((line + 1).to_string(), value);
+    }
+    Ok(truth)
+}
+
+/// Truth as a comma-separated table with a header: the columns called `key` and `remaining`.
+///
+/// # Errors
+/// When a column is missing, or a value is not a number.
+pub fn truth_from_table(text: &str, key: &str, remaining: &str) -> Result<Truth> {
+    let mut lines = text.lines().enumerate();
+    let (_, header) = lines.next().context("the table of truth is empty")?;
+    let fields: Vec<&str> = header.split(',').map(str::trim).collect();
+    let place = |name: &str| {
+        fields.iter().position(|f| *f == name).with_context(|| {
+            format!("the table of truth has no column '{name}'; it has {}", fields.join(", "))
+        })
+    };
+    let (key, remaining) = (place(key)?, place(remaining)?);
+    let mut truth = Truth::new();
+    for (line, text) in lines.filter(|(_, l)| !l.trim().is_empty()) {
+        let values: Vec<&str> = text.split(',').map(str::trim).collect();
+        let (Some(k), Some(r)) = (values.get(key), values.get(remaining)) else {
+            bail!("line {}: it has {} fields, not {}", line + 1, values.len(), fields.len());
+        };
+        let left: f64 =
+            r.parse().with_context(|| format!("line {}: '{r}' is not a number", line + 1))?;
+        truth.insert((*k).to_owned(), left);
+    }
+    Ok(truth)
+}
+
+/// A prediction and what was true.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Judged {
+    /// The key.
+    pub key: String,
+    /// Life left in truth.
+    pub truth: f64,
+    /// Life left as predicted; `None` where the model gave no answer.
+    pub predicted: Option<f64>,
+}
+
+/// Which rows of a machine are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// The last one.
+    Last,
+    /// All of them.
+    All,
+}
+
+/// Puts predictions beside the truth. Machines without a truth are named in the second list.
+///
+/// # Errors
+/// When the column is missing or not numeric.
+pub fn judge(
+    batch: &Batch,
+    schema: &Schema,
+    predicted: &str,
+    truth: &Truth,
+    which: Rows,
+) -> Result<(Vec<Judged>, Vec<String>)> {
+    let values = numbers(batch, schema, predicted)?;
+    let times = batch.times(schema);
+    let (mut judged, mut unknown) = (Vec::new(), Vec::new());
+    for (group, key) in batch.groups().zip(key_names(batch, schema)) {
+        let Some(&at_end) = truth.get(&key) else {
+            unknown.push(key);
+            continue;
+        };
+        let last = group.end - 1;
+        let first = if which == Rows::Last { last } else { group.start };
+        for row in first..=last {
+            let truth = at_end + life(times[last] - times[row], schema.domain());
+            let predicted = Some(values[row]).filter(|v| v.is_finite());
+            judged.push(Judged { key: key.clone(), truth, predicted });
+        }
+    }
+    Ok((judged, unknown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foreline_engine::{Column, hash_keys};
+    use std::sync::Arc;
+
+    fn stream() -> (Schema, Batch) {
+        let columns = vec![
+            Column::new("unit", DataType::Int64),
+            Column::new("cycle", DataType::Int64),
+            Column::new("rul", DataType::Float64),
+        ];
+        let schema = Schema::new(columns, &["unit"], "cycle").unwrap();
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(arrow::array::Int64Array::from(vec![1, 1, 1, 2, 2])),
+            Arc::new(arrow::array::Int64Array::from(vec![1, 2, 4, 7, 8])),
+            Arc::new(Float64Array::from(vec![Some(5.0), None, Some(1.5), Some(9.0), Some(8.0)])),
+        ];
+        let rows = arrow::array::RecordBatch::try_new(schema.arrow().clone(), columns).unwrap();
+        let hash = hash_keys(&rows, schema.key());
+        let positions = vec![1, 2, 3, 4, 5];
+        (schema.clone(), Batch::new(rows, hash, positions.into()).unwrap())
+    }
+
+    #[test]
+    fn remaining_life_counts_down_to_the_last_row_and_is_capped() {
+        let (schema, batch) = stream();
+        assert_eq!(remaining(&batch, &schema, None), [3.0, 2.0, 0.0, 1.0, 0.0]);
+        assert_eq!(remaining(&batch, &schema, Some(2.5)), [2.5, 2.0, 0.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn the_last_row_is_judged_against_the_truth_at_the_end() {
+        let (schema, batch) = stream();
+        let truth = truth_by_line("20\n").unwrap();
+        let (judged, unknown) = judge(&batch, &schema, "rul", &truth, Rows::Last).unwrap();
+        let want = Judged { key: "1".into(), truth: 20.0, predicted: Some(1.5) };
+        assert_eq!((judged, unknown), (vec![want], vec!["2".to_owned()]));
+    }
+
+    #[test]
+    fn earlier_rows_had_more_life_left() {
+        let (schema, batch) = stream();
+        let truth = truth_by_line("20\n5\n").unwrap();
+        let (judged, _) = judge(&batch, &schema, "rul", &truth, Rows::All).unwrap();
+        let truths: Vec<f64> = judged.iter().map(|j| j.truth).collect();
+        assert_eq!(truths, [23.0, 22.0, 20.0, 6.0, 5.0]);
+        assert_eq!(judged[1].predicted, None);
+    }
+
+    #[test]
+    fn a_table_of_truth_says_what_it_lacks() {
+        let text = "machine,remaining_hours\nP-1, 2.5\n";
+        let truth = truth_from_table(text, "machine", "remaining_hours").unwrap();
+        assert_eq!(truth["P-1"], 2.5);
+        let error = truth_from_table(text, "machine", "left").unwrap_err().to_string();
+        assert!(error.contains("'left'") && error.contains("remaining_hours"), "{error}");
+        let error = truth_by_line("1\nx\n").unwrap_err().to_string();
+        assert!(error.contains("line 2"), "{error}");
+    }
+}

@@ -1,0 +1,136 @@
+//! `foreline run`: carries a pipeline out.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use foreline_engine::{Options, Report, run as run_graph};
+use foreline_spec::Plan;
+use serde_json::json;
+
+use crate::commands::{File, Format, Running};
+use crate::failure::Outcome;
+use crate::progress::Progress;
+use crate::session::{Purpose, RowBar, load, options, stop_on_signal};
+use crate::table::{Table, grouped};
+
+/// What `foreline run` takes.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: File,
+    #[command(flatten)]
+    running: Running,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs a pipeline until its sources have ended or it is told to stop.
+///
+/// # Errors
+/// When the file has mistakes or the run fails.
+#[expect(clippy::print_stdout, reason = "the report is what the command ends with")]
+pub fn run(arguments: &Arguments) -> Outcome {
+    let file = &arguments.file;
+    let format = if arguments.json { Format::Text } else { file.format };
+    let plan = load(&file.file, format, Purpose::default())?;
+    let (report, time) = carry_out(&plan, &arguments.running)?;
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&to_json(&plan, &report, time));
+        println!("{}", text.map_err(anyhow::Error::from)?);
+    } else {
+        print!("{}", summary(&plan, &report, time));
+    }
+    Ok(())
+}
+
+/// Runs a plan with its own sinks; how long it took.
+///
+/// # Errors
+/// When it cannot be opened or fails.
+pub fn carry_out(
+    plan: &Plan,
+    running: &Running,
+) -> Result<(Report, Duration), crate::failure::Failure> {
+    let bar = Progress::detect(running.quiet).counter("running", "rows");
+    let options = Options {
+        stop: stop_on_signal()?,
+        observer: Some(RowBar::new(bar, plan)),
+        ..options(plan, running.workers())
+    };
+    #[expect(clippy::disallowed_methods, reason = "how long the run took is for the report only")]
+    let begun = Instant::now();
+    let graph = plan.graph(Vec::new()).map_err(anyhow::Error::from)?;
+    let report = run_graph(graph, &options)?;
+    Ok((report, begun.elapsed()))
+}
+
+/// Rows that the sources have read.
+fn rows_read(plan: &Plan, report: &Report) -> u64 {
+    plan.sources.iter().filter_map(|s| report.accounts.get(&s.name)).map(|a| a.input).sum()
+}
+
+/// The report for people.
+#[must_use]
+pub fn summary(plan: &Plan, report: &Report, time: Duration) -> String {
+    let header =
+        ["", "in", "used", "filtered", "late", "repeated", "dead", "in flight", "out"];
+    let mut table = Table::new(header);
+    let names = plan.sources.iter().map(|s| &s.name).chain(plan.steps.iter().map(|s| &s.name));
+    for name in names {
+        let Some(a) = report.accounts.get(name) else { continue };
+        let held = u64::try_from(a.in_flight).unwrap_or(0);
+        let counts =
+            [a.input, a.used, a.filtered, a.late, a.deduplicated, a.dead, held, a.emitted];
+        table.push(std::iter::once(name.clone()).chain(counts.map(grouped)));
+    }
+    let mut text = format!("{table}\n");
+    for (operator, reasons) in &report.dead {
+        for (reason, count) in reasons {
+            text += &format!("dead letters: {} at '{operator}', {reason}\n", grouped(*count));
+        }
+    }
+    for sink in &plan.sinks {
+        let stream = plan.stream_name(sink.from);
+        let place = &sink.sink.place;
+        let rows = report.written.get(&sink_label(&sink.name, stream)).copied().unwrap_or(0);
+        text += &format!("written: {} rows of '{stream}' to {place}\n", grouped(rows));
+    }
+    let rows = rows_read(plan, report);
+    let seconds = time.as_secs_f64();
+    let rate = (rows as f64 / seconds.max(1e-9)) as u64;
+    let stopped = if report.stopped { "stopped after " } else { "" };
+    text += &format!(
+        "{stopped}{} rows in {seconds:.1} s, {} rows/s, {} epochs\n",
+        grouped(rows),
+        grouped(rate),
+        grouped(report.epochs)
+    );
+    text
+}
+
+/// What the engine calls a sink of one stream.
+fn sink_label(name: &str, stream: &str) -> String {
+    format!("{name}/{stream}")
+}
+
+/// The report for programs.
+fn to_json(plan: &Plan, report: &Report, time: Duration) -> serde_json::Value {
+    let sinks = plan.sinks.iter().map(|s| {
+        let stream = plan.stream_name(s.from);
+        let rows = report.written.get(&sink_label(&s.name, stream)).copied().unwrap_or(0);
+        json!({ "sink": s.name, "stream": stream, "rows": rows, "place": s.sink.place })
+    });
+    json!({
+        "pipeline": plan.name,
+        "seconds": time.as_secs_f64(),
+        "rows": rows_read(plan, report),
+        "epochs": report.epochs,
+        "stopped": report.stopped,
+        "accounts": report.accounts,
+        "dead_letters": report.dead,
+        "sinks": sinks.collect::<Vec<_>>(),
+        "busy_seconds": report.busy.iter().map(|(s, t)| (s.clone(), t.as_secs_f64()))
+            .collect::<std::collections::BTreeMap<_, _>>(),
+    })
+}

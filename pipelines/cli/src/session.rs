@@ -1,0 +1,163 @@
+//! From a pipeline file to a plan, a graph, a run: what the commands share.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context as _;
+use foreline_engine::{
+    Batch, CollectSink, Observer, Options, Report, RunId, Schema, SystemClock, run,
+};
+use foreline_spec::{
+    Checked, Diagnostics, ExtraSink, Only, Plan, PlanOptions, RenderStyle, SourceOverride, check_file,
+};
+
+use crate::commands::Format;
+use crate::failure::Failure;
+use crate::progress::Bar;
+
+/// Most rows that `train`, `evaluate` and `test` keep in memory: two gigabytes of thirty columns.
+pub const MAX_ROWS_IN_MEMORY: usize = 8_000_000;
+
+/// Where the engine keeps what it can make again, such as compiled plugins: beside the pipeline file.
+fn cache_dir(file: &Path) -> PathBuf {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    folder.join(".foreline").join("cache")
+}
+
+/// What a file is planned for.
+#[derive(Debug, Clone, Default)]
+pub struct Purpose {
+    /// Only to look at it.
+    pub checking: bool,
+    /// Only what leads to a stream.
+    pub only: Option<Only>,
+    /// Other inputs, by source.
+    pub inputs: BTreeMap<String, SourceOverride>,
+}
+
+impl Purpose {
+    /// For a part of the pipeline on other inputs.
+    #[must_use]
+    pub fn part(only: Only, inputs: BTreeMap<String, SourceOverride>) -> Self {
+        Purpose { checking: true, only: Some(only), inputs }
+    }
+}
+
+/// Plans a file and prints what is wrong with it.
+///
+/// # Errors
+/// When it cannot be read, or has mistakes, which were printed.
+pub fn load(file: &Path, format: Format, purpose: Purpose) -> Result<Plan, Failure> {
+    let Purpose { checking, only, inputs } = purpose;
+    let options = PlanOptions { checking, only, overrides: inputs, cache_dir: cache_dir(file) };
+    let Checked { plan, diagnostics } = check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))?;
+    print_diagnostics(&diagnostics, format);
+    plan.ok_or(Failure::Configuration)
+}
+
+/// Prints errors and warnings to standard error, or as JSON to standard output.
+#[expect(clippy::print_stderr, clippy::print_stdout, reason = "mistakes are told to the user")]
+pub fn print_diagnostics(diagnostics: &Diagnostics, format: Format) {
+    match format {
+        Format::Json => println!("{:#}", diagnostics.to_json()),
+        Format::Text => {
+            eprint!("{}", diagnostics.render(RenderStyle::of_stderr()));
+        }
+    }
+}
+
+/// Set by the first ctrl-C or SIGTERM; the second ends the process at once.
+///
+/// # Errors
+/// When the system does not let us listen for signals.
+pub fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .context("listen for signals")?;
+    }
+    Ok(stop)
+}
+
+/// How a plan is run.
+#[must_use]
+pub fn options(plan: &Plan, workers: usize) -> Options {
+    Options {
+        workers,
+        epoch_rows: plan.epoch_rows,
+        epoch_interval: plan.epoch_interval,
+        run: run_id(),
+        ..Options::default()
+    }
+}
+
+/// A number greater than that of every run before: the time it began, in milliseconds.
+fn run_id() -> RunId {
+    use foreline_engine::Clock as _;
+    RunId(u64::try_from(SystemClock.now_ns() / 1_000_000).unwrap_or(1))
+}
+
+/// Moves a bar with the rows that the sources have handed on.
+#[derive(Debug)]
+pub struct RowBar {
+    bar: Bar,
+    sources: Vec<String>,
+}
+
+impl RowBar {
+    /// A bar for a run of `plan`.
+    #[must_use]
+    pub fn new(bar: Bar, plan: &Plan) -> Arc<dyn Observer> {
+        Arc::new(RowBar { bar, sources: plan.sources.iter().map(|s| s.name.clone()).collect() })
+    }
+}
+
+impl Observer for RowBar {
+    fn epoch(&self, _: u64, report: &Report) {
+        let rows = self.sources.iter().filter_map(|s| report.accounts.get(s)).map(|a| a.input);
+        self.bar.count(rows.sum());
+    }
+}
+
+/// The rows of some streams of a run, kept in memory.
+#[derive(Debug)]
+pub struct Kept {
+    /// By stream: its schema and all its rows, sorted by key hash and event time.
+    pub streams: BTreeMap<String, (Schema, Batch)>,
+    /// What the run did.
+    pub report: Report,
+}
+
+/// Runs a plan without its own sinks and keeps the rows of `streams`.
+///
+/// # Errors
+/// When a source cannot be opened, the run fails, or there are too many rows to keep.
+pub fn keep(
+    plan: &Plan,
+    streams: &[&str],
+    workers: usize,
+    observer: Option<Arc<dyn Observer>>,
+) -> Result<Kept, Failure> {
+    let mut sinks = Vec::new();
+    let mut collected = Vec::new();
+    for stream in streams {
+        let (sink, rows) = CollectSink::new(MAX_ROWS_IN_MEMORY);
+        let name = format!("rows of {stream}");
+        sinks.push(ExtraSink { name, stream: (*stream).to_owned(), sink: Box::new(sink) });
+        collected.push(((*stream).to_owned(), rows));
+    }
+    let graph = plan.graph_of(sinks).map_err(anyhow::Error::from)?;
+    let options = Options { observer, ..options(plan, workers) };
+    let report = run(graph, &options)?;
+    let mut streams = BTreeMap::new();
+    for (name, rows) in collected {
+        let id = plan.stream(&name).with_context(|| format!("there is no stream '{name}'"))?;
+        let schema = plan.schema(id);
+        let batch = rows.sorted(&schema).map_err(anyhow::Error::from)?;
+        streams.insert(name, (schema, batch));
+    }
+    Ok(Kept { streams, report })
+}

@@ -1,0 +1,38 @@
+//! Pipelines with their own tests, `tests/cases/*.yaml`: each must pass at 1 and 3 workers.
+
+use std::path::Path;
+
+use foreline::tests::run_cases;
+
+use super::running;
+
+#[test]
+fn the_cases_pass() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let mut n_cases = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|e| e != "yaml") {
+            continue;
+        }
+        for workers in [1, 3] {
+            for ran in run_cases(&file, "", &running(workers)).expect("the file has no mistakes") {
+                let none: [String; 0] = [];
+                assert_eq!(ran.differences, none, "{}: {}", file.display(), ran.name);
+                n_cases += 1;
+            }
+        }
+    }
+    assert!(n_cases >= 6, "only {n_cases} cases ran");
+}
+
+#[test]
+fn a_wrong_expectation_is_told() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let text = std::fs::read_to_string(folder.join("features.yaml")).unwrap();
+    let own = tempfile::tempdir().unwrap();
+    let file = own.path().join("features.yaml");
+    std::fs::write(&file, text.replace("vibration_mean: 12.5", "vibration_mean: 12.6")).unwrap();
+    let ran = run_cases(&file, "mix", &running(1)).expect("the file has no mistakes");
+    assert_eq!(ran[0].differences, ["'features' row 2: 'vibration_mean' is 12.5, not 12.6"]);
+}
