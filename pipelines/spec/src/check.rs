@@ -166,7 +166,7 @@ fn replace_inputs(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnost
 /// Leaves of a source what does not depend on how its input is written.
 fn plain(source: &mut Node) {
     const KEPT: &[&str] = &[
-        "columns", "key", "time", "lateness", "late", "dedupe", "max_ahead", "idle_timeout",
+        "columns", "key", "time", "lateness", "late", "dedupe", "dedupe_within", "max_ahead", "idle_timeout",
     ];
     if let Value::Map(entries) = &mut source.value {
         entries.retain(|e| KEPT.contains(&e.key.as_str()));

@@ -34,6 +34,10 @@ pub struct SourceCommon {
     /// Columns that tell a row from its repetition; of rows that agree in all of them the first is kept.
     #[serde(default)]
     pub dedupe: Vec<String>,
+    /// How far behind the key's greatest event time repetitions are still recognised. Default: as far as a row may be
+    /// late, that is `lateness` and what `late: { correct }` adds. It is never less.
+    #[serde(default)]
+    pub dedupe_within: Option<Extent>,
     /// A row whose event time is further ahead of the clock becomes a dead letter, so that one wrong clock drags nobody.
     #[serde(default)]
     pub max_ahead: Option<Extent>,

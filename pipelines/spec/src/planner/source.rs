@@ -123,16 +123,23 @@ impl<'a> Planner<'a> {
             self.out.push(error.help("remove it"));
             return None;
         }
+        let within = common.dedupe_within.map(|e| self.length(node, "dedupe_within", e, schema));
         let max_ahead = common.max_ahead.map(|e| self.length(node, "max_ahead", e, schema));
         let idle = common.idle_timeout.map(|e| self.clock_length(node, "idle_timeout", e));
         let dedupe = common.dedupe.iter().filter_map(|name| schema.index_of(name)).collect();
         if self.out.len() > before {
             return None;
         }
+        let (lateness, late) = (lateness.flatten().unwrap_or(0), late?);
+        let usable = match late {
+            LatePolicy::DeadLetter => lateness,
+            LatePolicy::Correct(further) => lateness.saturating_add(further),
+        };
         Some(OrderRules {
-            lateness: lateness.flatten().unwrap_or(0),
-            late: late?,
+            lateness,
+            late,
             dedupe,
+            dedupe_within: within.flatten().unwrap_or(0).max(usable),
             max_ahead: max_ahead.flatten(),
             idle_timeout_ns: idle.flatten(),
         })

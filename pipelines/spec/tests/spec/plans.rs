@@ -1,0 +1,146 @@
+//! What comes of a file without mistakes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use foreline_engine::{LatePolicy, StreamId};
+use foreline_spec::{
+    Checked, Only, Plan, PlanOptions, RenderStyle, SourceOverride, TestRows, TrainingTarget,
+    check_text, dot, explain, mermaid, rows_to_csv, svg,
+};
+
+use crate::kinds::{TestEnvironment, kinds, options};
+
+const WHOLE: &str = include_str!("../plans/whole.yaml");
+
+fn check(text: &str, options: &PlanOptions) -> Checked {
+    check_text(Path::new("dir/whole.yaml"), text, &kinds(), &TestEnvironment, options)
+}
+
+fn plan_with(text: &str, options: &PlanOptions) -> Plan {
+    let checked = check(text, options);
+    let shown = checked.diagnostics.render(RenderStyle::PLAIN);
+    checked.plan.unwrap_or_else(|| panic!("{shown}"))
+}
+
+fn plan() -> Plan {
+    plan_with(WHOLE, &options())
+}
+
+fn golden(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/plans").join(name);
+    if std::env::var_os("FORELINE_UPDATE").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "FORELINE_UPDATE=1 accepts it");
+}
+
+#[test]
+fn a_plan_has_everything_the_file_says() {
+    let plan = plan();
+    assert_eq!((plan.name.as_str(), plan.workers, plan.epoch_rows), ("whole", Some(2), 1000));
+    assert_eq!(plan.epoch_interval.as_millis(), 50);
+    assert!(plan.bounded());
+    let names: Vec<&str> = plan.steps.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["smooth", "features"], "steps come after what they read");
+    let order = &plan.sources[0].order;
+    assert_eq!((order.lateness, order.late), (5_000_000_000, LatePolicy::DeadLetter));
+    assert_eq!((order.dedupe.as_slice(), order.max_ahead), ([0, 1].as_slice(), Some(3_600_000_000_000)));
+    assert_eq!(order.idle_timeout_ns, Some(30_000_000_000));
+    let sinks: Vec<_> = plan.sinks.iter().map(|s| (s.name.as_str(), s.from)).collect();
+    let (smooth, features) = (StreamId::Step(0), StreamId::Step(1));
+    assert_eq!(sinks, [("lake", features), ("lake", smooth), ("rejects", StreamId::DeadLetters)]);
+    let alert = &plan.alerts[0];
+    assert_eq!((alert.hold, alert.clear.is_some()), (Some(180_000_000_000), true));
+}
+
+#[test]
+fn units_flow_through_every_step() {
+    let plan = plan();
+    let features = plan.schema(plan.stream("features").unwrap());
+    let unit = |name: &str| features.column(name).unwrap().unit.as_ref().map(|u| u.code().to_owned());
+    assert_eq!(unit("vibration_rms").as_deref(), Some("mm/s"));
+    assert_eq!(unit("temperature_mean").as_deref(), Some("Cel"));
+}
+
+#[test]
+fn a_training_learns_from_the_numbers_that_are_left() {
+    let plan = plan();
+    let training = &plan.training[0];
+    assert!(!training.features.iter().any(|f| f == "temperature_slope" || f == "machine"));
+    assert!(training.features.iter().any(|f| f == "vibration_rms"));
+    assert_eq!(training.target, TrainingTarget::Remaining { cap: Some(450_000_000_000_000) });
+    assert_eq!(training.weights, Path::new("dir/models/pump.weights"));
+    assert!(training.filter.is_some());
+}
+
+#[test]
+fn only_what_leads_to_a_training_is_planned() {
+    // The model's weights are not there, which matters to nobody who trains them.
+    let text = WHOLE.replace("alerts:", "  rul: { from: features, model: { plugin: nowhere.wasm } }\nalerts:");
+    assert!(check(&text, &options()).plan.is_none());
+    let only = PlanOptions { only: Some(Only::Training("pump".to_owned())), ..options() };
+    let plan = plan_with(&text, &only);
+    assert_eq!((plan.sources.len(), plan.steps.len(), plan.training.len()), (1, 2, 1));
+    assert_eq!((plan.sinks.len(), plan.alerts.len(), plan.tests.len()), (0, 0, 0));
+    let only = PlanOptions { only: Some(Only::Stream("smooth".to_owned())), ..options() };
+    assert_eq!(plan_with(&text, &only).steps.len(), 1);
+    for missing in [Only::Stream("smoth".to_owned()), Only::Training("pumps".to_owned())] {
+        let only = PlanOptions { only: Some(missing), ..options() };
+        let checked = check(&text, &only);
+        assert!(checked.plan.is_none());
+        assert!(checked.diagnostics.all()[0].suggestion.is_some());
+    }
+}
+
+#[test]
+fn the_input_of_a_source_can_be_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.csv");
+    let plan = plan();
+    let TestRows::Rows(given) = &plan.tests[0].input["readings"] else { panic!("rows") };
+    let columns = plan.sources[0].columns.iter().map(|(name, _)| name.as_str());
+    let text = rows_to_csv(columns, given);
+    assert!(text.starts_with("machine,ts,vibration,temperature,running\nP-1,2024-01-01T00:00:00Z,1.5,20,true\n"));
+    std::fs::write(&rows, text).unwrap();
+    let overrides = BTreeMap::from([("readings".to_owned(), SourceOverride::Rows(rows))]);
+    let plan = plan_with(WHOLE, &PlanOptions { overrides, ..options() });
+    plan.graph_of(Vec::new()).expect("the rows are there to be opened");
+    let column = &plan.sources[0].columns[1].1;
+    assert_eq!((&column.format, &column.zone), (&None, &None), "rows are written in one form");
+    let overrides = BTreeMap::from([("reading".to_owned(), SourceOverride::Path("x".into()))]);
+    assert!(check(WHOLE, &PlanOptions { overrides, ..options() }).plan.is_none());
+}
+
+#[test]
+fn the_plan_in_words() {
+    golden("whole.explain.txt", &explain(&plan()));
+}
+
+#[test]
+fn the_plan_in_pictures() {
+    let plan = plan();
+    golden("whole.mmd", &mermaid(&plan));
+    golden("whole.dot", &dot(&plan));
+    golden("whole.svg", &svg(&plan));
+}
+
+#[test]
+fn the_order_of_the_file_does_not_matter() {
+    let root = foreline_spec_lines(WHOLE);
+    assert_eq!(explain(&plan()), explain(&plan_with(&root, &options())));
+}
+
+/// The same file with its sections in the opposite order.
+fn foreline_spec_lines(text: &str) -> String {
+    let mut sections: Vec<Vec<&str>> = Vec::new();
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        if !line.starts_with(' ') {
+            sections.push(Vec::new());
+        }
+        sections.last_mut().unwrap().push(line);
+    }
+    sections.reverse();
+    sections.concat().join("\n")
+}
