@@ -312,9 +312,11 @@ mod tests {
 
     #[test]
     fn calls_hold_whole_shards_or_parts_of_one() {
-        let shard = |shard: u64, n: usize| std::iter::repeat_n(shard << 56, n);
-        let hashes: Vec<u64> = shard(0, 3).chain(shard(1, 4)).chain(shard(2, 11)).chain(shard(3, 1)).collect();
-        assert_eq!(calls(&hashes, 8), [0..7, 7..15, 15..18, 18..19].map(|r| r).to_vec());
+        let hashes: Vec<u64> = [(0, 3), (1, 4), (2, 11), (3, 1), (4, 9)]
+            .into_iter()
+            .flat_map(|(shard, n)| std::iter::repeat_n(shard << 56, n))
+            .collect();
+        assert_eq!(calls(&hashes, 8), [0..7, 7..15, 15..19, 19..27, 27..28]);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema as ArrowSchema};
 use arrow::util::display::array_value_to_string;
 use foreline_engine::{
@@ -51,6 +50,15 @@ pub(super) struct ModelStep {
     shard_gates: Vec<Gate>,
     dirty_gates: ShardSet,
     provenance: [Constant; 3],
+}
+
+/// How rows go on.
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    /// New rows, and those with a revision.
+    New,
+    /// Rows behind their key's watermark, for steps below that correct.
+    Late,
 }
 
 /// How the epoch went for the keys and shards that were sent; the breaker's business.
@@ -157,10 +165,10 @@ impl ModelStep {
             if to_blame {
                 let slot = self.slot(batch, row)?;
                 tally.failed.insert(hash, slot);
-            } else if let Some(slot) = self.keys.find(hash) {
-                if !self.keys.get(slot).gate.is_clear() {
-                    tally.tried.insert(hash, slot);
-                }
+            } else if let Some(slot) = self.keys.find(hash)
+                && !self.keys.get(slot).gate.is_clear()
+            {
+                tally.tried.insert(hash, slot);
             }
         }
         Ok(())
@@ -187,7 +195,13 @@ impl ModelStep {
     }
 
     /// Sends on what was scored, and what was not as `on_error` says.
-    fn emit(&mut self, batch: &Batch, outcome: Outcome, out: &mut dyn Out) -> Result<(), Fault> {
+    fn emit(
+        &mut self,
+        lane: Lane,
+        batch: &Batch,
+        outcome: Outcome,
+        out: &mut dyn Out,
+    ) -> Result<(), Fault> {
         let columns = self.columns(batch, &outcome);
         let mut scored = batch.with_columns(self.recipe.output.arrow(), columns)?;
         if let Some((row, (reason, message))) = outcome.rejected.first_key_value() {
@@ -211,8 +225,10 @@ impl ModelStep {
             }
         }
         out.count(Account { used: scored.len() as u64, ..Account::default() });
-        if !scored.is_empty() {
-            out.emit(scored);
+        match lane {
+            _ if scored.is_empty() => {}
+            Lane::New => out.emit(scored),
+            Lane::Late => out.emit_late(scored),
         }
         Ok(())
     }
@@ -281,11 +297,10 @@ impl Operator for ModelStep {
         let mut tally = Tally::default();
         self.scorer.begin_epoch();
         for input in inputs {
-            let rows = merged(input, &self.recipe.input)?;
-            for batch in [&rows, input.revised] {
+            for (lane, batch) in [(Lane::New, input.rows), (Lane::Late, input.late), (Lane::New, input.revised)] {
                 if !batch.is_empty() {
                     let outcome = self.score(epoch.id, batch, &mut tally)?;
-                    self.emit(batch, outcome, out)?;
+                    self.emit(lane, batch, outcome, out)?;
                 }
             }
         }
@@ -340,29 +355,6 @@ impl ModelStep {
             Err(Fault::new(format!("saved state has {found} values a key, the model {width}")))
         })
     }
-}
-
-/// New and late rows in one order: a row by itself does not matter when it came.
-fn merged(input: &Input<'_>, schema: &Schema) -> Result<Batch, Fault> {
-    if input.late.is_empty() {
-        return Ok(input.rows.clone());
-    }
-    let both = [input.rows, input.late];
-    let hashes = both.iter().flat_map(|b| b.key_hash.values().iter().copied());
-    let positions = both.iter().flat_map(|b| b.position.values().iter().copied());
-    let all = Batch::new(
-        concat_batches(schema.arrow(), both.map(|b| &b.rows))?,
-        hashes.collect::<Vec<_>>().into(),
-        positions.collect::<Vec<_>>().into(),
-    )
-    .map_err(|e| Fault::new(e.to_string()))?;
-    let times = all.times(schema);
-    let mut order: Vec<u32> = (0..all.len()).map(row_number).collect();
-    order.sort_by_key(|&row| {
-        let row = row as usize;
-        (all.key_hash.value(row), times[row], all.position.value(row))
-    });
-    Ok(all.take(&order.into())?)
 }
 
 /// A place in a batch. Arrow's `take` counts in `u32`, and an epoch has far fewer rows.

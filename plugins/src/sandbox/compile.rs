@@ -10,7 +10,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ const MAX_COMPLAINT_BYTES: u64 = 4 << 10;
 /// The machine code of a component.
 pub(super) fn compile(component: &[u8]) -> Result<Vec<u8>, AdmitError> {
     match child_program() {
-        Some(program) => compile_in(program, component),
+        Some(program) => compile_in(&program, component),
         None if is_builtin(component) => {
             compile_here(component).map_err(|e| AdmitError::Compile(format!("{e:#}")))
         }
@@ -72,9 +72,9 @@ fn child_program() -> Option<PathBuf> {
     programs.find(|program| program.is_file())
 }
 
-fn compile_in(program: PathBuf, component: &[u8]) -> Result<Vec<u8>, AdmitError> {
+fn compile_in(program: &Path, component: &[u8]) -> Result<Vec<u8>, AdmitError> {
     let failed = |e: std::io::Error| AdmitError::Host(format!("'{}': {e}", program.display()));
-    let mut child = Command::new(&program)
+    let mut child = Command::new(program)
         .arg(COMPILE_SUBCOMMAND)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -99,6 +99,7 @@ pub(crate) fn batch(schema: &Schema, rows: &[(&str, Vec<Option<f64>>)]) -> Batch
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     pub(crate) rows: Vec<Batch>,
+    pub(crate) late: Vec<Batch>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) account: Account,
 }
@@ -106,6 +107,9 @@ pub(crate) struct Said {
 impl Out for Said {
     fn emit(&mut self, rows: Batch) {
         self.rows.push(rows);
+    }
+    fn emit_late(&mut self, rows: Batch) {
+        self.late.push(rows);
     }
     fn watermarks(&mut self, _: Watermarks) {}
     fn dead(&mut self, letter: DeadLetter) {
