@@ -11,7 +11,6 @@
 //! * The host keeps a plugin's state by key and replaces it only after a call that succeeded; a trap loses nothing.
 //! * Nothing compiled comes from outside. Artefacts of our own are kept under a keyed hash.
 
-
 mod builtin;
 mod model;
 mod sandbox;

@@ -88,7 +88,9 @@ pub enum TrainError {
     #[error("the training set does not fit together: {0}")]
     Shape(String),
     /// No row is left to learn from.
-    #[error("none of {0} rows has all features and the target; see which feature is always missing")]
+    #[error(
+        "none of {0} rows has all features and the target; see which feature is always missing"
+    )]
     NoRows(usize),
     /// The algorithm failed.
     #[error("training failed: {0}")]

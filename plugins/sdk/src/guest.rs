@@ -103,7 +103,8 @@ macro_rules! plugin {
             fn init(
                 weights: ::std::vec::Vec<u8>,
                 config: ::std::vec::Vec<(::std::string::String, ::std::string::String)>,
-            ) -> ::std::result::Result<$crate::guest::wit::Descriptor, $crate::guest::wit::Error> {
+            ) -> ::std::result::Result<$crate::guest::wit::Descriptor, $crate::guest::wit::Error>
+            {
                 let loaded = $crate::Loaded::new(&weights, &$crate::guest::config(config))?;
                 let descriptor = $crate::guest::descriptor(&loaded);
                 MODEL.set(loaded).map_err(|_| $crate::guest::twice())?;

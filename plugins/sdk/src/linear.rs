@@ -60,7 +60,8 @@ impl Linear {
         let rows = features.chunks_exact(self.n_features);
         for (row, out) in rows.zip(outputs.chunks_exact_mut(self.n_outputs())) {
             let models = self.payload.coefficients.chunks_exact(self.n_features);
-            for ((out, intercept), model) in out.iter_mut().zip(&self.payload.intercepts).zip(models)
+            for ((out, intercept), model) in
+                out.iter_mut().zip(&self.payload.intercepts).zip(models)
             {
                 *out = row.iter().zip(model).fold(*intercept, |sum, (x, c)| sum + x * c);
             }
@@ -74,7 +75,8 @@ mod tests {
 
     #[test]
     fn sums_in_feature_order() {
-        let payload = Payload { intercepts: vec![0.5, -1.0], coefficients: vec![2.0, 3.0, 0.0, 1.0] };
+        let payload =
+            Payload { intercepts: vec![0.5, -1.0], coefficients: vec![2.0, 3.0, 0.0, 1.0] };
         let model = Linear::new(payload, 2).unwrap();
         let mut out = [0.0; 4];
         model.score(&[1.0, 10.0, f64::NAN, 4.0], &mut out);

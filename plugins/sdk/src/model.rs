@@ -28,9 +28,9 @@ impl Config {
     pub fn only(&self, known: &[&str]) -> Result<(), Error> {
         match self.0.iter().find(|(k, _)| !known.contains(&k.as_str())) {
             None => Ok(()),
-            Some((key, _)) if known.is_empty() => {
-                Err(Error::InvalidConfig(format!("'{key}' is not known: this model has no options")))
-            }
+            Some((key, _)) if known.is_empty() => Err(Error::InvalidConfig(format!(
+                "'{key}' is not known: this model has no options"
+            ))),
             Some((key, _)) => {
                 let known = known.join("', '");
                 Err(Error::InvalidConfig(format!("'{key}' is not known; there is '{known}'")))
@@ -168,7 +168,8 @@ impl<M: Model> Loaded<M> {
     ) -> Result<Scored, Error> {
         let (n_rows, width) = (rows as usize, self.header.features.len());
         let state_width = self.header.state_width as usize;
-        let wrong = |what: &str| Err(Error::InvalidInput(format!("{what} does not fit {rows} rows")));
+        let wrong =
+            |what: &str| Err(Error::InvalidInput(format!("{what} does not fit {rows} rows")));
         if n_rows.checked_mul(width) != Some(features.len()) {
             return wrong("the number of features");
         }

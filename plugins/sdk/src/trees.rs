@@ -146,7 +146,8 @@ impl Forest {
         right: impl Fn(f64, &Node) -> bool + Copy,
     ) {
         let (width, n_outputs) = (self.n_features, self.n_outputs());
-        let blocks = features.chunks(BLOCK_ROWS * width).zip(outputs.chunks_mut(BLOCK_ROWS * n_outputs));
+        let blocks =
+            features.chunks(BLOCK_ROWS * width).zip(outputs.chunks_mut(BLOCK_ROWS * n_outputs));
         for (rows, out) in blocks {
             for (tree, &start) in self.payload.tree_start.iter().enumerate() {
                 self.sum_tree((tree, start), rows, out, right);
@@ -230,11 +231,8 @@ impl Forest {
 
     #[inline(always)]
     fn add_one(&self, sum: &mut f64, value: f64) {
-        *sum = if self.payload.acc_f32 {
-            f64::from(*sum as f32 + value as f32)
-        } else {
-            *sum + value
-        };
+        *sum =
+            if self.payload.acc_f32 { f64::from(*sum as f32 + value as f32) } else { *sum + value };
     }
 
     fn finish(&self, outputs: &mut [f64]) {
@@ -304,7 +302,10 @@ fn check_shape(p: &Payload, n_features: usize) -> Result<(), String> {
         (p.base.len() == p.outputs as usize, "there is not one base value for every output"),
         (p.value_width == 1 || p.value_width == p.outputs, "leaves have a wrong number of values"),
         (p.tree_output.len() == n_trees, "there is not one output for every tree"),
-        (p.tree_output.iter().all(|&o| o < p.outputs), "a tree adds to an output that is not there"),
+        (
+            p.tree_output.iter().all(|&o| o < p.outputs),
+            "a tree adds to an output that is not there",
+        ),
         (p.tree_start.first() == Some(&0), "the first tree does not start at node 0"),
         (p.tree_start.is_sorted_by(|a, b| a < b), "trees are not in order"),
         (p.tree_start.last().is_some_and(|&s| (s as usize) < n_nodes), "a tree has no nodes"),
@@ -342,11 +343,8 @@ mod tests {
 
     /// Two stumps over two features: `x0 <= 1 ? 10 : 20` and `x1 <= 5 ? 1 : 2`.
     fn stumps() -> Payload {
-        let node = |threshold, feature, left| Node {
-            threshold,
-            feature: feature | NAN_IS_MISSING,
-            left,
-        };
+        let node =
+            |threshold, feature, left| Node { threshold, feature: feature | NAN_IS_MISSING, left };
         Payload {
             input_f32: false,
             strict: false,

@@ -186,10 +186,15 @@ impl std::fmt::Display for WeightsError {
                 f.write_str("this is not a weights file; it does not start with 'FLWEIGHT'")
             }
             WeightsError::Version(found) => {
-                write!(f, "the container has version {found}; this reads version {CONTAINER_VERSION}")
+                write!(
+                    f,
+                    "the container has version {found}; this reads version {CONTAINER_VERSION}"
+                )
             }
             WeightsError::Family(code) => write!(f, "model family {code} is not known"),
-            WeightsError::Length => f.write_str("the file is not as long as it says; copy it again"),
+            WeightsError::Length => {
+                f.write_str("the file is not as long as it says; copy it again")
+            }
             WeightsError::Digest => {
                 f.write_str("the file is damaged: its digest does not match; copy it again")
             }

@@ -78,7 +78,9 @@ pub(super) fn plan(
     let kinds: Vec<_> = outputs.map(|o| (o.kind, o.labels.len())).collect();
     // The compiled code is found again in memory; only the limits differ from those the plugin was opened with.
     let plugin = SharedPlugin::new(
-        files.plugin(config, given, limits).map_err(|e| vec![ConfigError::new("plugin", e.to_string())])?,
+        files
+            .plugin(config, given, limits)
+            .map_err(|e| vec![ConfigError::new("plugin", e.to_string())])?,
     );
     Ok(Planned {
         output: bound.output,
@@ -115,9 +117,10 @@ impl Files {
             None => Some(Vec::new()),
             Some(path) => sandbox::read_weights(&given.path(path))
                 .map_err(|e| {
-                    errors.push(ConfigError::new("weights", e.to_string()).help(
-                        "train the model with `foreline train`, or correct the path",
-                    ));
+                    errors.push(
+                        ConfigError::new("weights", e.to_string())
+                            .help("train the model with `foreline train`, or correct the path"),
+                    );
                 })
                 .ok(),
         };
@@ -129,7 +132,9 @@ impl Files {
             errors.extend(check_digest("weights_sha256", pinned, weights).err());
         }
         match (component, weights) {
-            (Some(component), Some(weights)) if errors.is_empty() => Ok(Files { component, weights }),
+            (Some(component), Some(weights)) if errors.is_empty() => {
+                Ok(Files { component, weights })
+            }
             _ => Err(errors),
         }
     }
@@ -290,7 +295,10 @@ fn check_descriptor(d: &Descriptor) -> Result<(), String> {
     let unique = |names: Vec<&String>| names.iter().collect::<BTreeSet<_>>().len() == names.len();
     let rules = [
         (!d.outputs.is_empty(), "it has no outputs"),
-        (d.features.len() <= MAX_COLUMNS && d.outputs.len() <= MAX_COLUMNS, "it has too many columns"),
+        (
+            d.features.len() <= MAX_COLUMNS && d.outputs.len() <= MAX_COLUMNS,
+            "it has too many columns",
+        ),
         (longest.is_none_or(|n| n <= MAX_NAME_BYTES), "one of its names is too long"),
         (d.state_width <= MAX_STATE_WIDTH, "it wants too much state for a key"),
         (unique(d.features.iter().map(|f| &f.name).collect()), "two of its features have one name"),
@@ -354,7 +362,10 @@ fn bind_feature(
             at,
             format!("the model needs a column '{name}', and the input has none"),
         )
-        .help(format!("add it before the model, or map it: features: {{ {}: <column> }}", feature.name))
+        .help(format!(
+            "add it before the model, or map it: features: {{ {}: <column> }}",
+            feature.name
+        ))
         .unknown(name, numeric.map(|c| c.name.clone())));
     };
     let column = &input.columns()[index];
@@ -369,7 +380,9 @@ fn bind_feature(
     match (feature.unit.as_deref().map(Unit::new), &column.unit) {
         (Some(trained), Some(unit)) if trained != *unit => Err(ConfigError::new(
             at,
-            format!("the model was trained with '{name}' in '{trained}', and the column is in '{unit}'"),
+            format!(
+                "the model was trained with '{name}' in '{trained}', and the column is in '{unit}'"
+            ),
         )
         .help("convert the column with `derive`, or correct the unit it is declared with")),
         _ => Ok(index),

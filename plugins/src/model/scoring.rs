@@ -225,16 +225,11 @@ impl Scorer {
     }
 
     /// Takes over scores; those that their kind does not allow are the row's fault.
-    fn accept(
-        &self,
-        work: &Work<'_>,
-        rows: Range<usize>,
-        scored: &Scored,
-        outcome: &mut Outcome,
-    ) {
+    fn accept(&self, work: &Work<'_>, rows: Range<usize>, scored: &Scored, outcome: &mut Outcome) {
         let n = self.shape.n_outputs;
         for (&row, scores) in work.sent[rows].iter().zip(scored.outputs.chunks_exact(n)) {
-            let wrong = scores.iter().zip(&self.kinds).find_map(|(s, (kind, n))| check(*s, kind, *n));
+            let wrong =
+                scores.iter().zip(&self.kinds).find_map(|(s, (kind, n))| check(*s, kind, *n));
             match wrong {
                 None => outcome.outputs[row as usize * n..][..n].copy_from_slice(scores),
                 Some(message) => {

@@ -87,10 +87,8 @@ impl ModelStep {
     fn score(&mut self, epoch: u64, batch: &Batch, tally: &mut Tally) -> Result<Outcome, Fault> {
         let features = FeatureColumns::new(&batch.rows, &self.recipe.features)?;
         let n_outputs = self.recipe.labels.len();
-        let mut outcome = Outcome {
-            outputs: vec![f64::NAN; batch.len() * n_outputs],
-            rejected: BTreeMap::new(),
-        };
+        let mut outcome =
+            Outcome { outputs: vec![f64::NAN; batch.len() * n_outputs], rejected: BTreeMap::new() };
         let sent = self.rows_to_send(epoch, batch, &features, &mut outcome);
         let hashes: Vec<u64> = sent.iter().map(|&row| batch.key_hash.value(row as usize)).collect();
         let slots = self.slots(batch, &sent)?;
@@ -255,7 +253,8 @@ impl ModelStep {
     ) -> DeadLetter {
         let row = row as usize;
         let key = self.recipe.input.key().iter();
-        let key = key.map(|&k| array_value_to_string(batch.rows.column(k), row).unwrap_or_default());
+        let key =
+            key.map(|&k| array_value_to_string(batch.rows.column(k), row).unwrap_or_default());
         DeadLetter {
             key: Some(key.collect::<Vec<_>>().join(",")),
             time: Some(batch.times(&self.recipe.input)[row]),
@@ -297,7 +296,9 @@ impl Operator for ModelStep {
         let mut tally = Tally::default();
         self.scorer.begin_epoch();
         for input in inputs {
-            for (lane, batch) in [(Lane::New, input.rows), (Lane::Late, input.late), (Lane::New, input.revised)] {
+            for (lane, batch) in
+                [(Lane::New, input.rows), (Lane::Late, input.late), (Lane::New, input.revised)]
+            {
                 if !batch.is_empty() {
                     let outcome = self.score(epoch.id, batch, &mut tally)?;
                     self.emit(lane, batch, outcome, out)?;

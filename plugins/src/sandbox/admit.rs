@@ -64,7 +64,9 @@ pub(crate) enum AdmitError {
     #[error("it imports '{0}', and a plugin may import nothing but the log; build it without WASI")]
     Import(String),
     /// It does not export what a plugin must.
-    #[error("it does not export 'foreline:model/scorer@0.1.x', so it is not a plugin for this version")]
+    #[error(
+        "it does not export 'foreline:model/scorer@0.1.x', so it is not a plugin for this version"
+    )]
     NoScorer,
     /// Its imports or exports have the right names and wrong types.
     #[error("its interface does not fit: {0}")]
@@ -106,9 +108,9 @@ pub(super) fn inspect(component: &[u8]) -> Result<(), AdmitError> {
         let path = "the plugin".to_owned();
         return Err(AdmitError::TooLarge { path, max: MAX_PLUGIN_BYTES });
     }
-    if Engine::detect_precompiled(component).is_some_and(|p| {
-        matches!(p, Precompiled::Component | Precompiled::Module)
-    }) {
+    if Engine::detect_precompiled(component)
+        .is_some_and(|p| matches!(p, Precompiled::Component | Precompiled::Module))
+    {
         return Err(AdmitError::Precompiled);
     }
     if Parser::is_core_wasm(component) {

@@ -150,6 +150,9 @@ mod tests {
         // Python: hmac.new(bytes(range(32)), b"what do ya want for nothing?", "sha256").hexdigest()
         let key = std::array::from_fn(|i| u8::try_from(i).unwrap());
         let code = hmac(&key, b"what do ya want for nothing?");
-        assert_eq!(super::super::hex(&code), "099805f4ac310786968565c098db515cc50862b420ae31e20238312344bed36a");
+        assert_eq!(
+            super::super::hex(&code),
+            "099805f4ac310786968565c098db515cc50862b420ae31e20238312344bed36a"
+        );
     }
 }

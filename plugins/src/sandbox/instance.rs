@@ -162,18 +162,18 @@ impl Instance {
         ready(&mut self.store, self.plugin.limits.call_fuel(rows), bytes)?;
         let n_rows = u32::try_from(rows).map_err(|e| CallError::Host(e.to_string()))?;
         let scorer = self.exports.foreline_model_scorer();
-        let mut scored =
-            match scorer.call_score(&mut self.store, n_rows, features, slots, state) {
-                Ok(Ok(scored)) => scored,
-                Ok(Err(e)) => return Err(said(e)),
-                Err(e) => return Err(broke(self.store.data(), &e, &self.plugin)),
-            };
+        let mut scored = match scorer.call_score(&mut self.store, n_rows, features, slots, state) {
+            Ok(Ok(scored)) => scored,
+            Ok(Err(e)) => return Err(said(e)),
+            Err(e) => return Err(broke(self.store.data(), &e, &self.plugin)),
+        };
         for (what, found, expected) in [
             ("outputs", scored.outputs.len(), rows * shape.n_outputs),
             ("state", scored.state.len(), state.len()),
         ] {
             if found != expected {
-                let message = format!("'score' answered {found} values of {what} instead of {expected}");
+                let message =
+                    format!("'score' answered {found} values of {what} instead of {expected}");
                 return Err(CallError::Broke(reasons::BROKEN_RULE, message));
             }
         }

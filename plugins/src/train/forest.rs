@@ -61,9 +61,8 @@ impl Default for ForestParameters {
 
 impl ForestParameters {
     fn check(&self, width: usize) -> Result<(), TrainError> {
-        let wrong = |at: &str, message: String| {
-            Err(TrainError::Parameters { at: at.to_owned(), message })
-        };
+        let wrong =
+            |at: &str, message: String| Err(TrainError::Parameters { at: at.to_owned(), message });
         if self.trees == 0 || self.trees > MAX_TREES {
             return wrong("trees", format!("'{}' is not between 1 and {MAX_TREES}", self.trees));
         }

@@ -82,7 +82,9 @@ fn solve(normal: &mut [f64], right: &mut [f64], width: usize) -> Result<(), Trai
             } else if rest > 0.0 {
                 normal[i * width + i] = rest.sqrt();
             } else {
-                return Err(TrainError::Failed("the features repeat one another; raise alpha".to_owned()));
+                return Err(TrainError::Failed(
+                    "the features repeat one another; raise alpha".to_owned(),
+                ));
             }
         }
     }

@@ -170,13 +170,8 @@ impl Step {
         revised: &Batch,
     ) -> Result<Said, foreline_engine::Fault> {
         self.epoch += 1;
-        let epoch = Epoch {
-            id: self.epoch,
-            clock_ns: 0,
-            inputs: vec![],
-            commands: vec![],
-            ended: vec![],
-        };
+        let epoch =
+            Epoch { id: self.epoch, clock_ns: 0, inputs: vec![], commands: vec![], ended: vec![] };
         let watermarks = Watermarks::none(self.input.key_arrow());
         let input = Input { rows, late, revised, watermarks: &watermarks };
         let mut said = Said::default();

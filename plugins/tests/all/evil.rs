@@ -4,8 +4,9 @@
 //! They score rows whose feature is 666 in their evil way and all others well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use foreline_engine::Schema;
+use foreline_engine::{Batch, LateSupport, Schema, shard_of};
 use foreline_plugins::digest;
 use serde_json::json;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -201,6 +202,26 @@ fn a_plugin_that_says_so_is_believed_row_by_row() {
 }
 
 #[test]
+fn on_error_decides_what_becomes_of_poison() {
+    let component = component(&[("SCORE", &when_evil("unreachable"))]);
+    let folder = Folder::new();
+    folder.write("evil.wasm", &component);
+    let with = |on_error: &str| {
+        let mut config = config(&component);
+        config["on_error"] = json!(on_error);
+        folder.step(&config, &input())
+    };
+    let said = feed(&mut with("null"), true);
+    assert!(said.dead.is_empty());
+    assert_eq!(said.numbers("y").len(), 60);
+    assert_eq!(said.numbers("y")[&("m7".to_owned(), 27)], None);
+    let none = Batch::empty(Arc::clone(input().arrow()));
+    let fault = with("fail").epoch(&batch(&input(), &[("m7", vec![Some(EVIL)])]), &none, &none);
+    let message = fault.unwrap_err().message;
+    assert!(message.contains("'m7'") && message.contains("plugin_trap"), "{message}");
+}
+
+#[test]
 fn a_trap_storm_opens_the_breaker() {
     let component = component(&[("SCORE", "unreachable")]);
     let mut step = step(&component);
@@ -249,6 +270,78 @@ fn the_same_rows_are_blamed_on_any_number_of_workers() {
     }
     assert_eq!(dead, whole.dead);
     assert_eq!(scored, 59);
+}
+
+/// A plugin that keeps one number for a key, the sum of what it saw, and answers it.
+fn summing(evil: &str) -> Vec<u8> {
+    let at = "(i32.add (local.get $f) (i32.shl (local.get $i) (i32.const 3)))";
+    let slot = "(i32.add (local.get $st) (i32.shl (i32.load (i32.add (local.get $sl) (i32.shl (local.get $i) (i32.const 2)))) (i32.const 3)))";
+    let score = format!(
+        "(local $i i32) (block $done (loop $next
+           (br_if $done (i32.ge_u (local.get $i) (local.get $rows)))
+           (if (f64.eq (f64.load {at}) (f64.const {EVIL})) (then {evil}))
+           (if (f64.ne (f64.load {slot}) (f64.load {slot})) (then (f64.store {slot} (f64.const 0))))
+           (f64.store {slot} (f64.add (f64.load {slot}) (f64.load {at})))
+           (f64.store {at} (f64.load {slot}))
+           (local.set $i (i32.add (local.get $i) (i32.const 1))) (br $next)))
+         (drop (call $ok (local.get $f) (local.get $rows)))
+         (i32.store (i32.const 2060) (local.get $st)) (i32.store (i32.const 2064) (local.get $nst))
+         (return (i32.const 2048))"
+    );
+    let width = r#"(data (i32.const 1060) "\01\00\00\00\03\00\00\00")"#;
+    component(&[("SCORE", &score), ("LAST", width)])
+}
+
+#[test]
+fn state_is_kept_by_key_and_a_trap_loses_nothing() {
+    let component = summing("unreachable");
+    let mut first = step(&component);
+    assert!(matches!(first.planned.late, LateSupport::Refuses(_)));
+    assert_eq!(first.planned.state_version, 3);
+    let x = |m: &'static str, x: f64| (m, vec![Some(x)]);
+    let said =
+        first.feed(&batch(&input(), &[x("a", 1.0), x("b", 10.0), x("a", EVIL), x("a", 2.0)]));
+    let scores = said.numbers("y");
+    assert_eq!(said.reasons(), BTreeMap::from([("plugin_trap", 1)]));
+    assert_eq!(scores[&("a".to_owned(), 3)], Some(3_f64.to_bits()), "1 + 2, without the poison");
+    let dirty: Vec<u8> = first.operator.dirty().iter().collect();
+    let hashes = batch(&input(), &[x("a", 0.0), x("b", 0.0)]).key_hash;
+    assert!(hashes.values().iter().all(|&h| dirty.contains(&shard_of(h))));
+    let mut second = step(&component);
+    for shard in dirty {
+        let saved = first.operator.save(shard).unwrap().unwrap();
+        second.operator.load(shard, 3, saved).unwrap();
+    }
+    assert_eq!(first.operator.dirty().iter().count(), 0);
+    let next = batch(&input(), &[x("b", 5.0), x("a", 4.0), x("c", 1.0)]);
+    let expected = first.feed(&next).numbers("y");
+    assert_eq!(expected[&("a".to_owned(), 1)], Some(7_f64.to_bits()));
+    assert_eq!(expected[&("c".to_owned(), 2)], Some(1_f64.to_bits()), "a new key starts anew");
+    assert_eq!(second.feed(&next).numbers("y"), expected);
+}
+
+#[test]
+fn state_of_another_version_must_be_migrated() {
+    let component = summing("unreachable");
+    let mut first = step(&component);
+    first.feed(&batch(&input(), &[("a", vec![Some(1.0)])]));
+    let shard = first.operator.dirty().iter().next().unwrap();
+    let saved = first.operator.save(shard).unwrap().unwrap();
+    let fault = step(&component).operator.load(shard, 2, saved).unwrap_err();
+    assert!(fault.message.contains("state of version 2"), "{fault}");
+}
+
+#[test]
+fn how_rows_are_cut_does_not_show_in_state() {
+    let component = summing("unreachable");
+    let whole = feed(&mut step(&component), true);
+    let folder = Folder::new();
+    folder.write("evil.wasm", &component);
+    let mut config = config(&component);
+    config["limits"]["rows"] = json!(2);
+    let cut = feed(&mut folder.step(&config, &input()), true);
+    assert_eq!(cut.numbers("y"), whole.numbers("y"));
+    assert_eq!(cut.dead, whole.dead);
 }
 
 #[test]

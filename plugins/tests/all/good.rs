@@ -73,7 +73,8 @@ fn rows(x: &[f64]) -> Batch {
 fn model(family: &str) -> (Folder, Value) {
     let folder = Folder::new();
     folder.write("weights", &trained(family));
-    let config = json!({ "plugin": format!("builtin:{family}"), "weights": "weights", "output": "rul" });
+    let config =
+        json!({ "plugin": format!("builtin:{family}"), "weights": "weights", "output": "rul" });
     (folder, config)
 }
 
@@ -235,7 +236,8 @@ fn a_damaged_artefact_is_compiled_again() {
     let config = compiled_here(&folder, 1);
     folder.plan(&config, &input()).unwrap();
     let cache = foreline_engine::Resolver::cache_dir(&folder).join("plugins");
-    let files = || -> Vec<_> { std::fs::read_dir(&cache).unwrap().map(|f| f.unwrap().path()).collect() };
+    let files =
+        || -> Vec<_> { std::fs::read_dir(&cache).unwrap().map(|f| f.unwrap().path()).collect() };
     let [artefact] = &files()[..] else { panic!("one plugin was compiled") };
     let good = std::fs::read(artefact).unwrap();
     // Under another plugin's name it is a file that this process has not loaded yet.

@@ -2,6 +2,8 @@
 //!
 //! Plugins are compiled by `foreline-compile-plugin`, which Cargo builds for this test.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
+
 mod bench;
 mod evil;
 mod good;

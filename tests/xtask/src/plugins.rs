@@ -17,7 +17,7 @@ const GUESTS: [&str; 2] = ["forest", "linear"];
 /// The target of all plugins: no WASI, so that there is nothing to import.
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Trees gain nothing from it, networks a factor of three; one setting for all guests.
-const RUSTFLAGS: &str = "-Ctarget-feature=+simd128";
+const TARGET_FEATURES: &str = "-Ctarget-feature=+simd128";
 /// What Debian's compiler is called, so that it does not hide behind rustup's.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Cargo of the same version.
@@ -33,7 +33,7 @@ const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library";
 pub(crate) fn run() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let target = root.join("target/guests");
-    build(&root.join("plugins/guests"), &target)?;
+    build(&root, &target)?;
     let prebuilt = root.join("plugins/prebuilt");
     let mut digests = String::new();
     for guest in GUESTS {
@@ -59,18 +59,34 @@ fn componentise(module: &[u8]) -> Result<Vec<u8>> {
     wit_component::ComponentEncoder::default().validate(true).module(module)?.encode()
 }
 
-fn build(guests: &Path, target: &Path) -> Result<()> {
-    let mut cargo = if rustup_has_target() { with_rustup() } else { with_debian()? };
+fn build(root: &Path, target: &Path) -> Result<()> {
+    let flags = rustflags(root);
+    let mut cargo = if rustup_has_target() { with_rustup(&flags) } else { with_debian(&flags)? };
     let status = cargo
         .args(["build", "--release", "--locked", "--target", TARGET])
         .env("CARGO_TARGET_DIR", target)
-        .current_dir(guests)
+        .current_dir(root.join("plugins/guests"))
         .status()
         .context("cargo cannot be started")?;
     if !status.success() {
         bail!("the guests cannot be built: cargo ended with {status}");
     }
     Ok(())
+}
+
+/// Panic messages name source files; where this checkout and Cargo's folder lie must not be part of a plugin.
+fn rustflags(root: &Path) -> String {
+    let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cargo = home("CARGO_HOME").or_else(|| home("HOME").map(|home| home.join(".cargo")));
+    let mut flags = format!("{TARGET_FEATURES} --remap-path-prefix={}=foreline", root.display());
+    if let Some(cargo) = cargo {
+        let registry = cargo.join("registry/src");
+        // Cargo's folder of a registry has a hash in its name.
+        for entry in std::fs::read_dir(registry).into_iter().flatten().flatten() {
+            let _ = write!(flags, " --remap-path-prefix={}=crates", entry.path().display());
+        }
+    }
+    flags
 }
 
 /// Whether the compiler at hand has a standard library for the target.
@@ -83,15 +99,15 @@ fn sysroot() -> Option<PathBuf> {
     Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
 }
 
-fn with_rustup() -> Command {
+fn with_rustup(flags: &str) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
-    cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", RUSTFLAGS);
+    cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", flags);
     cargo
 }
 
 /// Debian's toolchain, which is allowed to build the standard library for the target.
-fn with_debian() -> Result<Command> {
+fn with_debian(flags: &str) -> Result<Command> {
     let needed = [DEBIAN_RUSTC, DEBIAN_CARGO, DEBIAN_STD];
     let there = needed.iter().all(|path| Path::new(path).exists());
     let (true, Some(linker)) = (there, linker()) else {
@@ -111,7 +127,7 @@ fn with_debian() -> Result<Command> {
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
         .env(
             "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
-            format!("-Clinker-flavor=wasm-ld {RUSTFLAGS}"),
+            format!("-Clinker-flavor=wasm-ld {flags}"),
         );
     Ok(cargo)
 }
