@@ -113,11 +113,23 @@ fn print(figures: &Figures, json: bool) -> Result<()> {
         return Ok(());
     }
     println!("W1, {} rows, best of {}", figures.rows, figures.rounds);
-    println!("  by hand, one thread   {:8.3} s {:12.0} rows/s", figures.floor_s, figures.floor_rows_per_s);
-    println!("  one worker            {:8.3} s {:12.0} rows/s", figures.one_worker_s, figures.one_worker_rows_per_s);
-    println!("  two workers           {:8.3} s {:12.0} rows/s", figures.two_workers_s, figures.two_workers_rows_per_s);
+    println!(
+        "  by hand, one thread   {:8.3} s {:12.0} rows/s",
+        figures.floor_s, figures.floor_rows_per_s
+    );
+    println!(
+        "  one worker            {:8.3} s {:12.0} rows/s",
+        figures.one_worker_s, figures.one_worker_rows_per_s
+    );
+    println!(
+        "  two workers           {:8.3} s {:12.0} rows/s",
+        figures.two_workers_s, figures.two_workers_rows_per_s
+    );
     println!("  ratio to by hand      {:8.2}", figures.ratio);
-    println!("  scaling to two        {:8.2}   (two by hand at once: {:.2})", figures.scaling, figures.two_floors_scaling);
+    println!(
+        "  scaling to two        {:8.2}   (two by hand at once: {:.2})",
+        figures.scaling, figures.two_floors_scaling
+    );
     if let (Some(all), Some(tenth)) = (figures.peak_mib, figures.peak_mib_tenth) {
         println!("  peak memory           {all:8} MiB (with a tenth of the rows: {tenth} MiB)");
     }

@@ -1,5 +1,7 @@
 //! A step that fails stops its pipeline, with its name; it never yields wrong rows.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,5 +1,7 @@
 //! The same rows come out whatever the number of workers, the size of epochs and the cuts of the input.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
@@ -28,7 +30,7 @@ fn readings(n_rows: u64, n_keys: u64) -> RecordBatch {
     };
     let (mut machines, mut cycles, mut values) = (Vec::new(), Vec::new(), Vec::new());
     for row in 0..n_rows {
-        let machine = if next() % 2 == 0 { 0 } else { next() % n_keys };
+        let machine = if next().is_multiple_of(2) { 0 } else { next() % n_keys };
         let back = match next() % 50 {
             0 => 40,
             1..10 => next() % 5,

@@ -20,9 +20,9 @@ use crate::text::Text;
 /// Longest text of an expression. What people write is a line or two; the rest is an accident.
 pub const MAX_LENGTH_BYTES: usize = 4096;
 
-/// Most words and signs in an expression. Planning and evaluation recurse once a level, and a chain of `n` signs
-/// nests `n / 2` deep, so this bounds the stack a thread needs.
-pub const MAX_TOKENS: usize = 512;
+/// Most operators and keywords in an expression. `a + b + c` nests once an operator, and planning and evaluation
+/// recurse once a level, so this bounds the stack a thread needs. Members of an `IN` list do not count.
+pub const MAX_OPERATORS: usize = 150;
 
 /// Compiles SQL expressions against the schema of a stream.
 pub struct SqlExpressions {
@@ -72,8 +72,7 @@ impl SqlExpressions {
             error.at = text.place_of(&alias.value);
             return Err(error);
         }
-        let expr =
-            self.state.create_logical_expr_from_sql_expr(parsed, &columns).map_err(fail)?;
+        let expr = self.state.create_logical_expr_from_sql_expr(parsed, &columns).map_err(fail)?;
         allow_pure(&text, &expr)?;
         let (expr, data_type) = self.prepare(expr, &columns).map_err(|e| match e {
             Prepare::DataFusion(e) => fail(e),
@@ -137,8 +136,11 @@ fn stream_type(found: &DataType) -> Result<DataType, ExpressionError> {
         | DataType::Boolean
         | DataType::Dictionary(..) => return Ok(found.clone()),
         DataType::Utf8View | DataType::LargeUtf8 => return Ok(DataType::Utf8),
-        DataType::Float16 | DataType::Float32 | DataType::Decimal32(..)
-        | DataType::Decimal64(..) | DataType::Decimal128(..) => return Ok(DataType::Float64),
+        DataType::Float16
+        | DataType::Float32
+        | DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..) => return Ok(DataType::Float64),
         t if t.is_integer() => return Ok(DataType::Int64),
         DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) if &**zone == "UTC" => {
             return Ok(found.clone());

@@ -13,4 +13,4 @@ mod message;
 mod predicate;
 mod text;
 
-pub use compile::{MAX_LENGTH_BYTES, MAX_TOKENS, SqlExpressions};
+pub use compile::{MAX_LENGTH_BYTES, MAX_OPERATORS, SqlExpressions};

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
 use foreline_engine::ExpressionError;
 
-use crate::compile::{MAX_LENGTH_BYTES, MAX_TOKENS};
+use crate::compile::{MAX_LENGTH_BYTES, MAX_OPERATORS};
 use crate::message::located;
 
 /// An expression cut into tokens; white space and comments are left out.
@@ -36,10 +36,10 @@ impl<'a> Text<'a> {
         if tokens.is_empty() {
             return Err(plain("the expression is empty".to_owned()));
         }
-        if tokens.len() > MAX_TOKENS {
-            let found = tokens.len();
+        let operators = tokens.iter().filter(|t| nests(&t.token)).count();
+        if operators > MAX_OPERATORS {
             return Err(plain(format!(
-                "the expression has {found} words and signs, the limit is {MAX_TOKENS}"
+                "the expression has {operators} operators and keywords, the limit is {MAX_OPERATORS}"
             )));
         }
         let text = Text { sql, tokens };
@@ -66,6 +66,15 @@ impl<'a> Text<'a> {
             }
             _ => None,
         })
+    }
+}
+
+/// Whether an expression may be one level deeper for this token.
+fn nests(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.keyword != Keyword::NoKeyword && word.quote_style.is_none(),
+        Token::Comma | Token::RParen | Token::Number(..) | Token::SingleQuotedString(_) => false,
+        _ => true,
     }
 }
 

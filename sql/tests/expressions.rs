@@ -1,5 +1,7 @@
 //! Expressions as users write them, against hand-made rows.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
+
 use std::sync::Arc;
 
 use arrow::array::{
@@ -7,10 +9,8 @@ use arrow::array::{
     TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
-use foreline_engine::{
-    Column, EvaluateError, Expression, ExpressionError, Schema, TimeDomain,
-};
-use foreline_sql::{MAX_LENGTH_BYTES, MAX_TOKENS, SqlExpressions};
+use foreline_engine::{Column, EvaluateError, Expression, ExpressionError, Schema, TimeDomain};
+use foreline_sql::{MAX_LENGTH_BYTES, MAX_OPERATORS, SqlExpressions};
 
 const MIDNIGHT_2024: i64 = 1_704_067_200_000_000_000;
 
@@ -93,7 +93,10 @@ fn timestamps_compare_with_text_and_with_intervals() {
     let shifted = evaluate("ts + interval '1 second'").unwrap();
     let shifted = shifted.as_primitive::<TimestampNanosecondType>();
     assert_eq!(shifted.value(1), MIDNIGHT_2024 + 1_000_000_000);
-    assert_eq!(compile("ts + interval '1 day'").unwrap().data_type(), TimeDomain::UtcNanos.data_type());
+    assert_eq!(
+        compile("ts + interval '1 day'").unwrap().data_type(),
+        TimeDomain::UtcNanos.data_type()
+    );
 }
 
 #[test]
@@ -200,10 +203,17 @@ fn types_that_do_not_fit_are_refused() {
 fn length_and_nesting_are_bounded() {
     let long = format!("T24 > {}", "1".repeat(MAX_LENGTH_BYTES));
     assert!(refused(&long).message.contains("the limit is 4096"));
-    let wide = vec!["T24"; MAX_TOKENS].join("+");
-    assert!(refused(&wide).message.contains("the limit is 512"));
-    let most = vec!["T24"; MAX_TOKENS / 2].join("+");
-    assert_eq!(floats(&most)[0], Some(1.5 * 256.0));
+    let wide = vec!["T24"; MAX_OPERATORS + 2].join("+");
+    assert!(refused(&wide).message.contains("the limit is 150"));
+    let most = vec!["T24"; MAX_OPERATORS + 1].join("+");
+    assert_eq!(floats(&most)[0], Some(1.5 * 151.0));
+    let names: Vec<String> = (0..300).map(|i| format!("'P-{i}'")).collect();
+    let many = format!("machine IN ({})", names.join(", "));
+    assert_eq!(bools(&many), [Some(true); 3]);
     let deep = format!("{}T24{}", "(".repeat(200), ")".repeat(200));
-    assert!(refused(&deep).message.contains("nested too deeply"));
+    let error = refused(&deep).message;
+    assert!(error.contains("the limit is 150"), "{error}");
+    let deep = format!("{}T24{}", "(".repeat(100), ")".repeat(100));
+    let error = refused(&deep).message;
+    assert!(error.contains("nested too deeply"), "{error}");
 }

@@ -95,10 +95,9 @@ fn row<'a>(
     weights: &[f64],
     found: &mut Found,
 ) -> &'a [u8] {
-    let time_ms = ((digits(&line[11..13]) * 60 + digits(&line[14..16])) * 60
-        + digits(&line[17..19]))
-        * 1_000
-        + digits(&line[20..23]);
+    let time_ms =
+        ((digits(&line[11..13]) * 60 + digits(&line[14..16])) * 60 + digits(&line[17..19])) * 1_000
+            + digits(&line[20..23]);
     let machine = &mut machines[usize::try_from(digits(&line[26..30])).unwrap_or(0)];
     let window = time_ms / WINDOW_MS;
     if machine.seen && window != machine.window {

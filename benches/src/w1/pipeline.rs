@@ -46,8 +46,7 @@ pub(crate) fn write_weights(folder: &Path) -> Result<Vec<f64>> {
         state_version: 0,
         annotations: Vec::new(),
     };
-    let payload =
-        linear::Payload { intercepts: vec![0.0], coefficients: coefficients.clone() };
+    let payload = linear::Payload { intercepts: vec![0.0], coefficients: coefficients.clone() };
     let bytes = weights::write(Family::Linear, &header, &payload)
         .map_err(|e| anyhow::anyhow!("the weights: {e}"))?;
     fs::write(folder.join(WEIGHTS), bytes)?;

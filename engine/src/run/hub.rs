@@ -124,7 +124,7 @@ impl Hub {
         match item {
             News::Rows { exit, epoch, worker, lane, rows } => {
                 let pending = self.pending.entry(epoch).or_default();
-                pending.rows.entry((exit, lane, worker)).or_default().push(rows);
+                pending.rows.entry((exit, lane, worker)).or_default().push(*rows);
             }
             News::Dead { epoch, worker, letters } => {
                 let pending = self.pending.entry(epoch).or_default();

@@ -47,6 +47,9 @@ pub(crate) struct Link {
     pub total: Account,
 }
 
+/// Makes a parcel of a batch.
+type Wrap = fn(Batch) -> Parcel;
+
 /// Rows of an epoch and of one edge, gathered.
 #[derive(Debug)]
 pub(crate) struct Gathered {
@@ -104,7 +107,7 @@ impl Gathered {
 
     fn into_parcels(self, low_before: i64) -> Vec<Parcel> {
         let mut parcels = Vec::new();
-        let lanes: [(Batch, fn(Batch) -> Parcel); 3] =
+        let lanes: [(Batch, Wrap); 3] =
             [(self.rows, Parcel::Rows), (self.late, Parcel::Late), (self.revised, Parcel::Revised)];
         for (batch, wrap) in lanes {
             if !batch.is_empty() {

@@ -89,7 +89,7 @@ pub(crate) enum Order {
 #[derive(Debug)]
 pub(crate) enum News {
     /// Rows of an exit, by its place in [`Wiring::exits`].
-    Rows { exit: usize, epoch: u64, worker: usize, lane: Lane, rows: Batch },
+    Rows { exit: usize, epoch: u64, worker: usize, lane: Lane, rows: Box<Batch> },
     /// Rows that could not be used.
     Dead { epoch: u64, worker: usize, letters: Vec<DeadLetter> },
     /// This worker has seen everything up to an epoch; its accounts of the epochs since it last said so.
@@ -303,6 +303,7 @@ fn leave<'s>(
                     Parcel::Revised(rows) => (Lane::Revised, rows),
                     Parcel::Late(_) | Parcel::Watermarks(_) => return,
                 };
+                let rows = Box::new(rows);
                 news.send(News::Rows { exit, epoch, worker, lane, rows }).ok();
             });
         }

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreline_plugins::COMPILE_SUBCOMMAND;
 
-use crate::failure::Failure;
 use crate::{check, demo, evaluate, fleet, graph, operators, run, tests, train};
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
@@ -88,7 +87,7 @@ impl Running {
 pub fn main() -> ExitCode {
     // Not part of the command line: the command starts itself to compile a plugin within limits.
     if std::env::args().nth(1).as_deref() == Some(COMPILE_SUBCOMMAND) {
-        foreline_plugins::compile_child_main();
+        return foreline_plugins::compile_child_main();
     }
     let done = match Cli::parse().command {
         Command::Demo(a) => demo::demo(&a),

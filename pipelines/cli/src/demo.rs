@@ -13,6 +13,7 @@ use clap::Args;
 use crate::commands::{Format, Running};
 use crate::evaluate::{Evaluated, judge_one};
 use crate::failure::Outcome;
+use crate::fleet;
 use crate::learning::key_names;
 use crate::progress::Progress;
 use crate::run::{carry_out, summary};
@@ -20,7 +21,6 @@ use crate::session::{Purpose, keep, load};
 use crate::simulate::{self, PumpFleet};
 use crate::table::{Table, decimal};
 use crate::train::fit;
-use crate::fleet;
 
 /// The pipeline of the demo, which is the first of the examples.
 const PIPELINE: &str = include_str!("../../examples/quickstart.yaml");

@@ -30,6 +30,7 @@ pub struct Arguments {
     /// Print every prediction too.
     #[arg(long)]
     pub rows: bool,
+    /// Workers and progress.
     #[command(flatten)]
     pub running: Running,
     /// Print as JSON.
@@ -107,9 +108,10 @@ pub fn judge_one(
     let truth = read_truth(folder, &config.truth)?;
     let purpose = Purpose::part(Only::Stream(config.from.clone()), inputs);
     let plan = load(file, Format::Text, purpose)?;
-    let observer = RowBar::new(Progress::detect(running.quiet).counter("evaluating", "rows"), &plan);
+    let observer = RowBar::of(Progress::detect(running.quiet).counter("evaluating", "rows"), &plan);
     let kept = keep(&plan, &[&config.from], running.workers(), Some(observer))?;
-    let (schema, batch) = kept.streams.get(&config.from).context("the stream that was asked for")?;
+    let (schema, batch) =
+        kept.streams.get(&config.from).context("the stream that was asked for")?;
     let which = match config.at {
         JudgedRows::Last => Rows::Last,
         JudgedRows::All => Rows::All,
@@ -164,7 +166,12 @@ impl Evaluated {
         for row in rows {
             let number = |v: Option<f64>| crate::table::decimal(v, 2);
             let off = row.predicted.map(|p| p - row.truth);
-            table.push([row.key.clone(), number(row.predicted), number(Some(row.truth)), number(off)]);
+            table.push([
+                row.key.clone(),
+                number(row.predicted),
+                number(Some(row.truth)),
+                number(off),
+            ]);
         }
         table
     }
@@ -173,7 +180,14 @@ impl Evaluated {
 impl std::fmt::Display for Evaluated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let keys: std::collections::BTreeSet<&String> = self.rows.iter().map(|r| &r.key).collect();
-        writeln!(f, "evaluation '{}': {} predictions for {} keys, in {}", self.name, self.rows.len(), keys.len(), self.unit)?;
+        writeln!(
+            f,
+            "evaluation '{}': {} predictions for {} keys, in {}",
+            self.name,
+            self.rows.len(),
+            keys.len(),
+            self.unit
+        )?;
         writeln!(f, "{}", self.figures)?;
         if !self.without_truth.is_empty() {
             writeln!(f, "without truth: {}", self.without_truth.join(", "))?;

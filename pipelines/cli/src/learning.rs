@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{Array as _, AsArray as _, Float64Array};
+use arrow::array::{AsArray as _, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use foreline_engine::{Batch, Schema, TimeDomain};
@@ -65,8 +65,7 @@ pub fn remaining(batch: &Batch, schema: &Schema, cap: Option<f64>) -> Vec<f64> {
 /// # Errors
 /// When a column is missing or not numeric.
 pub fn matrix(batch: &Batch, schema: &Schema, names: &[String]) -> Result<Vec<f64>> {
-    let columns =
-        names.iter().map(|n| numbers(batch, schema, n)).collect::<Result<Vec<_>>>()?;
+    let columns = names.iter().map(|n| numbers(batch, schema, n)).collect::<Result<Vec<_>>>()?;
     Ok((0..batch.len()).flat_map(|row| columns.iter().map(move |c| c[row])).collect())
 }
 

@@ -53,7 +53,9 @@ impl Progress {
     pub fn counter(self, what: &str, unit: &str) -> Bar {
         let bar = ProgressBar::with_draw_target(None, self.target());
         let unit = unit.replace(['{', '}'], "");
-        bar.set_style(style(&format!("{{prefix:<12}} {{human_pos}} {unit} {{per_sec}} {{elapsed}}")));
+        bar.set_style(style(&format!(
+            "{{prefix:<12}} {{human_pos}} {unit} {{per_sec}} {{elapsed}}"
+        )));
         bar.set_prefix(what.to_owned());
         Bar(bar)
     }

@@ -55,7 +55,7 @@ pub fn carry_out(
     let bar = Progress::detect(running.quiet).counter("running", "rows");
     let options = Options {
         stop: stop_on_signal()?,
-        observer: Some(RowBar::new(bar, plan)),
+        observer: Some(RowBar::of(bar, plan)),
         ..options(plan, running.workers())
     };
     #[expect(clippy::disallowed_methods, reason = "how long the run took is for the report only")]
@@ -73,15 +73,13 @@ fn rows_read(plan: &Plan, report: &Report) -> u64 {
 /// The report for people.
 #[must_use]
 pub fn summary(plan: &Plan, report: &Report, time: Duration) -> String {
-    let header =
-        ["", "in", "used", "filtered", "late", "repeated", "dead", "in flight", "out"];
+    let header = ["", "in", "used", "filtered", "late", "repeated", "dead", "in flight", "out"];
     let mut table = Table::new(header);
     let names = plan.sources.iter().map(|s| &s.name).chain(plan.steps.iter().map(|s| &s.name));
     for name in names {
         let Some(a) = report.accounts.get(name) else { continue };
         let held = u64::try_from(a.in_flight).unwrap_or(0);
-        let counts =
-            [a.input, a.used, a.filtered, a.late, a.deduplicated, a.dead, held, a.emitted];
+        let counts = [a.input, a.used, a.filtered, a.late, a.deduplicated, a.dead, held, a.emitted];
         table.push(std::iter::once(name.clone()).chain(counts.map(grouped)));
     }
     let mut text = format!("{table}\n");

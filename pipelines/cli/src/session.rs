@@ -10,7 +10,8 @@ use foreline_engine::{
     Batch, CollectSink, Observer, Options, Report, RunId, Schema, SystemClock, run,
 };
 use foreline_spec::{
-    Checked, Diagnostics, ExtraSink, Only, Plan, PlanOptions, RenderStyle, SourceOverride, check_file,
+    Checked, Diagnostics, ExtraSink, Only, Plan, PlanOptions, RenderStyle, SourceOverride,
+    check_file,
 };
 
 use crate::commands::Format;
@@ -52,7 +53,8 @@ impl Purpose {
 pub fn load(file: &Path, format: Format, purpose: Purpose) -> Result<Plan, Failure> {
     let Purpose { checking, only, inputs } = purpose;
     let options = PlanOptions { checking, only, overrides: inputs, cache_dir: cache_dir(file) };
-    let Checked { plan, diagnostics } = check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))?;
+    let Checked { plan, diagnostics } =
+        check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))?;
     print_diagnostics(&diagnostics, format);
     plan.ok_or(Failure::Configuration)
 }
@@ -110,7 +112,7 @@ pub struct RowBar {
 impl RowBar {
     /// A bar for a run of `plan`.
     #[must_use]
-    pub fn new(bar: Bar, plan: &Plan) -> Arc<dyn Observer> {
+    pub fn of(bar: Bar, plan: &Plan) -> Arc<dyn Observer> {
         Arc::new(RowBar { bar, sources: plan.sources.iter().map(|s| s.name.clone()).collect() })
     }
 }

@@ -182,7 +182,8 @@ fn compare(
             let found = text(batch, column, row);
             if !same(found.as_deref(), want, tolerance) {
                 let found = found.unwrap_or_else(|| "null".to_owned());
-                differences.push(format!("'{stream}' row {}: '{name}' is {found}, not {want}", n + 1));
+                differences
+                    .push(format!("'{stream}' row {}: '{name}' is {found}, not {want}", n + 1));
             }
         }
     }

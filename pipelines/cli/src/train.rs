@@ -34,6 +34,7 @@ pub struct Arguments {
     /// What a source reads instead of what the file says: SOURCE=PATH. May be given several times.
     #[arg(long, value_name = "SOURCE=PATH", value_parser = source_path)]
     pub input: Vec<(String, PathBuf)>,
+    /// Workers and progress.
     #[command(flatten)]
     pub running: Running,
     /// Print the report as JSON.
@@ -129,7 +130,7 @@ pub fn fit(
     let training = training.with_context(|| format!("there is no training '{name}'"))?;
     let progress = Progress::detect(running.quiet);
     let stream = plan.stream_name(training.from);
-    let observer = RowBar::new(progress.counter("reading", "rows"), &plan);
+    let observer = RowBar::of(progress.counter("reading", "rows"), &plan);
     let kept = keep(&plan, &[stream], running.workers(), Some(observer))?;
     let (schema, batch) = kept.streams.get(stream).context("the stream that was asked for")?;
     let set = training_set(training, schema, batch)?;
@@ -187,7 +188,9 @@ fn family(plugin: &Path) -> anyhow::Result<&'static str> {
         None => std::fs::read(plugin).with_context(|| format!("read the plugin '{name}'"))?,
     };
     let family = family_of(&bytes).with_context(|| {
-        format!("the plugin '{name}' does not say what weights it reads; train them with its own tools")
+        format!(
+            "the plugin '{name}' does not say what weights it reads; train them with its own tools"
+        )
     })?;
     Ok(family.name())
 }

@@ -149,7 +149,8 @@ fn replace_inputs(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnost
             SourceOverride::Path(path) => match member(source, "csv") {
                 Some(csv) => set(csv, "path", text(path)),
                 None => {
-                    let message = format!("the input of '{name}' cannot be replaced: it is not 'csv'");
+                    let message =
+                        format!("the input of '{name}' cannot be replaced: it is not 'csv'");
                     out.push(Diagnostic::error(Code::CONFIGURATION, span, message));
                 }
             },
@@ -166,7 +167,15 @@ fn replace_inputs(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnost
 /// Leaves of a source what does not depend on how its input is written.
 fn plain(source: &mut Node) {
     const KEPT: &[&str] = &[
-        "columns", "key", "time", "lateness", "late", "dedupe", "dedupe_within", "max_ahead", "idle_timeout",
+        "columns",
+        "key",
+        "time",
+        "lateness",
+        "late",
+        "dedupe",
+        "dedupe_within",
+        "max_ahead",
+        "idle_timeout",
     ];
     if let Value::Map(entries) = &mut source.value {
         entries.retain(|e| KEPT.contains(&e.key.as_str()));

@@ -103,7 +103,6 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
 
 /// The columns of a schema in a line or two, for a drawing: the key, then how many others.
 pub(crate) fn summary(schema: &Schema) -> String {
-    let key: Vec<&str> =
-        schema.key().iter().map(|i| schema.columns()[*i].name.as_str()).collect();
+    let key: Vec<&str> = schema.key().iter().map(|i| schema.columns()[*i].name.as_str()).collect();
     format!("{} columns by {}", schema.columns().len(), key.join(", "))
 }

@@ -6,7 +6,8 @@ use schemars::SchemaGenerator;
 use serde_json::{Map, Value as Json, json};
 
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, SinkCommon, SourceCommon, StepCommon, TestConfig, TrainingConfig,
+    AlertConfig, EpochConfig, EvaluationConfig, SinkCommon, SourceCommon, StepCommon, TestConfig,
+    TrainingConfig,
 };
 
 /// The tables of kinds.
@@ -75,7 +76,8 @@ impl Language {
 
     /// The object that a reference leads to.
     pub(crate) fn resolve<'a>(&'a self, schema: &'a Json) -> &'a Json {
-        let name = schema.get("$ref").and_then(Json::as_str).and_then(|r| r.strip_prefix("#/$defs/"));
+        let name =
+            schema.get("$ref").and_then(Json::as_str).and_then(|r| r.strip_prefix("#/$defs/"));
         name.and_then(|n| self.definitions.get(n)).unwrap_or(schema)
     }
 
@@ -102,7 +104,8 @@ impl Language {
     /// The JSON schema of a pipeline file, for editors and `foreline schema`.
     pub(crate) fn document(&self) -> Json {
         let named = |value: Json, about: &str| {
-            json!({ "type": "object", "additionalProperties": value, "description": about })
+            let object = json!({ "type": "object", "additionalProperties": value });
+            described(object, about)
         };
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -129,6 +132,11 @@ impl Language {
             "$defs": self.definitions,
         })
     }
+}
+
+fn described(mut schema: Json, about: &str) -> Json {
+    schema["description"] = about.into();
+    schema
 }
 
 /// Most worker threads; the engine's shards are 256.

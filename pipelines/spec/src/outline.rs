@@ -46,10 +46,6 @@ pub fn outline(file: &Path) -> Result<Outline, ReadError> {
             .iter()
             .map(|t| (t.name.to_owned(), inputs(&t.config.input)))
             .collect(),
-        evaluations: read
-            .evaluation
-            .into_iter()
-            .map(|e| (e.name.to_owned(), e.config))
-            .collect(),
+        evaluations: read.evaluation.into_iter().map(|e| (e.name.to_owned(), e.config)).collect(),
     })
 }

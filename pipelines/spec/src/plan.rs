@@ -146,7 +146,10 @@ pub struct ExtraSink {
 
 impl std::fmt::Debug for ExtraSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ExtraSink").field("name", &self.name).field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("ExtraSink")
+            .field("name", &self.name)
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
     }
 }
 
@@ -205,7 +208,8 @@ impl Plan {
     /// When a source cannot be opened, a sink not be made, or an extra sink names no stream.
     pub fn graph(&self, extra: Vec<ExtraSink>) -> Result<Graph, GraphError> {
         let all = (0..self.sources.len()).map(StreamId::Source);
-        let mut graph = self.part(&all.chain((0..self.steps.len()).map(StreamId::Step)).collect())?;
+        let mut graph =
+            self.part(&all.chain((0..self.steps.len()).map(StreamId::Step)).collect())?;
         for sink in &self.sinks {
             let made = (sink.sink.make)().map_err(|e| GraphError::Sink(sink.name.clone(), e))?;
             graph.sinks.push(SinkNode { name: sink.name.clone(), from: sink.from, sink: made });
@@ -297,9 +301,8 @@ impl SourcePlan {
 
 /// The number of `stream` among those of `needed`, which keep their order.
 fn renumber(needed: &BTreeSet<StreamId>, stream: StreamId) -> StreamId {
-    let before = |same: fn(&StreamId) -> bool| {
-        needed.iter().filter(|s| same(s) && **s < stream).count()
-    };
+    let before =
+        |same: fn(&StreamId) -> bool| needed.iter().filter(|s| same(s) && **s < stream).count();
     match stream {
         StreamId::Source(_) => StreamId::Source(before(|s| matches!(s, StreamId::Source(_)))),
         StreamId::Step(_) => StreamId::Step(before(|s| matches!(s, StreamId::Step(_)))),

@@ -21,7 +21,8 @@ use foreline_engine::{
 use foreline_sql::SqlExpressions;
 
 use crate::check::{Only, PlanOptions};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::explain::type_name;
 use crate::file::AlertConfig;
 use crate::plan::{AlertPlan, Plan, SinkPlan, StepPlan};
 use crate::read::{Block, DEAD_LETTERS, Named, PipelineFile, from_config};
@@ -195,9 +196,7 @@ impl<'a> Planner<'a> {
     /// The stream called `name`; an unknown one is reported at `span`.
     fn find(&mut self, name: &str, span: Span) -> Option<StreamId> {
         let file = self.file;
-        let names = || {
-            file.sources.iter().map(|s| s.name).chain(file.steps.iter().map(|s| s.name))
-        };
+        let names = || file.sources.iter().map(|s| s.name).chain(file.steps.iter().map(|s| s.name));
         if let Some(known) = names().find(|n| *n == name) {
             self.used.insert(known);
         }
@@ -210,6 +209,7 @@ impl<'a> Planner<'a> {
         let error = if name == DEAD_LETTERS {
             let message = format!("'{DEAD_LETTERS}' can only go to a sink");
             Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
+                .help("name it in the 'from' of a sink")
         } else {
             let message = format!("there is no source or step '{name}'");
             Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
@@ -233,7 +233,8 @@ impl<'a> Planner<'a> {
             };
             if names[..i].contains(name) {
                 let message = format!("'{name}' is there twice");
-                self.out.push(Diagnostic::error(Code::NAME_TWICE, span, message));
+                let error = Diagnostic::error(Code::NAME_TWICE, span, message);
+                self.out.push(error.help("leave one of them out"));
             }
             inputs.push(found.map(|id| (name.clone(), id)));
         }
@@ -309,8 +310,7 @@ impl<'a> Planner<'a> {
                 let refusing = self.file.steps.iter().find(|b| b.name == step.name);
                 let (Some(block), Some(refusing)) = (block, refusing) else { continue };
                 let (name, kind) = (&step.name, step.kind);
-                let message =
-                    format!("late rows cannot correct '{name}' ({kind}): {reason}");
+                let message = format!("late rows cannot correct '{name}' ({kind}): {reason}");
                 let error = Diagnostic::error(
                     Code::LATE,
                     block.node.place("late", block.name_span),
@@ -337,7 +337,12 @@ impl<'a> Planner<'a> {
                     Ok(planned) => {
                         self.notes(kind.entry.key_span, &planned.notes);
                         let name = sink.name.to_owned();
-                        self.plan.sinks.push(SinkPlan { name, kind: kind.name, from, sink: planned });
+                        self.plan.sinks.push(SinkPlan {
+                            name,
+                            kind: kind.name,
+                            from,
+                            sink: planned,
+                        });
                     }
                     Err(errors) => {
                         for e in &errors {
@@ -411,7 +416,7 @@ impl<'a> Planner<'a> {
         match self.given.sql.compile(sql, schema) {
             Ok(expression) if expression.data_type() == DataType::Boolean => Some(expression),
             Ok(expression) => {
-                let found = expression.data_type();
+                let found = type_name(&expression.data_type());
                 let message = format!("'{key}' must be true or false, but '{sql}' is {found}");
                 let error = Diagnostic::error(Code::EXPRESSION, span, message);
                 self.out.push(error.help("compare it with something, such as '... > 48'"));
@@ -452,7 +457,8 @@ impl<'a> Planner<'a> {
             Ok(n) if n >= 0 => Some(n),
             Ok(_) => {
                 let message = format!("'{extent}' is below zero");
-                self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));
+                let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+                self.out.push(error.help("give a length of 0 or more"));
                 None
             }
             Err(e) => {
@@ -465,11 +471,18 @@ impl<'a> Planner<'a> {
     /// Warns of streams that nothing reads, and of a pipeline that writes nothing.
     fn unused(&mut self) {
         let file = self.file;
-        let can_write = !file.sinks.is_empty() || !file.training.is_empty() || !file.tests.is_empty();
+        if self.out.iter().any(|d| d.severity == Severity::Error) {
+            // What could not be read may be what uses a stream.
+            return;
+        }
+        let can_write =
+            !file.sinks.is_empty() || !file.training.is_empty() || !file.tests.is_empty();
         if !can_write && let Some(first) = file.sources.first() {
             let message = "the pipeline writes nothing: it has no sink";
             let warning = Diagnostic::warning(Code::UNUSED, first.name_span, message);
-            self.out.push(warning.help("add one: sinks: { lake: { from: ..., parquet: { path: lake } } }"));
+            self.out.push(
+                warning.help("add one: sinks: { lake: { from: ..., parquet: { path: lake } } }"),
+            );
             return;
         }
         let sources = file.sources.iter().map(|s| (s.name, s.name_span));
@@ -477,7 +490,8 @@ impl<'a> Planner<'a> {
             if !self.used.contains(name) {
                 let message = format!("nothing reads '{name}'");
                 let warning = Diagnostic::warning(Code::UNUSED, span, message);
-                self.out.push(warning.help("remove it, or name it in the 'from' of a step or a sink"));
+                self.out
+                    .push(warning.help("remove it, or name it in the 'from' of a step or a sink"));
             }
         }
     }

@@ -9,10 +9,11 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, SinkCommon, SourceCommon, StepCommon, TestConfig, TrainingConfig,
+    AlertConfig, EpochConfig, EvaluationConfig, SinkCommon, SourceCommon, StepCommon, TestConfig,
+    TrainingConfig,
 };
 use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
-use crate::shape::{Owner, Shapes, unknown_key};
+use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};
 use crate::suggest::closest;
 use crate::yaml::{Entry, Node, Span, Value};
 
@@ -23,7 +24,16 @@ pub const DEAD_LETTERS: &str = "dead_letters";
 const MAX_NAME_LENGTH: usize = 64;
 
 const SECTIONS: &[&str] = &[
-    "version", "name", "sources", "steps", "alerts", "sinks", "training", "evaluation", "tests", "epoch",
+    "version",
+    "name",
+    "sources",
+    "steps",
+    "alerts",
+    "sinks",
+    "training",
+    "evaluation",
+    "tests",
+    "epoch",
     "workers",
 ];
 
@@ -224,11 +234,14 @@ impl Reader<'_> {
     ) -> Vec<Block<'n, Common, Config>> {
         let entries = self.section(root, section, what);
         let blocks = entries.iter().map(|entry| {
+            let before = self.out.len();
             let split = self.split(entry, what, language);
+            let meant: Vec<String> = self.out[before..].iter().filter_map(misspelt).collect();
             let owner = Owner { name: &entry.key, span: entry.key_span };
-            let common = split.common.and_then(|node| {
-                self.typed(&node, &entry.value, &language.common, owner)
-            });
+            let common = split
+                .common
+                .and_then(|node| self.typed(&node, &entry.value, &language.common, owner));
+            self.out.retain(|d| !(d.span == entry.key_span && is_missing(d, &meant)));
             let kind = split.kind.and_then(|(name, schema, found)| {
                 let owner = Owner { name, span: found.key_span };
                 let config = self.checked(&found.value, schema, owner, |json| {
@@ -252,12 +265,18 @@ impl Reader<'_> {
         if !matches!(entry.value.value, Value::Map(_)) {
             let found = crate::shape::found(&entry.value);
             let message = format!("'{}' takes a block of keys, not {found}", entry.key);
-            self.out.push(Diagnostic::error(Code::WRONG_TYPE, entry.key_span, message));
+            let kind = language.kinds.first().map_or("kind", |(name, ..)| *name);
+            let error = Diagnostic::error(Code::WRONG_TYPE, entry.key_span, message);
+            self.out.push(error.help(format!("write {}: {{ {kind}: {{ ... }}, ... }}", entry.key)));
             return Split { common: None, kind: None };
         }
         let properties = self.language.resolve(&language.common).get("properties");
-        let common: Vec<&str> =
-            properties.and_then(Json::as_object).into_iter().flat_map(|p| p.keys()).map(String::as_str).collect();
+        let common: Vec<&str> = properties
+            .and_then(Json::as_object)
+            .into_iter()
+            .flat_map(|p| p.keys())
+            .map(String::as_str)
+            .collect();
         let kinds: Vec<&str> = language.kinds.iter().map(|(name, ..)| *name).collect();
         let (mut own, mut named, mut strange) = (Vec::new(), Vec::new(), Vec::new());
         for e in entry.value.entries() {
@@ -284,8 +303,16 @@ impl Reader<'_> {
         kinds: &[&str],
     ) {
         let mut kind_was_meant = false;
+        let misplaced = strange.iter().find_map(|e| kind_as_value(e, kinds));
+        if let (Some((e, kind)), []) = (misplaced, named) {
+            let message = format!("the kind of a {what} is a key, not a value");
+            let error = Diagnostic::error(Code::NO_KIND, e.key_span, message);
+            self.out.push(error.help(format!("write {kind}: {{ ... }} with the other keys inside")));
+            return;
+        }
         for e in strange {
-            let slip_of_common = closest(&e.key, common).is_some() && closest(&e.key, kinds).is_none();
+            let slip_of_common =
+                closest(&e.key, common).is_some() && closest(&e.key, kinds).is_none();
             if named.is_empty() && !slip_of_common && !kind_was_meant {
                 kind_was_meant = true;
                 let message = format!("there is no kind of {what} called '{}'", e.key);
@@ -294,11 +321,12 @@ impl Reader<'_> {
                     .expected(&e.key, kinds.iter().copied());
                 self.out.push(error);
             } else {
-                self.out.push(unknown_key(e, &entry.key, common.iter().copied()));
+                self.out.push(unknown_key(e, &format!("'{}'", entry.key), common.iter().copied()));
             }
         }
         if let [first, second, ..] = named {
-            let message = format!("'{}' has two kinds, '{}' and '{}'", entry.key, first.0, second.0);
+            let message =
+                format!("'{}' has two kinds, '{}' and '{}'", entry.key, first.0, second.0);
             let error = Diagnostic::error(Code::MANY_KINDS, second.2.key_span, message)
                 .related(first.2.key_span, "the first one")
                 .help(format!("give each a name of its own under '{what}s'"));
@@ -372,7 +400,8 @@ impl Reader<'_> {
     fn tests<'n>(&mut self, root: &'n Node) -> Vec<Named<'n, TestConfig>> {
         let Some(entry) = root.entry("tests") else { return Vec::new() };
         if !matches!(entry.value.value, Value::Seq(_) | Value::Null) {
-            let message = format!("'tests' takes a list, not {}", crate::shape::found(&entry.value));
+            let message =
+                format!("'tests' takes a list, not {}", crate::shape::found(&entry.value));
             let error = Diagnostic::error(Code::WRONG_TYPE, entry.key_span, message);
             self.out.push(error.help("begin each test with '- name: ...'"));
         }
@@ -381,7 +410,8 @@ impl Reader<'_> {
         for node in entry.value.items() {
             let span = node.entries().first().map_or(node.span, |e| e.key_span);
             if let Some(alerts) = node.get("expect").and_then(|e| e.entry("alerts")) {
-                let message = "a test cannot expect alerts: this version checks them but does not raise them";
+                let message =
+                    "a test cannot expect alerts: this version checks them but does not raise them";
                 let error = Diagnostic::error(Code::NOT_AVAILABLE, alerts.key_span, message);
                 self.out.push(error.help("expect the 'rows' of the stream that the alert watches"));
                 continue;
@@ -426,6 +456,16 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+}
+
+/// A key such as `type` whose value is a kind: how many other tools write it.
+fn kind_as_value<'e, 'k>(entry: &'e Entry, kinds: &[&'k str]) -> Option<(&'e Entry, &'k str)> {
+    match &entry.value.value {
+        Value::Text(text) if matches!(entry.key.as_str(), "type" | "kind") => {
+            kinds.iter().find(|k| *k == text).map(|k| (entry, *k))
+        }
+        _ => None,
     }
 }
 

@@ -6,8 +6,8 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use miette::{
-    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity as Level, SourceCode,
-    ThemeCharacters, ThemeStyles,
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity as Level,
+    SourceCode, ThemeCharacters, ThemeStyles,
 };
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
@@ -111,13 +111,12 @@ impl miette::Diagnostic for Shown<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let length = |span: Span| span.end.saturating_sub(span.start);
         let d = self.diagnostic;
-        let main = LabeledSpan::new_primary_with_span(
-            d.label.clone(),
-            (d.span.start, length(d.span)),
-        );
-        let related = d.related.as_ref().map(|(span, what)| {
-            LabeledSpan::new(Some(what.clone()), span.start, length(*span))
-        });
+        let main =
+            LabeledSpan::new_primary_with_span(d.label.clone(), (d.span.start, length(d.span)));
+        let related = d
+            .related
+            .as_ref()
+            .map(|(span, what)| LabeledSpan::new(Some(what.clone()), span.start, length(*span)));
         Some(Box::new(std::iter::once(main).chain(related)))
     }
 }

@@ -43,7 +43,7 @@ impl Shapes<'_> {
             return vec![wrong_type(node, &self.describe(schema), owner)];
         }
         if let Some(constants) = constants(schema) {
-            return one_of(node, &constants, owner);
+            return one_of(node, &constants, &[], owner);
         }
         match &node.value {
             Value::Map(_) => self.check_block(node, schema, owner),
@@ -62,7 +62,7 @@ impl Shapes<'_> {
             match (known.get(&entry.key), others) {
                 (Some(property), _) => found.extend(self.check(&entry.value, property, inside)),
                 (None, Some(Json::Bool(false))) => {
-                    found.push(unknown_key(entry, owner.name, known.keys().map(String::as_str)));
+                    found.push(unknown_key(entry, &format!("'{}'", owner.name), known.keys().map(String::as_str)));
                 }
                 (None, Some(other)) => found.extend(self.check(&entry.value, other, inside)),
                 (None, None) => {}
@@ -75,9 +75,10 @@ impl Shapes<'_> {
         let least = schema.get("minProperties").and_then(Json::as_u64).unwrap_or(0);
         if (node.entries().len() as u64) < least {
             let message = format!("'{}' is empty", owner.name);
-            found.push(Diagnostic::error(Code::BAD_VALUE, owner.span, message));
+            let error = Diagnostic::error(Code::BAD_VALUE, owner.span, message);
+            found.push(error.help("give it at least one key"));
         }
-        found
+        without_follow_ons(found)
     }
 
     fn check_list(&self, items: &[Node], schema: &Json, owner: Owner<'_>) -> Vec<Diagnostic> {
@@ -93,7 +94,9 @@ impl Shapes<'_> {
         if matches!(node.value, Value::Text(_)) && !words.is_empty() {
             let all_words = fitting.iter().all(|b| constants(self.follow(b)).is_some());
             if all_words {
-                return one_of(node, &words, owner);
+                let forms = branches.iter().filter_map(|b| self.tag(b));
+                let forms = forms.map(|tag| format!("{{ {tag}: ... }}")).collect::<Vec<_>>();
+                return one_of(node, &words, &forms, owner);
             }
         }
         if fitting.is_empty() {
@@ -124,13 +127,16 @@ impl Shapes<'_> {
         let keys: Vec<&str> = keys.flat_map(Map::keys).map(String::as_str).collect();
         match node.entries() {
             [] => vec![
-                Diagnostic::error(Code::BAD_VALUE, owner.span, format!("'{}' is empty", owner.name))
-                    .expected("", keys),
+                Diagnostic::error(
+                    Code::BAD_VALUE,
+                    owner.span,
+                    format!("'{}' is empty", owner.name),
+                )
+                .expected("", keys),
             ],
-            entries => entries
-                .iter()
-                .map(|e| unknown_key(e, owner.name, keys.iter().copied()))
-                .collect(),
+            entries => {
+                entries.iter().map(|e| unknown_key(e, &format!("'{}'", owner.name), keys.iter().copied())).collect()
+            }
         }
     }
 
@@ -142,8 +148,18 @@ impl Shapes<'_> {
         }
         match schema.get("type") {
             Some(Json::String(one)) => is_type(node, one),
-            Some(Json::Array(many)) => many.iter().filter_map(Json::as_str).any(|t| is_type(node, t)),
+            Some(Json::Array(many)) => {
+                many.iter().filter_map(Json::as_str).any(|t| is_type(node, t))
+            }
             _ => constants(schema).is_none() || matches!(node.value, Value::Text(_)),
+        }
+    }
+
+    /// The only key of a block that is named after what it means: `{ correct: 10m }`.
+    fn tag<'s>(&'s self, schema: &'s Json) -> Option<&'s str> {
+        match self.follow(schema).get("required")?.as_array()?.as_slice() {
+            [one] => one.as_str(),
+            _ => None,
         }
     }
 
@@ -165,7 +181,11 @@ impl Shapes<'_> {
         if let Some(branches) = any_of(schema) {
             let parts = branches.iter().filter(|b| !is_null(b)).map(|b| self.describe(b));
             let mut unique: Vec<String> = Vec::new();
-            parts.for_each(|p| if !unique.contains(&p) { unique.push(p) });
+            parts.for_each(|p| {
+                if !unique.contains(&p) {
+                    unique.push(p)
+                }
+            });
             return unique.join(" or ");
         }
         let types: Vec<&str> = match schema.get("type") {
@@ -236,7 +256,8 @@ fn wrong_type(node: &Node, expected: &str, owner: Owner<'_>) -> Diagnostic {
     let at = node.place("", owner.span);
     let at = if at.start == at.end { owner.span } else { at };
     let message = format!("'{}' takes {expected}, not {}", owner.name, found(node));
-    let error = Diagnostic::error(Code::WRONG_TYPE, at, message).label(format!("expected {expected}"));
+    let error =
+        Diagnostic::error(Code::WRONG_TYPE, at, message).label(format!("expected {expected}"));
     match &node.value {
         Value::Int(_) | Value::Float(_) | Value::Bool(_) if expected == "text" => {
             error.help("put it in quotes if it is meant as text")
@@ -247,7 +268,13 @@ fn wrong_type(node: &Node, expected: &str, owner: Owner<'_>) -> Diagnostic {
     }
 }
 
-fn one_of(node: &Node, words: &[String], owner: Owner<'_>) -> Vec<Diagnostic> {
+/// Reports a text that is none of `words`; `forms` are what else is possible there.
+fn one_of(
+    node: &Node,
+    words: &[String],
+    forms: &[String],
+    owner: Owner<'_>,
+) -> Vec<Diagnostic> {
     let text = match &node.value {
         Value::Text(text) => text.as_str(),
         Value::Secret(secret) => secret.expose(),
@@ -260,7 +287,7 @@ fn one_of(node: &Node, words: &[String], owner: Owner<'_>) -> Vec<Diagnostic> {
     vec![
         Diagnostic::error(Code::BAD_VALUE, node.span, message)
             .label("unknown word")
-            .expected(text, words.iter().map(String::as_str)),
+            .expected(text, words.iter().chain(forms).map(String::as_str)),
     ]
 }
 
@@ -292,13 +319,35 @@ fn check_range(node: &Node, schema: &Json) -> Vec<Diagnostic> {
     }
 }
 
-/// A key without meaning where it stands.
+/// Leaves out a key that is missing only because it is misspelt, which is reported as an unknown key.
+fn without_follow_ons(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let meant: Vec<String> = found.iter().filter_map(misspelt).collect();
+    found.retain(|d| !is_missing(d, &meant));
+    found
+}
+
+/// The key that an unknown key was most likely meant to be.
+pub(crate) fn misspelt(diagnostic: &Diagnostic) -> Option<String> {
+    diagnostic.suggestion.clone().filter(|_| diagnostic.code == Code::UNKNOWN_KEY)
+}
+
+/// Whether it says that one of `keys` is missing.
+pub(crate) fn is_missing(diagnostic: &Diagnostic, keys: &[String]) -> bool {
+    diagnostic.code == Code::MISSING_KEY
+        && keys.iter().any(|key| diagnostic.label.as_deref() == Some(&missing_label(key)))
+}
+
+fn missing_label(key: &str) -> String {
+    format!("'{key}' is missing")
+}
+
+/// A key without meaning where it stands; `owner` as it is to be read, quotes included.
 pub(crate) fn unknown_key<'k>(
     entry: &crate::yaml::Entry,
     owner: &str,
     known: impl IntoIterator<Item = &'k str>,
 ) -> Diagnostic {
-    let message = format!("'{owner}' has no key '{}'", entry.key);
+    let message = format!("{owner} has no key '{}'", entry.key);
     Diagnostic::error(Code::UNKNOWN_KEY, entry.key_span, message)
         .label("unknown key")
         .expected(&entry.key, known)
@@ -307,7 +356,7 @@ pub(crate) fn unknown_key<'k>(
 fn missing_key(owner: Owner<'_>, name: &str, property: Option<&Json>) -> Diagnostic {
     let message = format!("'{}' needs the key '{name}'", owner.name);
     let error = Diagnostic::error(Code::MISSING_KEY, owner.span, message)
-        .label(format!("'{name}' is missing"));
+        .label(missing_label(name));
     let text = property.and_then(|p| p.get("description")).and_then(Json::as_str);
     match text.map(first_sentence) {
         Some(doc) => error.help(format!("{name}: {doc}")),

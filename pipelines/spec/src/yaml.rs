@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 
 use crate::secret::Secret;
@@ -206,12 +207,35 @@ fn syntax_error(text: &str, error: &serde_saphyr::Error) -> SyntaxError {
             help: Some("indent by spaces; YAML takes no tabs".to_owned()),
         };
     }
+    if let serde_saphyr::Error::Budget { breach, .. } = error.without_snippet() {
+        return over_budget(Span { start, end: start }, breach);
+    }
     let whole = error.without_snippet().to_string();
     let first = whole.lines().next().unwrap_or_default();
     let first = first.split(" at line ").next().unwrap_or(first).trim_end_matches(['.', ':']);
     let message = first.strip_prefix("YAML parse error: ").unwrap_or(first).to_owned();
     let end = text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
-    SyntaxError { at: Span { start, end }, message, help: None }
+    let help = "is a bracket, a quote or a colon before this place missing, or one too many?";
+    SyntaxError { at: Span { start, end }, message, help: Some(help.to_owned()) }
+}
+
+/// Which limit of [`parse`] was passed.
+fn over_budget(at: Span, breach: &BudgetBreach) -> SyntaxError {
+    let (message, help) = match breach {
+        BudgetBreach::Documents { .. } => (
+            "a second document begins here".to_owned(),
+            "a file is one pipeline: remove the '---', or split the file".to_owned(),
+        ),
+        BudgetBreach::Depth { .. } => (
+            format!("the file is nested more than {MAX_DEPTH} levels deep"),
+            "a pipeline needs six".to_owned(),
+        ),
+        other => (
+            format!("the file is more than a pipeline can be: {other:?}"),
+            format!("it may hold {MAX_NODES} values and use {MAX_ALIASES} aliases"),
+        ),
+    };
+    SyntaxError { at, message, help: Some(help) }
 }
 
 /// The byte at a line and column counted from 1, in characters; the end where it lies beyond.

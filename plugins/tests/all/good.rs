@@ -156,7 +156,7 @@ fn scores_say_which_model_made_them() {
     assert_eq!(text("model_name"), "pump");
     assert_eq!(text("model_digest").len(), 64);
     let mut other = config.clone();
-    folder.write("weights", &trained("linear").iter().copied().collect::<Vec<_>>());
+    folder.write("weights", &trained("linear").to_vec());
     other["output"] = json!("other");
     let again = folder.step(&other, &input()).feed(&rows(&noise(8)));
     let again = again.rows[0].rows.column_by_name("model_digest").unwrap();

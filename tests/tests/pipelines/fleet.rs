@@ -22,12 +22,8 @@ fn trained() -> &'static Path {
     static FLEET: OnceLock<TempDir> = OnceLock::new();
     let made = FLEET.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        let fleet = PumpFleet {
-            training: 6,
-            live: 4,
-            mean_life_hours: 0.8,
-            ..PumpFleet::default()
-        };
+        let fleet =
+            PumpFleet { training: 6, live: 4, mean_life_hours: 0.8, ..PumpFleet::default() };
         simulate::write(&fleet, folder.path(), &|_, _| {}).unwrap();
         let file = copy_of_quickstart(folder.path());
         let inputs = foreline_spec::outline(&file).unwrap().trainings["pump"].clone();
@@ -70,7 +66,11 @@ fn the_files_have_the_same_bytes_at_1_2_and_3_workers() {
             Some(first) => {
                 assert_eq!(first.keys().collect::<Vec<_>>(), files.keys().collect::<Vec<_>>());
                 for (name, bytes) in &files {
-                    assert!(first[name] == *bytes, "{} differs at {workers} workers", name.display());
+                    assert!(
+                        first[name] == *bytes,
+                        "{} differs at {workers} workers",
+                        name.display()
+                    );
                 }
             }
         }
@@ -82,7 +82,8 @@ fn what_is_trained_on_is_what_is_scored_bit_by_bit() {
     let (folder, file) = own_folder();
     // The same readings once as training sees them and once as the live run does.
     let live = folder.path().join("live/*.csv");
-    let inputs = BTreeMap::from([("readings".to_owned(), foreline_spec::SourceOverride::Path(live))]);
+    let inputs =
+        BTreeMap::from([("readings".to_owned(), foreline_spec::SourceOverride::Path(live))]);
     let purpose = Purpose::part(Only::Training("pump".to_owned()), inputs);
     let training = load(&file, Format::Text, purpose).expect("no mistakes");
     let trained_on = keep(&training, &["features"], 3, None).expect("runs");
@@ -96,7 +97,8 @@ fn what_is_trained_on_is_what_is_scored_bit_by_bit() {
     let forest = trees::Forest::new(weights.payload().unwrap(), names.len()).unwrap();
     let (schema, rul) = &scored.streams["rul"];
     let matrix = foreline::learning::matrix(rul, schema, &names).unwrap();
-    let predicted: &Float64Array = rul.rows.column_by_name("rul_hours").unwrap().as_primitive::<Float64Type>();
+    let predicted: &Float64Array =
+        rul.rows.column_by_name("rul_hours").unwrap().as_primitive::<Float64Type>();
     let mut compared = 0;
     for (row, features) in matrix.chunks_exact(names.len()).enumerate() {
         if features.iter().any(|f| f.is_nan()) {

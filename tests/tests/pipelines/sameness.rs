@@ -15,10 +15,15 @@ fn lines(n_rows: u64) -> Vec<String> {
         seed >> 35
     };
     let line = |row: u64, a: u64, b: u64, c: u64| {
-        let machine = if a % 4 == 0 { a % 7 } else { 0 };
-        let second = row / 2 + 3 - if b % 5 == 0 { b % 4 } else { 0 };
+        let machine = if a.is_multiple_of(4) { a % 7 } else { 0 };
+        let second = row / 2 + 3 - if b.is_multiple_of(5) { b % 4 } else { 0 };
         let (m, s) = (second / 60 % 60, second % 60);
-        format!("2026-01-05T{:02}:{m:02}:{s:02}Z,m{machine},{}.{:02}", second / 3600, c % 90, b % 100)
+        format!(
+            "2026-01-05T{:02}:{m:02}:{s:02}Z,m{machine},{}.{:02}",
+            second / 3600,
+            c % 90,
+            b % 100
+        )
     };
     (0..n_rows).map(|row| line(row, next(), next(), next())).collect()
 }

@@ -36,6 +36,9 @@ impl Planner<'_> {
         let file = self.file;
         let names = file.steps[index].common.as_ref().map(|c| c.from.list()).unwrap_or_default();
         for name in names {
+            if file.sources.iter().any(|s| s.name == name) {
+                continue;
+            }
             if let Some(next) = file.steps.iter().position(|s| s.name == name) {
                 self.visit(next, walk);
             }

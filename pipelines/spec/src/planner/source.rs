@@ -7,6 +7,7 @@ use foreline_engine::{
 };
 
 use crate::diagnostic::{Code, Diagnostic};
+use crate::explain::type_name;
 use crate::file::{Late, SourceCommon};
 use crate::plan::SourcePlan;
 use crate::planner::Planner;
@@ -98,7 +99,8 @@ impl<'a> Planner<'a> {
             let span = node.place(&format!("columns.{name}.{option}"), node.span);
             let message = format!("'{option}' belongs to {owner}, and column '{name}' is none");
             let error = Diagnostic::error(Code::BAD_VALUE, span, message);
-            self.out.push(error.help(format!("remove it, or change the column's 'type' to {owner}'s")));
+            self.out
+                .push(error.help(format!("remove it, or change the column's 'type' to {owner}'s")));
         }
     }
 
@@ -163,12 +165,20 @@ impl<'a> Planner<'a> {
 fn schema_error(error: &SchemaError, node: &Node) -> Diagnostic {
     let (key, help) = match error {
         SchemaError::NoKey => ("key", "name the column that tells one machine from another"),
-        SchemaError::NotATime { .. } => {
-            ("time", "give the column 'type: timestamp', or 'type: int64' for a count such as a cycle")
-        }
+        SchemaError::NotATime { .. } => (
+            "time",
+            "give the column 'type: timestamp', or 'type: int64' for a count such as a cycle",
+        ),
         SchemaError::Duplicate(_) | SchemaError::Missing(_) => ("columns", "choose another name"),
     };
-    Diagnostic::error(Code::SCHEMA, node.place(key, node.span), error.to_string()).help(help)
+    let message = match error {
+        SchemaError::NotATime { name, found } => {
+            let found = type_name(found);
+            format!("column '{name}' cannot be the event time: it is a {found}")
+        }
+        other => other.to_string(),
+    };
+    Diagnostic::error(Code::SCHEMA, node.place(key, node.span), message).help(help)
 }
 
 fn arrow_type(column: ColumnType) -> DataType {

@@ -4,8 +4,8 @@ use foreline_engine::{Schema, StreamId};
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{TestConfig, TestRows};
-use crate::planner::training::no_column;
 use crate::planner::Planner;
+use crate::planner::training::no_column;
 use crate::read::{DEAD_LETTERS, Named};
 use crate::yaml::Node;
 

@@ -7,6 +7,7 @@ use foreline_engine::{Column, Resolver, Schema};
 
 use crate::check::Only;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::explain::type_name;
 use crate::file::{TargetConfig, TrainingConfig};
 use crate::plan::{TrainingPlan, TrainingTarget};
 use crate::planner::Planner;
@@ -67,7 +68,9 @@ impl Planner<'_> {
         match &config.target {
             TargetConfig::Remaining(remaining) => {
                 let cap = match remaining.cap {
-                    Some(extent) => Some(self.length(node, "target.remaining.cap", extent, schema)?),
+                    Some(extent) => {
+                        Some(self.length(node, "target.remaining.cap", extent, schema)?)
+                    }
                     None => None,
                 };
                 Some(TrainingTarget::Remaining { cap })
@@ -107,8 +110,10 @@ impl Planner<'_> {
                     let span = node.place(&format!("features[{i}]"), node.span);
                     self.numeric(name, schema, span);
                     if Some(name) == target {
-                        let message = format!("'{name}' is the target, so it cannot be learnt from");
-                        self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));
+                        let message =
+                            format!("'{name}' is the target, so it cannot be learnt from");
+                        let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+                        self.out.push(error.help("leave it out of 'features'"));
                     }
                     features.push(name.clone());
                 }
@@ -132,7 +137,7 @@ impl Planner<'_> {
         match schema.column(name) {
             Some(column) if is_number(&column.data_type) => Some(()),
             Some(column) => {
-                let message = format!("column '{name}' is {}, not a number", column.data_type);
+                let message = format!("column '{name}' is {}, not a number", type_name(&column.data_type));
                 let error = Diagnostic::error(Code::SCHEMA, span, message);
                 self.out.push(error.help("name a numeric column"));
                 None

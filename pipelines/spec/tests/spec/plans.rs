@@ -46,7 +46,10 @@ fn a_plan_has_everything_the_file_says() {
     assert_eq!(names, ["smooth", "features"], "steps come after what they read");
     let order = &plan.sources[0].order;
     assert_eq!((order.lateness, order.late), (5_000_000_000, LatePolicy::DeadLetter));
-    assert_eq!((order.dedupe.as_slice(), order.max_ahead), ([0, 1].as_slice(), Some(3_600_000_000_000)));
+    assert_eq!(
+        (order.dedupe.as_slice(), order.max_ahead),
+        ([0, 1].as_slice(), Some(3_600_000_000_000))
+    );
     assert_eq!(order.idle_timeout_ns, Some(30_000_000_000));
     let sinks: Vec<_> = plan.sinks.iter().map(|s| (s.name.as_str(), s.from)).collect();
     let (smooth, features) = (StreamId::Step(0), StreamId::Step(1));
@@ -59,7 +62,8 @@ fn a_plan_has_everything_the_file_says() {
 fn units_flow_through_every_step() {
     let plan = plan();
     let features = plan.schema(plan.stream("features").unwrap());
-    let unit = |name: &str| features.column(name).unwrap().unit.as_ref().map(|u| u.code().to_owned());
+    let unit =
+        |name: &str| features.column(name).unwrap().unit.as_ref().map(|u| u.code().to_owned());
     assert_eq!(unit("vibration_rms").as_deref(), Some("mm/s"));
     assert_eq!(unit("temperature_mean").as_deref(), Some("Cel"));
 }
@@ -78,7 +82,8 @@ fn a_training_learns_from_the_numbers_that_are_left() {
 #[test]
 fn only_what_leads_to_a_training_is_planned() {
     // The model's weights are not there, which matters to nobody who trains them.
-    let text = WHOLE.replace("alerts:", "  rul: { from: features, model: { plugin: nowhere.wasm } }\nalerts:");
+    let text = WHOLE
+        .replace("alerts:", "  rul: { from: features, model: { plugin: nowhere.wasm } }\nalerts:");
     assert!(check(&text, &options()).plan.is_none());
     let only = PlanOptions { only: Some(Only::Training("pump".to_owned())), ..options() };
     let plan = plan_with(&text, &only);
@@ -102,7 +107,9 @@ fn the_input_of_a_source_can_be_replaced() {
     let TestRows::Rows(given) = &plan.tests[0].input["readings"] else { panic!("rows") };
     let columns = plan.sources[0].columns.iter().map(|(name, _)| name.as_str());
     let text = rows_to_csv(columns, given);
-    assert!(text.starts_with("machine,ts,vibration,temperature,running\nP-1,2024-01-01T00:00:00Z,1.5,20,true\n"));
+    assert!(text.starts_with(
+        "machine,ts,vibration,temperature,running\nP-1,2024-01-01T00:00:00Z,1.5,20,true\n"
+    ));
     std::fs::write(&rows, text).unwrap();
     let overrides = BTreeMap::from([("readings".to_owned(), SourceOverride::Rows(rows))]);
     let plan = plan_with(WHOLE, &PlanOptions { overrides, ..options() });

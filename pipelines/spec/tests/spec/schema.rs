@@ -49,7 +49,8 @@ fn every_kind_is_in_the_schema_with_its_summary() {
 fn common_keys_are_described() {
     let schema = foreline_spec::schema();
     let source = &schema["properties"]["sources"]["additionalProperties"]["properties"];
-    for key in ["columns", "key", "time", "lateness", "late", "dedupe", "max_ahead", "idle_timeout"] {
+    for key in ["columns", "key", "time", "lateness", "late", "dedupe", "max_ahead", "idle_timeout"]
+    {
         assert!(source[key].is_object(), "{key}");
         assert!(source[key]["description"].is_string(), "{key}");
     }
