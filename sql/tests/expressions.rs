@@ -180,7 +180,7 @@ fn parse_errors_have_a_place() {
     assert_eq!(error.at, Some(6..7), "{error}");
     assert!(error.message.contains("expected"), "{error}");
     assert!(refused("machine = 'P-1").message.contains("string literal"));
-    assert_eq!(refused("T24 plus").message, "'plus' comes after the expression's end");
+    assert!(refused("T24 plus").message.contains("plus"));
     assert_eq!(refused("  ").message, "the expression is empty");
     assert!(refused("T24 T24 T24").at.is_some());
 }

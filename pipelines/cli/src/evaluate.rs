@@ -193,7 +193,11 @@ impl std::fmt::Display for Evaluated {
             writeln!(f, "without truth: {}", self.without_truth.join(", "))?;
         }
         if !self.without_prediction.is_empty() {
-            writeln!(f, "without prediction: {}", self.without_prediction.join(", "))?;
+            writeln!(
+                f,
+                "keys of the truth without a prediction: {}",
+                self.without_prediction.len()
+            )?;
         }
         Ok(())
     }

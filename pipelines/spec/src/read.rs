@@ -307,7 +307,8 @@ impl Reader<'_> {
         if let (Some((e, kind)), []) = (misplaced, named) {
             let message = format!("the kind of a {what} is a key, not a value");
             let error = Diagnostic::error(Code::NO_KIND, e.key_span, message);
-            self.out.push(error.help(format!("write {kind}: {{ ... }} with the other keys inside")));
+            self.out
+                .push(error.help(format!("write {kind}: {{ ... }} with the other keys inside")));
             return;
         }
         for e in strange {

@@ -62,7 +62,11 @@ impl Shapes<'_> {
             match (known.get(&entry.key), others) {
                 (Some(property), _) => found.extend(self.check(&entry.value, property, inside)),
                 (None, Some(Json::Bool(false))) => {
-                    found.push(unknown_key(entry, &format!("'{}'", owner.name), known.keys().map(String::as_str)));
+                    found.push(unknown_key(
+                        entry,
+                        &format!("'{}'", owner.name),
+                        known.keys().map(String::as_str),
+                    ));
                 }
                 (None, Some(other)) => found.extend(self.check(&entry.value, other, inside)),
                 (None, None) => {}
@@ -134,9 +138,10 @@ impl Shapes<'_> {
                 )
                 .expected("", keys),
             ],
-            entries => {
-                entries.iter().map(|e| unknown_key(e, &format!("'{}'", owner.name), keys.iter().copied())).collect()
-            }
+            entries => entries
+                .iter()
+                .map(|e| unknown_key(e, &format!("'{}'", owner.name), keys.iter().copied()))
+                .collect(),
         }
     }
 
@@ -269,12 +274,7 @@ fn wrong_type(node: &Node, expected: &str, owner: Owner<'_>) -> Diagnostic {
 }
 
 /// Reports a text that is none of `words`; `forms` are what else is possible there.
-fn one_of(
-    node: &Node,
-    words: &[String],
-    forms: &[String],
-    owner: Owner<'_>,
-) -> Vec<Diagnostic> {
+fn one_of(node: &Node, words: &[String], forms: &[String], owner: Owner<'_>) -> Vec<Diagnostic> {
     let text = match &node.value {
         Value::Text(text) => text.as_str(),
         Value::Secret(secret) => secret.expose(),
@@ -355,8 +355,8 @@ pub(crate) fn unknown_key<'k>(
 
 fn missing_key(owner: Owner<'_>, name: &str, property: Option<&Json>) -> Diagnostic {
     let message = format!("'{}' needs the key '{name}'", owner.name);
-    let error = Diagnostic::error(Code::MISSING_KEY, owner.span, message)
-        .label(missing_label(name));
+    let error =
+        Diagnostic::error(Code::MISSING_KEY, owner.span, message).label(missing_label(name));
     let text = property.and_then(|p| p.get("description")).and_then(Json::as_str);
     match text.map(first_sentence) {
         Some(doc) => error.help(format!("{name}: {doc}")),

@@ -21,7 +21,8 @@ impl Planner<'_> {
                     message,
                 );
                 let first = first.node.place("name", first.name_span);
-                self.out.push(error.related(first, "the first one"));
+                let error = error.related(first, "the first one");
+                self.out.push(error.help("give each test a name of its own"));
             }
             self.test_input(test);
             self.test_expect(test);
