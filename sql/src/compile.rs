@@ -24,6 +24,10 @@ pub const MAX_LENGTH_BYTES: usize = 4096;
 /// recurse once a level, so this bounds the stack a thread needs. Members of an `IN` list do not count.
 pub const MAX_OPERATORS: usize = 150;
 
+/// Stack of the thread that plans an expression. DataFusion's planner takes up to 30 KiB a level without
+/// optimisation; the thread that asks may have 2 MiB.
+const PLANNING_STACK_BYTES: usize = 32 << 20;
+
 /// Compiles SQL expressions against the schema of a stream.
 pub struct SqlExpressions {
     state: SessionState,
@@ -63,7 +67,24 @@ impl SqlExpressions {
         schema: &Schema,
     ) -> Result<Arc<dyn Expression>, ExpressionError> {
         let text = Text::new(sql)?;
-        let fail = |e: DataFusionError| self.explain(sql, &text, &e);
+        std::thread::scope(|scope| {
+            let planner = std::thread::Builder::new().stack_size(PLANNING_STACK_BYTES);
+            let planning = planner.spawn_scoped(scope, || self.plan(sql, &text, schema));
+            match planning.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(compiled)) => compiled,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(e) => Err(whole(&format!("no thread to plan the expression on: {e}"))),
+            }
+        })
+    }
+
+    fn plan(
+        &self,
+        sql: &str,
+        text: &Text<'_>,
+        schema: &Schema,
+    ) -> Result<Arc<dyn Expression>, ExpressionError> {
+        let fail = |e: DataFusionError| self.explain(sql, text, &e);
         let columns = DFSchema::try_from(Arc::clone(schema.arrow())).map_err(fail)?;
         let dialect = self.state.config().options().sql_parser.dialect;
         let parsed = self.state.sql_to_expr_with_alias(sql, &dialect).map_err(fail)?;
@@ -73,7 +94,7 @@ impl SqlExpressions {
             return Err(error);
         }
         let expr = self.state.create_logical_expr_from_sql_expr(parsed, &columns).map_err(fail)?;
-        allow_pure(&text, &expr)?;
+        allow_pure(text, &expr)?;
         let (expr, data_type) = self.prepare(expr, &columns).map_err(|e| match e {
             Prepare::DataFusion(e) => fail(e),
             Prepare::Type(e) => e,

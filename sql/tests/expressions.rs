@@ -201,6 +201,12 @@ fn types_that_do_not_fit_are_refused() {
 
 #[test]
 fn length_and_nesting_are_bounded() {
+    // Expressions are compiled on the command's main thread, whose stack is larger than a test's.
+    let main = std::thread::Builder::new().stack_size(8 << 20).spawn(bounds);
+    main.unwrap().join().unwrap();
+}
+
+fn bounds() {
     let long = format!("T24 > {}", "1".repeat(MAX_LENGTH_BYTES));
     assert!(refused(&long).message.contains("the limit is 4096"));
     let wide = vec!["T24"; MAX_OPERATORS + 2].join("+");

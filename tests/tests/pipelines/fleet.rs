@@ -22,8 +22,13 @@ fn trained() -> &'static Path {
     static FLEET: OnceLock<TempDir> = OnceLock::new();
     let made = FLEET.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        let fleet =
-            PumpFleet { training: 6, live: 4, mean_life_hours: 0.8, ..PumpFleet::default() };
+        let fleet = PumpFleet {
+            training: 6,
+            live: 4,
+            mean_life_hours: 0.8,
+            faults: FaultRates { malformed: 0.002, duplicate: 0.002, ..FaultRates::default() },
+            ..PumpFleet::default()
+        };
         simulate::write(&fleet, folder.path(), &|_, _| {}).unwrap();
         let file = copy_of_quickstart(folder.path());
         let inputs = foreline_spec::outline(&file).unwrap().trainings["pump"].clone();

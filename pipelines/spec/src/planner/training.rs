@@ -138,7 +138,7 @@ impl Planner<'_> {
             Some(column) if is_number(&column.data_type) => Some(()),
             Some(column) => {
                 let message =
-                    format!("column '{name}' is {}, not a number", type_name(&column.data_type));
+                    format!("column '{name}' is a {}, not a number", type_name(&column.data_type));
                 let error = Diagnostic::error(Code::SCHEMA, span, message);
                 self.out.push(error.help("name a numeric column"));
                 None

@@ -63,7 +63,8 @@ fn messages_follow_the_rules() {
             assert!(!d.message.contains('\n'), "one line: {context}");
             let first = d.message.chars().next().unwrap();
             assert!(!first.is_uppercase(), "lower case: {context}");
-            let advice = d.help.is_some() || d.label.is_some() || d.message.contains("takes ");
+            let told = d.message.contains("takes ") || d.message.contains("; ");
+            let advice = d.help.is_some() || d.label.is_some() || told;
             assert!(advice || d.severity == Severity::Warning, "no advice: {context}");
         }
     }
