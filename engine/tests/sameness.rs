@@ -190,8 +190,8 @@ fn rows_of_a_key_leave_in_event_time_order() {
     let mut last: std::collections::BTreeMap<u64, (i64, u64)> = std::collections::BTreeMap::new();
     for batch in collected.batches() {
         let times = batch.times(&schema).to_vec();
-        for row in 0..batch.len() {
-            let now = (times[row], batch.position.value(row));
+        for (row, &time) in times.iter().enumerate() {
+            let now = (time, batch.position.value(row));
             let before = last.insert(batch.key_hash.value(row), now);
             assert!(before.is_none_or(|b| b < now), "{before:?} then {now:?}");
         }
