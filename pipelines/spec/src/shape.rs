@@ -309,12 +309,13 @@ fn check_range(node: &Node, schema: &Json) -> Vec<Diagnostic> {
         _ => return Vec::new(),
     };
     let limit = |name: &str| schema.get(name).and_then(Json::as_f64);
-    let error = |what: String| {
-        vec![Diagnostic::error(Code::BAD_VALUE, node.span, format!("'{number}' is {what}"))]
+    let error = |what: &str, help: String| {
+        let message = format!("'{number}' is too {what}");
+        vec![Diagnostic::error(Code::BAD_VALUE, node.span, message).help(help)]
     };
     match (limit("minimum"), limit("maximum")) {
-        (Some(least), _) if number < least => error(format!("below {least}, the least possible")),
-        (_, Some(most)) if number > most => error(format!("above {most}, the most possible")),
+        (Some(least), _) if number < least => error("small", format!("give at least {least}")),
+        (_, Some(most)) if number > most => error("large", format!("give at most {most}")),
         _ => Vec::new(),
     }
 }
