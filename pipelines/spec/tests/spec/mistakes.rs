@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use foreline_spec::RenderStyle;
+use foreline_spec::{RenderStyle, Severity};
 
 use crate::kinds::check;
 
