@@ -8,7 +8,7 @@
 //!   [`trees::Forest::new`] checks every index before the first row is scored.
 //! * A plugin never panics on input. It answers [`Error`], which the host reports as that row's or that file's fault.
 //!
-//! A guest implements [`Model`] and calls [`plugin!`](crate::plugin), which exists with the feature `guest`:
+//! A guest implements [`Model`] and calls `plugin!`, which exists with the feature `guest`:
 //!
 //! ```
 //! use foreline_sdk::{Call, Config, Error, Model, weights::{Family, Weights}};
