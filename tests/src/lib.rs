@@ -5,10 +5,16 @@ use std::path::{Path, PathBuf};
 /// The variable that names the folder of recorded data.
 pub const DATA: &str = "FORELINE_DATA";
 
-/// The root of the repository.
+/// The root of the repository in which the tests run.
+///
+/// It is asked for at run time: checkouts that share a target folder share what is compiled, not where they are.
+///
+/// # Panics
+/// When the tests are not run by cargo.
 #[must_use]
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies below the root")
+pub fn root() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    Path::new(&own).parent().expect("this crate lies below the root").to_owned()
 }
 
 /// A file or folder of recorded data, which is too large for the repository; `None`, said loudly, where it is not

@@ -15,21 +15,11 @@ use foreline_spec::Plan;
 
 /// The folder of the real data sets, or a loud word that the test does not run.
 fn real_data(set: &str) -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let given = std::env::var_os("FORELINE_DATA").map(PathBuf::from);
-    let folder = given.unwrap_or_else(|| root.join("../shared/data")).join(set);
-    if folder.is_dir() {
-        return std::fs::canonicalize(&folder).ok();
-    }
-    #[expect(clippy::print_stderr, reason = "a test that does not run must not pass in silence")]
-    {
-        eprintln!("SKIPPED: '{}' is not there (FORELINE_DATA)", folder.display());
-    }
-    None
+    foreline_tests::data(set).and_then(|folder| std::fs::canonicalize(folder).ok())
 }
 
 fn example(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/examples").join(name)
+    foreline_tests::root().join("pipelines/examples").join(name)
 }
 
 fn running(workers: u16) -> Running {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Args;
+use foreline_spec::Plan;
 
 use crate::commands::{Format, Running};
 use crate::evaluate::{Evaluated, judge_one};
@@ -83,7 +84,7 @@ pub fn demo(arguments: &Arguments) -> Outcome {
     let config = outline.evaluations.get(EVALUATION).context("the demo's evaluation")?;
     let evaluated = judge_one(&file, EVALUATION, config, BTreeMap::new(), running)?;
     print!("{evaluated}");
-    println!("\n{}", machines(&file, &evaluated, running)?);
+    println!("\n{}", machines(&plan, &evaluated, running)?);
     println!("{}", last_words(out, &file, begun.elapsed().as_secs_f64()));
     Ok(())
 }
@@ -102,8 +103,8 @@ fn last_words(out: &Path, file: &Path, seconds: f64) -> String {
 }
 
 /// Every live machine with its prediction, the truth, and the alert it would raise.
-fn machines(file: &Path, evaluated: &Evaluated, running: &Running) -> anyhow::Result<Table> {
-    let raised = alerts(file, running).map_err(|_| anyhow::anyhow!("the alerts of the demo"))?;
+fn machines(plan: &Plan, evaluated: &Evaluated, running: &Running) -> anyhow::Result<Table> {
+    let raised = alerts(plan, running).map_err(|_| anyhow::anyhow!("the alerts of the demo"))?;
     let mut rows: Vec<_> = evaluated.rows.iter().collect();
     rows.sort_by(|a, b| a.truth.total_cmp(&b.truth).then_with(|| a.key.cmp(&b.key)));
     let mut table = Table::new(["machine", "predicted h", "truth h", "off by", "alert"]);
@@ -122,12 +123,10 @@ fn machines(file: &Path, evaluated: &Evaluated, running: &Running) -> anyhow::Re
 
 /// The alert of each machine whose last prediction meets an alert's condition.
 fn alerts(
-    file: &Path,
+    plan: &Plan,
     running: &Running,
 ) -> Result<BTreeMap<String, String>, crate::failure::Failure> {
-    let looked_at = Purpose { checking: true, ..Purpose::default() };
-    let plan = load(file, Format::Text, looked_at)?;
-    let kept = keep(&plan, &[STREAM], running.workers(), None)?;
+    let kept = keep(plan, &[STREAM], running.workers(), None)?;
     let (schema, batch) = kept.streams.get(STREAM).context("the stream that was asked for")?;
     let mut raised = BTreeMap::new();
     for alert in plan.alerts.iter().filter(|a| plan.stream_name(a.from) == STREAM) {

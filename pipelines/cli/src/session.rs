@@ -46,16 +46,20 @@ impl Purpose {
     }
 }
 
-/// Plans a file and prints what is wrong with it.
+/// Plans a file and prints what is wrong with it; warnings only where the whole file is planned, not for each part of
+/// it that a command goes through.
 ///
 /// # Errors
 /// When it cannot be read, or has mistakes, which were printed.
 pub fn load(file: &Path, format: Format, purpose: Purpose) -> Result<Plan, Failure> {
     let Purpose { checking, only, inputs } = purpose;
+    let whole = only.is_none();
     let options = PlanOptions { checking, only, overrides: inputs, cache_dir: cache_dir(file) };
     let Checked { plan, diagnostics } =
         check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))?;
-    print_diagnostics(&diagnostics, format);
+    if whole || diagnostics.has_errors() {
+        print_diagnostics(&diagnostics, format);
+    }
     plan.ok_or(Failure::Configuration)
 }
 

@@ -1,14 +1,12 @@
 //! Pipelines with their own tests, `tests/cases/*.yaml`: each must pass at 1 and 3 workers.
 
-use std::path::Path;
-
 use foreline::tests::run_cases;
 
 use super::running;
 
 #[test]
 fn the_cases_pass() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let folder = foreline_tests::root().join("tests/cases");
     let mut n_cases = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let file = entry.unwrap().path();
@@ -28,7 +26,7 @@ fn the_cases_pass() {
 
 #[test]
 fn a_wrong_expectation_is_told() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let folder = foreline_tests::root().join("tests/cases");
     let text = std::fs::read_to_string(folder.join("features.yaml")).unwrap();
     let own = tempfile::tempdir().unwrap();
     let file = own.path().join("features.yaml");

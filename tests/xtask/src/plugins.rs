@@ -31,7 +31,7 @@ const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library";
 /// # Errors
 /// When no toolchain can build for wasm32, or a build fails.
 pub(crate) fn run() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let root = crate::test::workspace();
     let target = root.join("target/guests");
     build(&root, &target)?;
     let prebuilt = root.join("plugins/prebuilt");

@@ -31,13 +31,18 @@ pub(crate) fn run() -> Result<()> {
     let data = data();
     let mut sum = Sum::default();
     let mut failed = Vec::new();
+    let mut last_words = String::new();
     for step in steps(needs::succeeds(&["cargo", "nextest", "--version"])) {
         writeln!(out, "\n=== {} ===\n    {}", step.heading, step.command.join(" "))?;
-        if !run_step(&step, &mut sum)? {
+        let ended = run_step(&step)?;
+        sum.add(&ended.sum);
+        if !ended.success {
             failed.push(step.heading);
+            last_words += &format!("\n=== {}: what failed ===\n{}", step.heading, ended.failures);
         }
     }
-    writeln!(out)?;
+    // Again at the end, where whoever sees only the end of a long output finds it.
+    writeln!(out, "{last_words}")?;
     if data.is_none() {
         writeln!(out, "SKIPPED: the tests on recorded data; {DATA} names the folder that has it")?;
     }
@@ -75,8 +80,22 @@ fn steps(nextest: bool) -> Vec<Step> {
     steps
 }
 
-/// Runs a step, shows what it says and counts the tests in it; whether it succeeded.
-fn run_step(step: &Step, sum: &mut Sum) -> Result<bool> {
+/// How a step ended.
+struct Ended {
+    success: bool,
+    sum: Sum,
+    failures: String,
+}
+
+/// What was read from one output of a step.
+#[derive(Default)]
+struct Heard {
+    sum: Sum,
+    failures: Failures,
+}
+
+/// Runs a step, shows what it says, counts the tests in it and keeps what it says of failures.
+fn run_step(step: &Step) -> Result<Ended> {
     let mut command = Command::new(step.command[0]);
     command.args(&step.command[1..]).envs(step.environment).current_dir(workspace());
     if std::io::stderr().is_terminal() {
@@ -95,22 +114,54 @@ fn run_step(step: &Step, sum: &mut Sum) -> Result<bool> {
         let errors = scope.spawn(|| relay(stderr, std::io::stderr()));
         (relay(stdout, std::io::stdout()), errors.join())
     });
-    sum.add(&one?);
-    sum.add(&other.map_err(|_| anyhow::anyhow!("the output could not be read"))??);
-    Ok(child.wait()?.success())
+    let mut out = one?;
+    let err = other.map_err(|_| anyhow::anyhow!("the output could not be read"))??;
+    out.sum.add(&err.sum);
+    let failures = err.failures.kept + &out.failures.kept;
+    Ok(Ended { success: child.wait()?.success(), sum: out.sum, failures })
 }
 
-/// Copies lines, and counts the tests that they tell of.
-fn relay(from: impl Read, mut to: impl Write) -> Result<Sum> {
-    let mut sum = Sum::default();
+/// Copies lines, counts the tests that they tell of, and keeps those that tell of failures.
+fn relay(from: impl Read, mut to: impl Write) -> Result<Heard> {
+    let mut heard = Heard::default();
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
     while from.read_until(b'\n', &mut line)? > 0 {
         to.write_all(&line)?;
-        sum.add(&Sum::of_line(&plain(&String::from_utf8_lossy(&line))));
+        let text = plain(&String::from_utf8_lossy(&line));
+        heard.sum.add(&Sum::of_line(&text));
+        heard.failures.hear(&text);
         line.clear();
     }
-    Ok(sum)
+    Ok(heard)
+}
+
+/// The lines that begin to tell of a failure, and those right after them.
+#[derive(Default)]
+struct Failures {
+    kept: String,
+    follow: usize,
+}
+
+impl Failures {
+    /// How many lines after the first one belong to it.
+    const FOLLOW: usize = 12;
+    /// What is kept of one output: a hundred failures have one cause.
+    const MAX_BYTES: usize = 20_000;
+
+    fn hear(&mut self, line: &str) {
+        let trimmed = line.trim_start();
+        let begins =
+            ["error", "FAIL [", "TIMEOUT [", "Diff in ", "SIGKILL [", "SIGSEGV [", "SIGABRT ["];
+        if begins.iter().any(|b| trimmed.starts_with(b)) || line.contains("panicked at ") {
+            self.follow = Self::FOLLOW;
+        } else {
+            self.follow = self.follow.saturating_sub(1);
+        }
+        if self.follow > 0 && self.kept.len() < Self::MAX_BYTES {
+            self.kept += line;
+        }
+    }
 }
 
 /// A line without the sequences that colour it.
@@ -171,15 +222,32 @@ fn data() -> Option<PathBuf> {
     Some(named.unwrap_or_else(|| workspace().join("../shared/data"))).filter(|path| path.is_dir())
 }
 
-/// The root of the repository.
-pub(crate) fn workspace() -> &'static Path {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).expect("this crate lies two folders below the root")
+/// The root of the repository that this was called in: checkouts may share a target folder, and so this program.
+pub(crate) fn workspace() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    Path::new(&own)
+        .ancestors()
+        .nth(2)
+        .expect("this crate lies two folders below the root")
+        .to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_kept_with_what_follows() {
+        let mut failures = Failures::default();
+        for line in ["   Compiling a\n", "error: no\n", "  --> a.rs:1\n"] {
+            failures.hear(line);
+        }
+        for _ in 0..20 {
+            failures.hear("PASS\n");
+        }
+        assert!(failures.kept.starts_with("error: no\n  --> a.rs:1\nPASS\n"), "{}", failures.kept);
+        assert_eq!(failures.kept.lines().count(), Failures::FOLLOW);
+    }
 
     #[test]
     fn summaries_are_counted() {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use foreline_spec::{RenderStyle, Severity};
+use foreline_spec::RenderStyle;
 
 use crate::kinds::check;
 
@@ -13,7 +13,8 @@ use crate::kinds::check;
 const LEAST: usize = 45;
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes")
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
+        .join("tests/mistakes")
 }
 
 #[test]

@@ -8,7 +8,8 @@ use super::*;
 /// The folder `set`, or nothing and a notice when the data is not there.
 fn data(set: &str) -> Option<PathBuf> {
     let given = std::env::var_os("FORELINE_DATA").map(PathBuf::from);
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let beside = || Path::new(&own).join("../../../shared/data");
     let folder = given.unwrap_or_else(beside).join(set);
     if !folder.is_dir() {
         println!("SKIPPED: there is no '{}' (FORELINE_DATA)", folder.display());
