@@ -196,6 +196,51 @@ impl<S> Keyed<S> {
         Ok(self.insert(hash, &columns, row, make()))
     }
 
+    /// Takes over the state of the key in `row` of `columns`, in place of what was known of it; its slot.
+    pub(crate) fn restore(
+        &mut self,
+        hash: u64,
+        columns: &[&ArrayRef],
+        row: usize,
+        state: S,
+    ) -> u32 {
+        match self.find(hash) {
+            Some(slot) => {
+                self.states[slot as usize] = state;
+                slot
+            }
+            None => self.insert(hash, columns, row, state),
+        }
+    }
+
+    /// The slots of a shard, sorted by hash.
+    pub(crate) fn slots_of_shard(&mut self, shard: u8) -> Vec<u32> {
+        let slots = self.slots_by_hash().to_vec();
+        let of = |slot: &u32| shard_of(self.hashes[*slot as usize]);
+        let first = slots.partition_point(|s| of(s) < shard);
+        let end = slots.partition_point(|s| of(s) <= shard);
+        slots[first..end].to_vec()
+    }
+
+    /// Notes that a shard is saved as it is.
+    pub(crate) fn is_saved(&mut self, shard: u8) {
+        self.dirty.remove(shard);
+    }
+
+    /// The key columns of `slots` and their hashes, with names for a saved state; no dictionaries, which would
+    /// bring the words of all shards along.
+    pub(crate) fn saved_keys(&mut self, slots: &[u32]) -> (Vec<Arc<Field>>, Vec<ArrayRef>) {
+        let mut columns = self.keys.plain_columns(slots);
+        let fields = self.keys.schema.fields().iter().zip(&columns);
+        let mut fields: Vec<_> = fields
+            .map(|(f, c)| Arc::new(Field::new(f.name(), c.data_type().clone(), true)))
+            .collect();
+        fields.push(Arc::new(Field::new(HASH_COLUMN, DataType::UInt64, false)));
+        let hashes: UInt64Array = slots.iter().map(|&s| self.hashes[s as usize]).collect();
+        columns.push(Arc::new(hashes));
+        (fields, columns)
+    }
+
     fn insert(&mut self, hash: u64, columns: &[&ArrayRef], row: usize, state: S) -> u32 {
         let slot = u32::try_from(self.states.len()).expect("fewer than 2^32 keys fit in memory");
         let hashes = &mut self.hashes;
@@ -252,9 +297,9 @@ impl<S> Keyed<S> {
 }
 
 /// Name of the column that holds a key's hash in saved state.
-const HASH_COLUMN: &str = "foreline_key_hash";
+pub(crate) const HASH_COLUMN: &str = "foreline_key_hash";
 /// Name of the column that holds a key's state, as postcard bytes.
-const STATE_COLUMN: &str = "foreline_state";
+pub(crate) const STATE_COLUMN: &str = "foreline_state";
 
 impl<S: Serialize + DeserializeOwned> Keyed<S> {
     /// The keys of a shard with their states: the key columns, the hash, the state as postcard bytes.
@@ -262,35 +307,24 @@ impl<S: Serialize + DeserializeOwned> Keyed<S> {
     /// # Errors
     /// When a state cannot be written.
     pub fn save(&mut self, shard: u8) -> Result<Option<RecordBatch>, Fault> {
-        self.dirty.remove(shard);
-        let slots: Vec<u32> = self
-            .slots_by_hash()
-            .to_vec()
-            .into_iter()
-            .filter(|&s| shard_of(self.hashes[s as usize]) == shard)
-            .collect();
+        self.is_saved(shard);
+        let slots = self.slots_of_shard(shard);
         if slots.is_empty() {
             return Ok(None);
         }
-        let hashes: UInt64Array = slots.iter().map(|&s| self.hashes[s as usize]).collect();
         let states = slots
             .iter()
             .map(|&s| postcard::to_allocvec(&self.states[s as usize]))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Fault::new(format!("state cannot be written: {e}")))?;
         let states = BinaryArray::from_iter_values(states);
-        let mut fields: Vec<Arc<Field>> = self.keys.schema.fields().iter().cloned().collect();
-        let mut columns = self.keys.columns(&slots);
-        for (name, column) in
-            [(HASH_COLUMN, Arc::new(hashes) as ArrayRef), (STATE_COLUMN, Arc::new(states))]
-        {
-            fields.push(Arc::new(Field::new(name, column.data_type().clone(), false)));
-            columns.push(column);
-        }
+        let (mut fields, mut columns) = self.saved_keys(&slots);
+        fields.push(Arc::new(Field::new(STATE_COLUMN, DataType::Binary, false)));
+        columns.push(Arc::new(states));
         Ok(Some(RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)?))
     }
 
-    /// Takes over what [`Keyed::save`] wrote.
+    /// Takes over what [`Keyed::save`] wrote, in place of what is known of the same keys.
     ///
     /// # Errors
     /// When it does not have that shape.
@@ -307,7 +341,7 @@ impl<S: Serialize + DeserializeOwned> Keyed<S> {
         let columns: Vec<&ArrayRef> = (0..n_key).map(|c| saved.column(c)).collect();
         for row in 0..saved.num_rows() {
             let state = postcard::from_bytes(states.value(row)).map_err(|e| bad(&e.to_string()))?;
-            self.insert(hashes.value(row), &columns, row, state);
+            self.restore(hashes.value(row), &columns, row, state);
         }
         Ok(())
     }
@@ -384,6 +418,14 @@ impl KeyColumns {
             }
         };
         self.stored.iter().zip(fields.iter()).map(one).collect()
+    }
+
+    /// The columns of `slots`, dictionaries decoded.
+    fn plain_columns(&mut self, slots: &[u32]) -> Vec<ArrayRef> {
+        self.settle();
+        let slots = UInt32Array::from(slots.to_vec());
+        let one = |stored| take(stored, &slots, None).expect("every slot has a stored key");
+        self.stored.iter().map(one).collect()
     }
 
     fn text(&self, slot: u32) -> String {

@@ -53,6 +53,7 @@ pub use run::{Observer, Options, Report, RunError, run};
 pub use schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain, Unit};
 pub use sink::{Committed, RunId, Sink, SinkError};
 pub use source::{
-    Chunk, Decoded, Decoder, Partition, Poll, Position, Range, Replay, Source, SourceError,
+    Chunk, Decoded, Decoder, KnownPartition, Partition, Poll, Position, Range, ReadUpTo, Replay,
+    Source, SourceError,
 };
 pub use watermarks::Watermarks;

@@ -14,7 +14,8 @@ use crate::dead::{DeadLetter, Reason};
 use crate::schema::Schema;
 use crate::sink::{Committed, RunId, Sink, SinkError};
 use crate::source::{
-    Chunk, Decoded, Decoder, Partition, Poll, Position, Range, Replay, Source, SourceError,
+    Chunk, Decoded, Decoder, KnownPartition, Partition, Poll, Position, Range, Replay, Source,
+    SourceError,
 };
 
 /// A bounded source of rows that are there already, in the order given.
@@ -65,7 +66,8 @@ impl Source for MemorySource {
         let payload = writer.into_inner().map_err(io)?;
         let first_ordinal = self.first_ordinal;
         let n_rows = rows.num_rows() as u64;
-        let range = Range { start: first_ordinal, end: first_ordinal + n_rows, first_ordinal };
+        let end = first_ordinal + n_rows;
+        let range = Range { start: first_ordinal, end, first_ordinal, end_ordinal: end };
         self.next += 1;
         self.first_ordinal += n_rows;
         Ok(Poll::Ready(Chunk { partition: Partition(0), range, rows: rows.num_rows(), payload }))
@@ -83,6 +85,22 @@ impl Source for MemorySource {
 
     fn partition_name(&self, _: Partition) -> Option<String> {
         Some("memory".to_owned())
+    }
+
+    fn identity(&self, _: Partition) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn resume(&mut self, known: &[KnownPartition]) -> Result<(), SourceError> {
+        let read = known.iter().find_map(|k| k.read);
+        while let (Some(read), Some(rows)) = (read, self.chunks.get(self.next)) {
+            if self.first_ordinal >= read.end_ordinal {
+                break;
+            }
+            self.first_ordinal += rows.num_rows() as u64;
+            self.next += 1;
+        }
+        Ok(())
     }
 }
 

@@ -140,6 +140,8 @@ pub struct Planned {
     pub build: Build,
     /// Things a user should know that are not errors, for `foreline check`.
     pub notes: Vec<String>,
+    /// What the result depends on beside the configuration and the input: the digest of a model.
+    pub depends_on: Vec<String>,
 }
 
 impl fmt::Debug for Planned {

@@ -8,6 +8,8 @@
 //! in the source alone, so where epochs were cut does not show. The exception is asked for: a key idle for longer than
 //! `idle_timeout` has `w` move on with the epochs' clock, and that clock is journaled.
 
+mod saved;
+
 use std::collections::VecDeque;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};

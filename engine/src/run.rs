@@ -1,18 +1,24 @@
 //! Carries a [`Graph`] out.
-
 //!
 //! The thread that calls [`run`] polls the sources and closes epochs; worker threads carry them through the
 //! dataflow; one thread brings whole epochs to the sinks. An epoch is on its way from the moment it is closed until
 //! the sinks have it, and only so many are: when the sinks are slow the sources are not read.
 
 mod conductor;
+mod crew;
 mod hub;
 mod input;
+mod journalist;
 mod ledger;
+mod recovery;
+mod simulation;
+mod snapshots;
+mod start;
 mod step;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,16 +27,20 @@ use serde::Serialize;
 
 use crate::account::Account;
 use crate::clock::{Clock, SystemClock};
+use crate::durable::Durable;
 use crate::graph::{Graph, StreamId};
+use crate::hold::Hold;
+use crate::journal::JournalError;
 use crate::keyed::SHARDS;
 use crate::operator::LateSupport;
-use crate::run::conductor::{Conductor, source_id};
-use crate::run::hub::{Hub, Places};
+use crate::run::conductor::source_id;
+use crate::run::crew::Crew;
 use crate::run::input::SourceWiring;
 pub(crate) use crate::run::ledger::Meter;
 use crate::run::ledger::{Failure, NodeId};
-use crate::run::worker::{Busy, Seat, StepWiring, Wiring};
+use crate::run::worker::{Seat, StepWiring, Wiring};
 use crate::sink::{RunId, SinkError};
+use crate::snapshot::SnapshotError;
 use crate::source::SourceError;
 
 /// How a graph is run. None of it changes a result.
@@ -52,6 +62,10 @@ pub struct Options {
     pub stop: Arc<AtomicBool>,
     /// Told about each epoch once its rows are with the sinks.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Where progress is kept, so that the next run goes on from there; without it every run begins anew.
+    pub durable: Option<Arc<Durable>>,
+    /// The data directory, held against other runs.
+    pub hold: Option<Arc<Mutex<Hold>>>,
 }
 
 impl Default for Options {
@@ -65,6 +79,8 @@ impl Default for Options {
             clock: Arc::new(SystemClock),
             stop: Arc::default(),
             observer: None,
+            durable: None,
+            hold: None,
         }
     }
 }
@@ -112,6 +128,40 @@ pub enum RunError {
     /// A sink could not be written.
     #[error("sink '{0}': {1}")]
     Sink(String, #[source] SinkError),
+    /// A newer run of the pipeline has taken over.
+    #[error("fenced by run {0}: a newer run of this pipeline has taken over its data directory")]
+    Fenced(RunId),
+    /// The journal failed.
+    #[error("{0}")]
+    Journal(#[source] JournalError),
+    /// The snapshots cannot be used.
+    #[error("{0}")]
+    Snapshot(#[source] SnapshotError),
+    /// The progress that was kept is that of another pipeline.
+    #[error(
+        "the progress in '{}' is that of another pipeline:\n  {}\nchoose: `--migrate` goes on and keeps the state of what \
+         has not changed, `--from-journal` computes everything anew from the journal, `--fresh` begins anew",
+        .dir.display(),
+        .differences.join("\n  ")
+    )]
+    Changed {
+        /// The data directory.
+        dir: PathBuf,
+        /// What differs.
+        differences: Vec<String>,
+    },
+    /// A sink has less than the snapshot counts on, or more than the journal knows of.
+    #[error(
+        "sink '{sink}' has the rows up to epoch {has}, but {kept}: it is not the sink of this progress; start with `--fresh`"
+    )]
+    SinkDiffers {
+        /// The sink.
+        sink: String,
+        /// What it has.
+        has: u64,
+        /// What was to be expected.
+        kept: String,
+    },
     /// The engine could not start.
     #[error("{0}")]
     Engine(String),
@@ -122,44 +172,15 @@ pub enum RunError {
 /// # Errors
 /// When a source, a step or a sink fails in a way that no row can be blamed for. Sinks then hold what they had
 /// committed before.
-pub fn run(mut graph: Graph, options: &Options) -> Result<Report, RunError> {
-    if !(1..=SHARDS).contains(&options.workers) {
-        return Err(RunError::Engine(format!(
-            "the number of workers is 1 to {SHARDS}, not {}",
-            options.workers
-        )));
-    }
-    let wiring = Arc::new(wire(&graph));
-    let places = Places::default();
-    let busy = Busy::default();
-    let hub = {
-        let nodes = node_names(&graph);
-        Hub::open(&mut graph, &wiring, nodes, Arc::clone(&places), options, Arc::clone(&busy))?
-    };
-    let failure = Arc::new(Failure::default());
-    let (news_sender, news) = crossbeam_channel::unbounded();
-    let (done_sender, done) = crossbeam_channel::unbounded();
-    let mut orders = Vec::new();
-    let mut seats = Vec::new();
-    for _ in 0..options.workers {
-        let (sender, receiver) = crossbeam_channel::unbounded();
-        orders.push(sender);
-        seats.push(Some(Seat {
-            orders: receiver,
-            news: news_sender.clone(),
-            busy: Arc::clone(&busy),
-            decoders: graph.sources.iter().map(|s| s.source.decoder()).collect(),
-        }));
-    }
-    drop(news_sender);
+pub fn run(graph: Graph, options: &Options) -> Result<Report, RunError> {
+    let Crew { conductor, seats, hub, news, writer, keeper, wiring, failure, busy } =
+        Crew::assemble(graph, options)?;
     let workers = start(seats, &wiring, &failure, options.workers)?;
-    let hub_failure = Arc::clone(&failure);
-    let hub = std::thread::Builder::new()
-        .name("sinks".to_owned())
-        .spawn(move || hub.work(&news, &done_sender, &hub_failure))
-        .map_err(|e| RunError::Engine(format!("cannot start the sinks' thread: {e}")))?;
-    let conductor =
-        Conductor { sources: graph.sources, orders, done, places, failure: &failure, options };
+    let keeper = keeper.map(|k| thread("snapshots", move || k.work())).transpose()?;
+    let own = Arc::clone(&failure);
+    let writer = writer.map(|w| thread("journal", move || w.work(&own))).transpose()?;
+    let own = Arc::clone(&failure);
+    let hub = thread("sinks", move || hub.work(&news, &own))?;
     let stopped = conductor.work();
     for worker in workers.join() {
         if let Err(panic) = worker {
@@ -167,6 +188,11 @@ pub fn run(mut graph: Graph, options: &Options) -> Result<Report, RunError> {
         }
     }
     let report = hub.join();
+    for (thread, what) in [(keeper, "the snapshots' thread"), (writer, "the journal's thread")] {
+        if thread.is_some_and(|t| t.join().is_err()) {
+            failure.raise(RunError::Engine(format!("{what} panicked (a bug)")));
+        }
+    }
     if let Some(error) = failure.take() {
         return Err(error);
     }
@@ -174,16 +200,29 @@ pub fn run(mut graph: Graph, options: &Options) -> Result<Report, RunError> {
     report.stopped = stopped;
     let mut busy = busy.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     report.busy.append(&mut busy);
+    if let (Some(durable), false) = (&options.durable, stopped) {
+        recovery::finish(durable)?;
+    }
     Ok(report)
 }
 
+fn thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, RunError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|e| RunError::Engine(format!("cannot start the thread '{name}': {e}")))
+}
+
 fn start(
-    seats: Vec<Option<Seat>>,
+    seats: Vec<Seat>,
     wiring: &Arc<Wiring>,
     failure: &Arc<Failure>,
     workers: usize,
 ) -> Result<timely::communication::WorkerGuards<()>, RunError> {
-    let seats = Mutex::new(seats);
+    let seats = Mutex::new(seats.into_iter().map(Some).collect::<Vec<_>>());
     let (wiring, failure) = (Arc::clone(wiring), Arc::clone(failure));
     timely::execute(timely::Config::process(workers), move |timely| {
         let seat = {

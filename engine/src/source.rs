@@ -50,6 +50,30 @@ pub struct Range {
     pub end: u64,
     /// Ordinal of the first record in it.
     pub first_ordinal: u64,
+    /// Ordinal of the record that follows it.
+    pub end_ordinal: u64,
+}
+
+/// How far a partition was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadUpTo {
+    /// [`Range::end`] of the last stretch.
+    pub end: u64,
+    /// [`Range::end_ordinal`] of the last stretch.
+    pub end_ordinal: u64,
+}
+
+/// A partition that an earlier run of the pipeline has read from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownPartition {
+    /// Its number, which it keeps.
+    pub partition: Partition,
+    /// What a person calls it.
+    pub name: String,
+    /// What the source knows it by ([`Source::identity`]).
+    pub identity: Vec<u8>,
+    /// How far it was read; `None` when nothing was.
+    pub read: Option<ReadUpTo>,
 }
 
 /// Raw records as a source hands them to the engine: a run of one partition, not yet decoded.
@@ -151,4 +175,13 @@ pub trait Source: Send {
 
     /// What a person calls the partition: the file's path, the object's key.
     fn partition_name(&self, partition: Partition) -> Option<String>;
+
+    /// What the source knows the partition by, for itself to read when it is handed to [`Source::resume`].
+    fn identity(&self, partition: Partition) -> Vec<u8>;
+
+    /// Goes on behind what an earlier run has read. Called before anything is polled or read.
+    ///
+    /// # Errors
+    /// [`SourceError::Changed`] when a partition is gone or is not what it was.
+    fn resume(&mut self, known: &[KnownPartition]) -> Result<(), SourceError>;
 }

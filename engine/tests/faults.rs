@@ -59,6 +59,7 @@ fn step(name: &str, from: StreamId, behaviour: Behaviour) -> StepNode {
             state_version: 1,
             build: Arc::new(move |_| Ok(Box::new(Does(behaviour)))),
             notes: Vec::new(),
+            depends_on: Vec::new(),
         },
     }
 }

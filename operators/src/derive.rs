@@ -123,6 +123,7 @@ fn planned(input: Schema, output: Schema, derived: Vec<(usize, Typed)>) -> Plann
             Ok(Box::new(Stateless { input: input.clone(), function }))
         }),
         notes: Vec::new(),
+        depends_on: Vec::new(),
     }
 }
 

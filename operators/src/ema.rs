@@ -89,6 +89,7 @@ impl OperatorKind for Ema {
                 Ok(Box::new(Averages { input: input.clone(), columns, forget, levels }))
             }),
             notes: Vec::new(),
+            depends_on: Vec::new(),
         })
     }
 }

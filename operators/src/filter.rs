@@ -60,6 +60,7 @@ impl OperatorKind for Filter {
                 Ok(Box::new(Stateless { input: schema.clone(), function }))
             }),
             notes: Vec::new(),
+            depends_on: Vec::new(),
         })
     }
 }

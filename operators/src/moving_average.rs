@@ -102,6 +102,7 @@ impl OperatorKind for MovingAverage {
                 Ok(Box::new(Averages { input, columns, trail, min_rows, kept }))
             }),
             notes: Vec::new(),
+            depends_on: Vec::new(),
         })
     }
 }

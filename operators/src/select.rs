@@ -137,6 +137,7 @@ fn planned(input: Schema, output: Schema, from: Vec<usize>) -> Planned {
             Ok(Box::new(Stateless { input: input.clone(), function }))
         }),
         notes: Vec::new(),
+        depends_on: Vec::new(),
     }
 }
 

@@ -319,6 +319,7 @@ mod tests {
                 Ok(Box::new(Thirds { wrong, schema: schema.clone(), seen }))
             }),
             notes: Vec::new(),
+            depends_on: Vec::new(),
         };
         catch_unwind(AssertUnwindSafe(|| same_in_all_ways(&planned, &input))).is_err()
     }

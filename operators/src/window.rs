@@ -300,6 +300,7 @@ fn planned(
             })
         }),
         notes: Vec::new(),
+        depends_on: Vec::new(),
     }
 }
 

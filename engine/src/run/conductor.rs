@@ -1,18 +1,26 @@
 //! Closes epochs and feeds them to the workers.
+//!
+//! With a journal an epoch goes to the workers only when the journal has it for certain, and what earlier runs left in
+//! the journal goes first, cut as it was then.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::epoch::{Epoch, InputRange, SourceId};
 use crate::graph::SourceNode;
+use crate::hold::Hold;
 use crate::run::hub::Places;
-use crate::run::ledger::Failure;
+use crate::run::journalist::{Durable, Entry, Log};
+use crate::run::ledger::{Failure, Snapshot, Told};
+use crate::run::recovery::Replayer;
+use crate::run::snapshots::{Facts, Gate};
 use crate::run::worker::Order;
 use crate::run::{Options, RunError};
-use crate::source::{Chunk, Poll};
+use crate::source::{Chunk, KnownPartition, Partition, Poll, Range, ReadUpTo, Replay};
 
 /// Most bytes asked of a source at a time. Small enough that an epoch has chunks for every worker, large enough
 /// that a read costs little beside the parsing of what it brought.
@@ -22,140 +30,343 @@ const CHUNK_BYTES: usize = 512 * 1024;
 const EPOCH_BYTES: usize = 32 << 20;
 /// How long to wait when no source has anything.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How often silent keys are told of the clock when no rows come.
+const TICK: Duration = Duration::from_secs(1);
+/// How long to wait for room before looking whether the run is to end.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Polls the sources and cuts epochs.
-pub(crate) struct Conductor<'a> {
+pub(crate) struct Conductor {
     pub sources: Vec<SourceNode>,
     pub orders: Vec<Sender<Order>>,
     pub done: Receiver<u64>,
     pub places: Places,
-    pub failure: &'a Failure,
-    pub options: &'a Options,
+    pub failure: Arc<Failure>,
+    pub options: Options,
+    /// What makes epochs durable, if anything does.
+    pub keeping: Option<Keeping>,
+    pub cut: Cut,
+    pub phase: Phase,
+}
+
+/// The durable side of a run.
+pub(crate) struct Keeping {
+    pub log: Log,
+    pub replayer: Replayer,
+    pub snapshots: Gate,
+}
+
+/// Which epochs there are.
+pub(crate) struct Cut {
+    /// The last epoch that was closed.
+    closed: u64,
+    /// The last epoch that is with the sinks.
+    through: u64,
+    /// Closed, but perhaps not yet durable.
+    waiting: VecDeque<(Told, Vec<(usize, Arc<Chunk>)>)>,
+    /// By source and partition.
+    known: BTreeMap<(usize, Partition), KnownPartition>,
+    ended: BTreeSet<usize>,
+}
+
+impl Cut {
+    /// Nothing was closed after epoch `after`; `ended` sources have nothing more.
+    pub(crate) fn after(
+        after: u64,
+        ended: &BTreeSet<SourceId>,
+        known: BTreeMap<(usize, Partition), KnownPartition>,
+    ) -> Self {
+        Cut {
+            closed: after,
+            through: after,
+            waiting: VecDeque::new(),
+            known,
+            ended: ended.iter().map(|s| s.0 as usize).collect(),
+        }
+    }
+
+    /// Notes how far an epoch has read.
+    fn note(&mut self, epoch: &Epoch) {
+        for input in &epoch.inputs {
+            let key = (input.source.0 as usize, input.partition);
+            if let Some(known) = self.known.get_mut(&key) {
+                let Range { end, end_ordinal, .. } = input.range;
+                known.read = Some(ReadUpTo { end, end_ordinal });
+            }
+        }
+        self.ended.extend(epoch.ended.iter().map(|s| s.0 as usize));
+    }
 }
 
 /// An epoch that is being filled.
 #[derive(Default)]
-struct Filling {
+pub(crate) struct Filling {
     rows: usize,
     bytes: usize,
     chunks: Vec<(usize, Arc<Chunk>)>,
     ended: Vec<SourceId>,
 }
 
-impl Conductor<'_> {
+impl Filling {
+    fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.ended.is_empty()
+    }
+
+    fn push(&mut self, source: usize, chunk: Arc<Chunk>) {
+        self.rows += chunk.rows;
+        self.bytes += chunk.payload.len();
+        self.chunks.push((source, chunk));
+    }
+}
+
+/// What the conductor is at.
+pub(crate) enum Phase {
+    /// Feeds what earlier runs have left in the journal.
+    Replaying,
+    /// Fills an epoch, since this time on the clock.
+    Filling(Filling, i64),
+    /// Waits until all that is closed is with the workers.
+    Finishing,
+    Done,
+}
+
+impl Conductor {
     /// Works until all sources have ended, the run is stopped, or it has failed; whether it was stopped.
     pub(crate) fn work(mut self) -> bool {
-        let mut open: Vec<bool> = vec![true; self.sources.len()];
-        let mut turn = 0;
-        let (mut closed, mut through) = (0, 0);
-        let mut stopped = false;
-        while open.contains(&true) && !self.failure.is_raised() {
-            if self.options.stop.load(Ordering::Acquire) {
-                stopped = true;
-                break;
-            }
-            if !self.has_room(closed, &mut through) {
-                continue;
-            }
-            match self.fill(&mut open, &mut turn) {
-                Ok(filling) if filling.chunks.is_empty() && filling.ended.is_empty() => {}
-                Ok(filling) => {
-                    closed += 1;
-                    self.close(closed, filling);
-                }
-                Err(error) => self.failure.raise(error),
-            }
-        }
+        while self.turn(PATIENCE) {}
+        self.end()
+    }
+
+    /// Tells the workers that nothing follows; whether the run was stopped before its sources ended.
+    pub(crate) fn end(self) -> bool {
         for order in &self.orders {
             order.send(Order::End).ok();
         }
-        stopped
+        self.options.stop.load(Ordering::Acquire) && !self.sources_have_ended()
     }
 
-    /// Whether another epoch may be in flight; waits a while for it.
-    fn has_room(&self, closed: u64, through: &mut u64) -> bool {
+    /// Does the next thing there is to do, waiting for it as long as `patience`; whether there is more.
+    pub(crate) fn turn(&mut self, patience: Duration) -> bool {
+        self.advance(patience).unwrap_or_else(|error| {
+            self.failure.raise(error);
+            false
+        }) && !self.failure.is_raised()
+    }
+
+    fn advance(&mut self, patience: Duration) -> Result<bool, RunError> {
+        self.look_for_fence()?;
+        let phase = std::mem::replace(&mut self.phase, Phase::Done);
+        self.phase = match phase {
+            Phase::Replaying => self.replay_one(patience)?,
+            Phase::Filling(filling, since) => self.fill(filling, since, patience)?,
+            Phase::Finishing if self.cut.waiting.is_empty() => Phase::Done,
+            Phase::Finishing => {
+                self.rest(patience.min(PAUSE));
+                Phase::Finishing
+            }
+            Phase::Done => Phase::Done,
+        };
+        Ok(!matches!(self.phase, Phase::Done))
+    }
+
+    fn sources_have_ended(&self) -> bool {
+        self.cut.ended.len() == self.sources.len()
+    }
+
+    fn is_to_stop(&self) -> bool {
+        self.options.stop.load(Ordering::Acquire)
+    }
+
+    /// Ends the run when a newer one wants the data directory.
+    fn look_for_fence(&mut self) -> Result<(), RunError> {
+        let fenced = |hold: &Arc<Mutex<Hold>>| {
+            hold.lock().unwrap_or_else(PoisonError::into_inner).fenced_by()
+        };
+        match self.options.hold.as_ref().and_then(fenced) {
+            Some(run) => Err(RunError::Fenced(run)),
+            None => Ok(()),
+        }
+    }
+
+    /// Feeds the next epoch that earlier runs have left in the journal. What was journaled but is in no epoch yet begins
+    /// the next one.
+    fn replay_one(&mut self, patience: Duration) -> Result<Phase, RunError> {
+        if self.keeping.is_none() {
+            return Ok(self.begin(Filling::default()));
+        }
+        if self.options.stop.load(Ordering::Acquire) {
+            // What is in the journal stays there for the next run.
+            return Ok(Phase::Done);
+        }
+        if !self.has_room() {
+            self.rest(patience);
+            return Ok(Phase::Replaying);
+        }
+        let Some(keeping) = &mut self.keeping else { return Ok(Phase::Done) };
+        if let Some((epoch, chunks)) = keeping.replayer.next(&mut self.sources)? {
+            self.cut.closed = epoch.id;
+            self.cut.note(&epoch);
+            let told = Told { epoch: Arc::new(epoch), snapshot: Snapshot::No };
+            self.dispatch(told, chunks);
+            return Ok(Phase::Replaying);
+        }
+        let mut filling = Filling::default();
+        for (source, chunk) in keeping.replayer.take_unmarked() {
+            filling.push(source, Arc::new(chunk));
+        }
+        Ok(self.begin(filling))
+    }
+
+    fn begin(&self, filling: Filling) -> Phase {
+        Phase::Filling(filling, self.options.clock.now_ns())
+    }
+
+    /// Whether another epoch may be in flight.
+    fn has_room(&mut self) -> bool {
+        self.settle();
         while let Ok(epoch) = self.done.try_recv() {
-            *through = epoch;
+            self.cut.through = epoch;
         }
-        if closed - *through < self.options.epochs_in_flight as u64 {
-            return true;
-        }
-        match self.done.recv_timeout(Duration::from_millis(20)) {
-            Ok(epoch) => *through = epoch,
+        self.cut.closed - self.cut.through < self.options.epochs_in_flight as u64
+    }
+
+    /// Whether the journal has reached its limit.
+    fn journal_is_full(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|k| k.log.full.load(Ordering::Acquire))
+    }
+
+    /// Waits for something to happen.
+    fn rest(&mut self, patience: Duration) {
+        self.settle();
+        // What is closed goes to the workers as soon as it is durable.
+        let patience = if self.cut.waiting.is_empty() { patience } else { patience.min(PAUSE) };
+        match self.done.recv_timeout(patience) {
+            Ok(epoch) => self.cut.through = epoch,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
-        false
+        self.settle();
     }
 
     /// Takes chunks from the sources in turn until the epoch is full, or they have nothing more at hand and its
     /// time is up. Sources that always have more are never cut by time, so files give the same epochs each run.
-    fn fill(&mut self, open: &mut [bool], turn: &mut usize) -> Result<Filling, RunError> {
-        let mut filling = Filling::default();
-        let epoch_rows = self.options.epoch_rows;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "when to close an epoch is not part of a result"
-        )]
-        let begun = Instant::now();
-        let mut idle = 0;
-        let full = move |f: &Filling| f.rows >= epoch_rows || f.bytes >= EPOCH_BYTES;
-        while !full(&filling) && open.contains(&true) {
-            if self.options.stop.load(Ordering::Acquire) || self.failure.is_raised() {
+    fn fill(
+        &mut self,
+        mut filling: Filling,
+        since: i64,
+        patience: Duration,
+    ) -> Result<Phase, RunError> {
+        if self.is_to_stop() || (self.sources_have_ended() && filling.is_empty()) {
+            self.finish(filling);
+            return Ok(Phase::Finishing);
+        }
+        if !self.has_room() {
+            self.rest(patience);
+            return Ok(Phase::Filling(filling, since));
+        }
+        if self.keeping.as_ref().is_some_and(|k| k.log.is_behind()) {
+            self.rest(patience.min(PAUSE));
+            return Ok(Phase::Filling(filling, since));
+        }
+        if self.journal_is_full() {
+            self.make_room();
+            self.rest(patience);
+            return Ok(Phase::Filling(filling, since));
+        }
+        let had = self.poll_round(&mut filling)?;
+        if filling.rows >= self.options.epoch_rows || filling.bytes >= EPOCH_BYTES {
+            self.close(filling);
+            return Ok(self.begin(Filling::default()));
+        }
+        if had {
+            return Ok(Phase::Filling(filling, since));
+        }
+        let age = self.options.clock.now_ns().saturating_sub(since).unsigned_abs();
+        let due = u128::from(age) >= self.options.epoch_interval.as_nanos();
+        if !filling.is_empty() && (due || !filling.ended.is_empty()) {
+            self.close(filling);
+            return Ok(self.begin(Filling::default()));
+        }
+        self.rest(patience.min(PAUSE));
+        if !filling.is_empty() {
+            return Ok(Phase::Filling(filling, since));
+        }
+        if self.clock_matters() && Duration::from_nanos(age) >= TICK {
+            // Silent keys go on with the clock, and an epoch is how they are told of it.
+            self.close(filling);
+            return Ok(self.begin(Filling::default()));
+        }
+        let since = if self.clock_matters() { since } else { self.options.clock.now_ns() };
+        Ok(Phase::Filling(filling, since))
+    }
+
+    /// Whether an epoch without rows may have results.
+    fn clock_matters(&self) -> bool {
+        self.sources.iter().any(|s| s.order.idle_timeout_ns.is_some())
+    }
+
+    /// Has each source that has not ended polled once; whether one of them had something.
+    fn poll_round(&mut self, filling: &mut Filling) -> Result<bool, RunError> {
+        let mut had = false;
+        for source in 0..self.sources.len() {
+            if !self.cut.ended.contains(&source) {
+                had |= self.poll(source, filling)?;
+            }
+            if filling.rows >= self.options.epoch_rows || filling.bytes >= EPOCH_BYTES {
                 break;
             }
-            let source = *turn % self.sources.len();
-            *turn += 1;
-            if open[source] && self.poll(source, &mut filling, open)? {
-                idle = 0;
-                continue;
-            }
-            idle += 1;
-            if idle >= self.sources.len() {
-                let due = begun.elapsed() >= self.options.epoch_interval;
-                if due || !filling.ended.is_empty() {
-                    break;
-                }
-                self.done.recv_timeout(PAUSE).ok();
-                idle = 0;
-            }
         }
-        Ok(filling)
+        Ok(had)
     }
 
     /// Whether the source had something.
-    fn poll(
-        &mut self,
-        source: usize,
-        filling: &mut Filling,
-        open: &mut [bool],
-    ) -> Result<bool, RunError> {
+    fn poll(&mut self, source: usize, filling: &mut Filling) -> Result<bool, RunError> {
         let node = &mut self.sources[source];
         let polled = node.source.poll(CHUNK_BYTES);
         match polled.map_err(|e| RunError::Source(node.name.clone(), e))? {
             Poll::Ready(chunk) => {
-                let mut places = self.places.lock().unwrap_or_else(|e| e.into_inner());
-                if let std::collections::btree_map::Entry::Vacant(vacant) =
-                    places.entry((source, chunk.partition))
-                    && let Some(name) = node.source.partition_name(chunk.partition)
-                {
-                    vacant.insert(name);
+                self.meet(source, chunk.partition);
+                let chunk = Arc::new(chunk);
+                if self.sources[source].source.replay() == Replay::ByPayload {
+                    self.enter(|| Entry::Input(source_id(source), Arc::clone(&chunk)));
                 }
-                filling.rows += chunk.rows;
-                filling.bytes += chunk.payload.len();
-                filling.chunks.push((source, Arc::new(chunk)));
+                filling.push(source, chunk);
                 Ok(true)
             }
             Poll::Pending => Ok(false),
             Poll::Ended => {
-                open[source] = false;
+                self.cut.ended.insert(source);
                 filling.ended.push(source_id(source));
                 Ok(false)
             }
         }
     }
 
-    /// Makes it an epoch and hands it to the workers, the chunks in turn.
-    fn close(&self, id: u64, filling: Filling) {
+    /// Notes a partition when it is first seen.
+    fn meet(&mut self, source: usize, partition: Partition) {
+        if self.cut.known.contains_key(&(source, partition)) {
+            return;
+        }
+        let from = &self.sources[source].source;
+        let name = from.partition_name(partition).unwrap_or_default();
+        let identity = from.identity(partition);
+        let known = KnownPartition { partition, name: name.clone(), identity, read: None };
+        self.enter(|| Entry::Partition(source_id(source), known.clone()));
+        self.cut.known.insert((source, partition), known);
+        let mut places = self.places.lock().unwrap_or_else(|e| e.into_inner());
+        places.insert((source, partition), name);
+    }
+
+    /// Gives the journal something, if there is one.
+    fn enter(&self, entry: impl FnOnce() -> Entry) {
+        if let Some(keeping) = &self.keeping {
+            // The journal's thread is gone only when the run has failed.
+            keeping.log.entries.send(entry()).ok();
+        }
+    }
+
+    /// Makes it an epoch; it goes to the workers once it is durable.
+    fn close(&mut self, filling: Filling) {
+        let id = self.cut.closed + 1;
         let inputs = filling.chunks.iter().map(|(source, chunk)| InputRange {
             source: source_id(*source),
             partition: chunk.partition,
@@ -168,14 +379,82 @@ impl Conductor<'_> {
             commands: Vec::new(),
             ended: filling.ended,
         });
+        self.cut.closed = id;
+        self.cut.note(&epoch);
+        let snapshot = self.snapshot(&epoch);
+        let chunks = filling.chunks.iter().map(|(_, chunk)| Arc::clone(chunk)).collect();
+        self.enter(|| Entry::Epoch(Arc::clone(&epoch), chunks));
+        let told = Told { epoch, snapshot };
+        if self.keeping.is_some() {
+            self.cut.waiting.push_back((told, filling.chunks));
+            self.settle();
+        } else {
+            self.dispatch(told, filling.chunks);
+        }
+    }
+
+    /// Whether state is to be saved as of the end of an epoch.
+    fn snapshot(&mut self, epoch: &Epoch) -> Snapshot {
+        let Some(keeping) = &mut self.keeping else { return Snapshot::No };
+        let facts = || Facts {
+            whole: false,
+            partitions: self.cut.known.clone(),
+            ended: self.cut.ended.iter().map(|&s| source_id(s)).collect(),
+        };
+        keeping.snapshots.at(epoch.id, epoch.clock_ns, facts)
+    }
+
+    /// Hands on what has become durable.
+    fn settle(&mut self) {
+        let Some(keeping) = &self.keeping else { return };
+        let mut durable = None;
+        for news in keeping.log.durable.try_iter() {
+            match news {
+                Durable::Epoch(epoch) => durable = Some(epoch),
+                Durable::Input(source, partition, upto) => {
+                    self.sources[source.0 as usize].source.durable(partition, upto);
+                }
+            }
+        }
+        let Some(durable) = durable else { return };
+        while self.cut.waiting.front().is_some_and(|(told, _)| told.epoch.id <= durable) {
+            if let Some((told, chunks)) = self.cut.waiting.pop_front() {
+                self.dispatch(told, chunks);
+            }
+        }
+    }
+
+    /// Hands an epoch to the workers, its chunks in turn.
+    fn dispatch(&self, told: Told, chunks: Vec<(usize, Arc<Chunk>)>) {
         let workers = self.orders.len();
         let mut shares: Vec<Vec<(usize, Arc<Chunk>)>> = vec![Vec::new(); workers];
-        for (i, chunk) in filling.chunks.into_iter().enumerate() {
+        for (i, chunk) in chunks.into_iter().enumerate() {
             shares[i % workers].push(chunk);
         }
         for (order, share) in self.orders.iter().zip(shares) {
             // A worker that is gone has raised the failure that the loop above looks for.
-            order.send(Order::Epoch(Arc::clone(&epoch), share)).ok();
+            order.send(Order::Epoch(told.clone(), share)).ok();
+        }
+    }
+
+    /// Closes what is being filled, and a last epoch whose state is saved, so that the next run has nothing to replay.
+    fn finish(&mut self, filling: Filling) {
+        if !filling.is_empty() {
+            self.close(filling);
+        }
+        if let Some(keeping) = &mut self.keeping {
+            keeping.snapshots.demand();
+            self.close(Filling::default());
+        }
+    }
+
+    /// Only a snapshot makes room in the journal: has one made, unless one is under way.
+    fn make_room(&mut self) {
+        if let Some(keeping) = &mut self.keeping
+            && keeping.snapshots.is_free()
+        {
+            keeping.snapshots.demand();
+            self.close(Filling::default());
         }
     }
 }

@@ -9,10 +9,11 @@ use crate::account::Account;
 use crate::batch::Batch;
 use crate::dead::{DeadLetter, dead_letters_to_batch};
 use crate::graph::{Graph, SinkNode, StreamId};
-use crate::run::ledger::{Failure, Meter};
+use crate::run::ledger::{Failure, time_into};
+use crate::run::snapshots::{Desk, Job, SavedShard};
 use crate::run::worker::{Busy, Lane, News, Wiring};
 use crate::run::{Observer, Options, Report, RunError};
-use crate::sink::{Committed, Sink, SinkError};
+use crate::sink::{Committed, RunId, Sink, SinkError};
 use crate::source::{Partition, Position};
 
 /// What a person calls the partitions of each source, as far as they were read.
@@ -26,6 +27,8 @@ struct Outlet {
     written: u64,
     /// The sink has everything up to here from before.
     has: Option<u64>,
+    /// The sink has everything up to here.
+    committed: Option<u64>,
 }
 
 /// Rows of an epoch that is not yet through on all workers.
@@ -34,6 +37,7 @@ struct Pending {
     rows: BTreeMap<(usize, Lane, usize), Vec<Batch>>,
     dead: BTreeMap<usize, Vec<DeadLetter>>,
     accounts: Vec<Vec<Account>>,
+    states: Vec<SavedShard>,
 }
 
 /// Takes news from the workers until they are gone.
@@ -49,6 +53,22 @@ pub(crate) struct Hub {
     report: Report,
     observer: Option<Arc<dyn Observer>>,
     busy: Busy,
+    /// The epoch that is written next.
+    next: u64,
+    done: Sender<u64>,
+    /// Where snapshots are made, if they are.
+    snapshots: Option<Desk>,
+}
+
+/// What the sinks have of earlier runs, and what is to be kept of this one.
+pub(crate) struct Before {
+    pub run: RunId,
+    pub generation: u64,
+    pub first: u64,
+    /// The last epoch that is journaled, if there is a journal.
+    pub last_epoch: Option<u64>,
+    pub accounts: Vec<Account>,
+    pub snapshots: Option<Desk>,
 }
 
 impl Hub {
@@ -60,62 +80,80 @@ impl Hub {
         places: Places,
         options: &Options,
         busy: Busy,
+        done: Sender<u64>,
+        before: Before,
     ) -> Result<Self, RunError> {
         let mut outlets = Vec::new();
         let exits = wiring.exits.clone();
         for SinkNode { name, from, mut sink } in std::mem::take(&mut graph.sinks) {
             let has = sink
-                .open(options.run, options.run.0, &graph.schema(from))
+                .open(before.run, before.generation, &graph.schema(from))
                 .map_err(|e| RunError::Sink(name.clone(), e))?;
             let exit = exits.iter().position(|e| *e == from);
             let name = format!("{name}/{}", stream_name(graph, from));
-            outlets.push(Outlet { name, exit, sink, written: 0, has });
+            let snapshot = before.first - 1;
+            if has.unwrap_or(0) < snapshot {
+                let kept = format!("the snapshot is of epoch {snapshot}");
+                return Err(RunError::SinkDiffers { sink: name, has: has.unwrap_or(0), kept });
+            }
+            if let (Some(has), Some(last)) = (has, before.last_epoch)
+                && has > last
+            {
+                let kept = format!("the journal ends at epoch {last}");
+                return Err(RunError::SinkDiffers { sink: name, has, kept });
+            }
+            outlets.push(Outlet { name, exit, sink, written: 0, has, committed: has });
         }
         Ok(Hub {
             outlets,
             exits,
-            accounts: vec![Account::default(); nodes.len()],
+            accounts: before.accounts,
             nodes,
             places,
             pending: BTreeMap::new(),
-            through: vec![0; options.workers],
+            through: vec![before.first - 1; options.workers],
             report: Report::default(),
             observer: options.observer.clone(),
             busy,
+            next: before.first,
+            done,
+            snapshots: before.snapshots,
         })
     }
 
-    /// Works until every worker has hung up; tells `done` each epoch that is with the sinks.
-    pub(crate) fn work(
-        mut self,
-        news: &Receiver<News>,
-        done: &Sender<u64>,
-        failure: &Failure,
-    ) -> Report {
-        let mut next = 1;
-        let meter = Meter::default();
+    /// Works until every worker has hung up.
+    pub(crate) fn work(mut self, news: &Receiver<News>, failure: &Failure) -> Report {
         for item in news {
-            if failure.is_raised() {
-                continue;
-            }
-            self.note(item);
-            let complete = self.through.iter().copied().min().unwrap_or(0);
-            while next <= complete && !failure.is_raised() {
-                match self.write(next, complete, &meter) {
-                    Ok(()) => {
-                        done.send(next).ok();
-                        next += 1;
-                    }
-                    Err(error) => failure.raise(error),
+            self.take(item, failure);
+        }
+        self.end(failure)
+    }
+
+    /// Takes in what a worker tells, and writes the epochs that are complete by it.
+    pub(crate) fn take(&mut self, item: News, failure: &Failure) {
+        if failure.is_raised() {
+            return;
+        }
+        self.note(item);
+        let complete = self.through.iter().copied().min().unwrap_or(0);
+        while self.next <= complete && !failure.is_raised() {
+            match self.write(self.next, complete) {
+                Ok(()) => {
+                    self.done.send(self.next).ok();
+                    self.next += 1;
                 }
+                Err(error) => failure.raise(error),
             }
         }
+    }
+
+    /// Commits what is written; what the run did.
+    pub(crate) fn end(mut self, failure: &Failure) -> Report {
         if !failure.is_raised()
-            && let Err(error) = self.commit_all(next - 1)
+            && let Err(error) = self.commit_all(self.next - 1)
         {
             failure.raise(error);
         }
-        meter.hand_in(&self.busy);
         self.sum_up();
         self.report
     }
@@ -130,6 +168,10 @@ impl Hub {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.dead.entry(worker).or_default().extend(letters);
             }
+            News::State { epoch, node, shard, state } => {
+                let pending = self.pending.entry(epoch).or_default();
+                pending.states.push(SavedShard { node, shard, state });
+            }
             News::Through { upto, worker, accounts } => {
                 self.through[worker] = upto;
                 for (epoch, accounts) in accounts {
@@ -141,7 +183,7 @@ impl Hub {
     }
 
     /// Gives an epoch to the sinks.
-    fn write(&mut self, epoch: u64, complete: u64, meter: &Meter) -> Result<(), RunError> {
+    fn write(&mut self, epoch: u64, complete: u64) -> Result<(), RunError> {
         let pending = self.pending.remove(&epoch).unwrap_or_default();
         for accounts in &pending.accounts {
             for (sum, more) in self.accounts.iter_mut().zip(accounts) {
@@ -162,9 +204,10 @@ impl Hub {
         for outlet in &mut self.outlets {
             let rows = outlet.exit.map_or(&[] as &[Batch], |e| &by_exit[e]);
             let stage = format!("{} sink", outlet.name);
-            let done = meter.time(&stage, || outlet.write(epoch, rows));
+            let done = time_into(&self.busy, stage, || outlet.write(epoch, rows));
             done.map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
         }
+        self.snapshot(epoch, pending.states)?;
         self.report.epochs += 1;
         if epoch == complete {
             self.sum_up();
@@ -209,6 +252,21 @@ impl Hub {
         Some(dead_letters_to_batch(&letters, &place))
     }
 
+    /// Has a snapshot made as of the end of `epoch`, if one is asked for: the sinks commit first.
+    fn snapshot(&mut self, epoch: u64, states: Vec<SavedShard>) -> Result<(), RunError> {
+        let facts = self.snapshots.as_ref().and_then(|desk| desk.facts(epoch));
+        let Some(facts) = facts else { return Ok(()) };
+        self.commit_all(epoch)?;
+        let accounts = self.nodes.iter().map(|(name, _)| name.clone()).zip(self.accounts.clone());
+        let sinks = self.outlets.iter().filter_map(|o| Some((o.name.clone(), o.committed?)));
+        let job =
+            Job { epoch, states, facts, accounts: accounts.collect(), sinks: sinks.collect() };
+        if let Some(desk) = &self.snapshots {
+            desk.make(job);
+        }
+        Ok(())
+    }
+
     fn commit_all(&mut self, upto: u64) -> Result<(), RunError> {
         for outlet in &mut self.outlets {
             outlet.commit(upto).map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
@@ -246,7 +304,10 @@ impl Outlet {
 
     fn commit(&mut self, upto: u64) -> Result<(), SinkError> {
         match self.sink.commit(upto)? {
-            Committed::Yes(_) => Ok(()),
+            Committed::Yes(upto) => {
+                self.committed = Some(upto);
+                Ok(())
+            }
             Committed::Unknown => Err(SinkError::Retry(
                 "the reply to a commit was lost; run again to see what the sink has".to_owned(),
             )),

@@ -141,18 +141,19 @@ pub(crate) fn order<'s>(
     let mut rows_out = OutputBuilder::<_, NoopBuilder<Parcel>>::from(rows_out);
     let mut dead_out =
         OutputBuilder::<_, CapacityContainerBuilder<Vec<DeadLetter>>>::from(dead_out);
-    let mut orderer = Orderer::new(wiring.schema.clone(), wiring.order.clone());
+    let mut orderer = restored(&wiring, &shared);
     let mut waiting: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
     let stage = format!("{} order", wiring.name);
     builder.build(move |capabilities| {
-        let mut turn = Turn::new(capabilities);
+        let mut turn = Turn::new(capabilities, shared.start.first_epoch());
         move |frontiers| {
             input.for_each(|capability, batch| {
                 if let Some(&epoch) = capability.least() {
                     waiting.entry(epoch).or_default().push(std::mem::take(batch));
                 }
             });
-            turn.for_each_complete(frontiers, &shared, |epoch, capabilities| {
+            turn.for_each_complete(frontiers, &shared, |told, capabilities| {
+                let epoch = &told.epoch;
                 let batches = waiting.remove(&epoch.id).unwrap_or_default();
                 let ended = epoch.ended.contains(&wiring.id);
                 let mut ordered =
@@ -181,10 +182,25 @@ pub(crate) fn order<'s>(
                     let mut dead = dead_out.activate();
                     dead.session(&capabilities[1]).give_container(&mut ordered.dead);
                 }
-                Ok(())
+                let dirty = orderer.dirty();
+                shared.save(told, wiring.node, dirty, |shard| orderer.save(shard))
             })
             .unwrap_or_else(|fault: Fault| shared.failure.raise(failed(&wiring, fault)));
         }
     });
     Outputs { rows, dead }
+}
+
+/// The ordering step with the state that this worker's shards had.
+fn restored(wiring: &SourceWiring, shared: &Shared) -> Orderer {
+    let mut orderer = Orderer::new(wiring.schema.clone(), wiring.order.clone());
+    if shared.start.has_ended(wiring.id) {
+        orderer.set_ended();
+    }
+    let loaded =
+        shared.start.states(&wiring.name, |_, version, state| orderer.load(version, &state));
+    if let Err(fault) = loaded {
+        shared.failure.raise(failed(wiring, fault));
+    }
+    orderer
 }

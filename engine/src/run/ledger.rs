@@ -67,17 +67,35 @@ impl Ledger {
     }
 }
 
+/// Which state is to be saved as of the end of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Snapshot {
+    /// None.
+    No,
+    /// That of the shards that have changed since they were last saved.
+    Changed,
+    /// All of it.
+    Whole,
+}
+
+/// An epoch as the workers are told of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub epoch: Arc<Epoch>,
+    pub snapshot: Snapshot,
+}
+
 /// The epochs that a worker's operators may still ask for.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct EpochBook(Rc<RefCell<BTreeMap<u64, Arc<Epoch>>>>);
+pub(crate) struct EpochBook(Rc<RefCell<BTreeMap<u64, Told>>>);
 
 impl EpochBook {
-    pub(crate) fn insert(&self, epoch: Arc<Epoch>) {
-        self.0.borrow_mut().insert(epoch.id, epoch);
+    pub(crate) fn insert(&self, told: Told) {
+        self.0.borrow_mut().insert(told.epoch.id, told);
     }
 
     /// The epoch `id`, if it was closed.
-    pub(crate) fn get(&self, id: u64) -> Option<Arc<Epoch>> {
+    pub(crate) fn get(&self, id: u64) -> Option<Told> {
         self.0.borrow().get(&id).cloned()
     }
 
@@ -114,4 +132,18 @@ impl Meter {
             *to.entry(stage).or_default() += time;
         }
     }
+}
+
+/// Does `work` and notes how long `stage` took for it.
+pub(crate) fn time_into<R>(
+    stages: &Mutex<BTreeMap<String, Duration>>,
+    stage: String,
+    work: impl FnOnce() -> R,
+) -> R {
+    #[expect(clippy::disallowed_methods, reason = "a measurement, not part of a result")]
+    let begun = Instant::now();
+    let done = work();
+    let mut stages = stages.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    *stages.entry(stage).or_default() += begun.elapsed();
+    done
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::array::{RecordBatch, UInt32Array};
+use crossbeam_channel::Sender;
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -20,10 +21,13 @@ use crate::account::Account;
 use crate::batch::Batch;
 use crate::dead::{DeadLetter, Reason};
 use crate::epoch::Epoch;
+use crate::keyed::ShardSet;
 use crate::operator::{Fault, Input, Operator, Out};
 use crate::parcel::Parcel;
 use crate::run::RunError;
-use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId};
+use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId, Snapshot, Told};
+use crate::run::start::WorkerStart;
+use crate::run::worker::News;
 use crate::schema::Schema;
 use crate::watermarks::Watermarks;
 
@@ -34,6 +38,32 @@ pub(crate) struct Shared {
     pub ledger: Ledger,
     pub meter: Meter,
     pub failure: Arc<Failure>,
+    pub start: Arc<WorkerStart>,
+    pub news: Sender<News>,
+}
+
+impl Shared {
+    /// Sends off state of a source or step as of the end of an epoch, if it is asked for.
+    pub(crate) fn save(
+        &self,
+        told: &Told,
+        node: NodeId,
+        dirty: ShardSet,
+        mut save: impl FnMut(u8) -> Result<Option<RecordBatch>, Fault>,
+    ) -> Result<(), Fault> {
+        let epoch = told.epoch.id;
+        let shards = match told.snapshot {
+            Snapshot::No => return Ok(()),
+            Snapshot::Changed => dirty,
+            Snapshot::Whole => self.start.shards(),
+        };
+        for shard in shards.iter() {
+            let state = save(shard)?;
+            // Who would take it is gone only when the run has failed.
+            self.news.send(News::State { epoch, node, shard, state }).ok();
+        }
+        Ok(())
+    }
 }
 
 /// One step of a chain.
@@ -224,6 +254,14 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Sends off what has changed of the step's state.
+    fn save(&mut self, told: &Told, shared: &Shared) -> Result<(), Fault> {
+        let (node, dirty) = (self.node, self.operator.dirty());
+        shared.save(told, node, dirty, |shard| self.operator.save(shard))
+    }
+}
+
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
@@ -282,7 +320,7 @@ pub(crate) fn chain<'s>(
     let mut waiting = Waiting { inputs: schemas, parcels: BTreeMap::new(), lows };
     let mut low_out = i64::MIN;
     builder.build(move |capabilities| {
-        let mut turn = Turn::new(capabilities);
+        let mut turn = Turn::new(capabilities, shared.start.first_epoch());
         move |frontiers| {
             for (input, handle) in handles.iter_mut().enumerate() {
                 handle.for_each(|capability, parcel| {
@@ -292,7 +330,8 @@ pub(crate) fn chain<'s>(
                     }
                 });
             }
-            turn.for_each_complete(frontiers, &shared, |epoch, capabilities| {
+            turn.for_each_complete(frontiers, &shared, |told, capabilities| {
+                let epoch = &told.epoch;
                 let mut given = waiting.take(epoch.id).map_err(|f| (0, f))?;
                 let mut letters = Vec::new();
                 for (l, link) in links.iter_mut().enumerate() {
@@ -312,6 +351,9 @@ pub(crate) fn chain<'s>(
                 low_out = low_out.max(low);
                 if !letters.is_empty() {
                     dead_out.activate().session(&capabilities[1]).give_container(&mut letters);
+                }
+                for (l, link) in links.iter_mut().enumerate() {
+                    link.save(told, &shared).map_err(|f| (l, f))?;
                 }
                 Ok(())
             })
@@ -334,8 +376,11 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    pub(crate) fn new(capabilities: Vec<Capability<u64>>) -> Self {
-        Turn { capabilities: Some(capabilities), next: 1 }
+    pub(crate) fn new(mut capabilities: Vec<Capability<u64>>, first: u64) -> Self {
+        for capability in &mut capabilities {
+            capability.downgrade(&first);
+        }
+        Turn { capabilities: Some(capabilities), next: first }
     }
 
     /// Calls `carry_out` for every epoch that is complete on all inputs, in order, whether or not anything arrived.
@@ -344,18 +389,18 @@ impl Turn {
         &mut self,
         frontiers: &[MutableAntichain<u64>],
         shared: &Shared,
-        mut carry_out: impl FnMut(&Epoch, &[Capability<u64>]) -> Result<(), E>,
+        mut carry_out: impl FnMut(&Told, &[Capability<u64>]) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(capabilities) = self.capabilities.as_mut() else { return Ok(()) };
         let open = frontiers.iter().filter_map(|f| f.frontier().first().copied()).min();
         while !shared.failure.is_raised()
             && open.is_none_or(|open| self.next < open)
-            && let Some(epoch) = shared.book.get(self.next)
+            && let Some(told) = shared.book.get(self.next)
         {
             for capability in capabilities.iter_mut() {
-                capability.downgrade(&epoch.id);
+                capability.downgrade(&told.epoch.id);
             }
-            carry_out(&epoch, capabilities)?;
+            carry_out(&told, capabilities)?;
             self.next += 1;
         }
         match open {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -18,13 +19,13 @@ use timely::worker::Worker;
 use crate::account::Account;
 use crate::batch::Batch;
 use crate::dead::DeadLetter;
-use crate::epoch::Epoch;
 use crate::graph::StreamId;
-use crate::operator::{Build, WorkerContext};
+use crate::operator::{Build, Fault, Operator, WorkerContext};
 use crate::parcel::Parcel;
 use crate::run::RunError;
 use crate::run::input::{self, Chunks, SourceWiring};
-use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId};
+use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId, Told};
+use crate::run::start::Start;
 use crate::run::step::{self, Link, Shared};
 use crate::schema::Schema;
 use crate::source::{Chunk, Decoder};
@@ -80,7 +81,7 @@ impl Wiring {
 #[derive(Debug)]
 pub(crate) enum Order {
     /// An epoch, with the chunks that this worker is to decode.
-    Epoch(Arc<Epoch>, Vec<(usize, Arc<Chunk>)>),
+    Epoch(Told, Vec<(usize, Arc<Chunk>)>),
     /// Nothing follows.
     End,
 }
@@ -92,6 +93,8 @@ pub(crate) enum News {
     Rows { exit: usize, epoch: u64, worker: usize, lane: Lane, rows: Box<Batch> },
     /// Rows that could not be used.
     Dead { epoch: u64, worker: usize, letters: Vec<DeadLetter> },
+    /// What has changed of a shard's state as of the end of an epoch; `None`: it is empty.
+    State { epoch: u64, node: NodeId, shard: u8, state: Option<RecordBatch> },
     /// This worker has seen everything up to an epoch; its accounts of the epochs since it last said so.
     Through { upto: u64, worker: usize, accounts: BTreeMap<u64, Vec<Account>> },
 }
@@ -109,6 +112,7 @@ pub(crate) struct Seat {
     pub news: Sender<News>,
     pub decoders: Vec<Box<dyn Decoder>>,
     pub busy: Busy,
+    pub start: Arc<Start>,
 }
 
 /// How long each stage was at work, summed over the workers.
@@ -116,35 +120,71 @@ pub(crate) type Busy = Arc<Mutex<BTreeMap<String, Duration>>>;
 
 /// The work of a worker thread, from the first epoch to the last or to the first failure.
 pub(crate) fn work(worker: &mut Worker, seat: Seat, wiring: &Wiring, failure: &Arc<Failure>) {
-    let shared = Shared {
-        book: EpochBook::default(),
-        ledger: Ledger::new(wiring.nodes()),
-        meter: Meter::default(),
-        failure: Arc::clone(failure),
-    };
-    let meter = shared.meter.clone();
-    let context = WorkerContext { index: worker.index(), peers: worker.peers() };
-    let probe = ProbeHandle::new();
-    let Seat { orders, news, decoders, busy } = seat;
-    let mut inputs = worker.dataflow::<u64, _, _>(|scope| {
-        build(scope, wiring, decoders, context, &shared, &probe, &news)
-    });
-    let mut desk =
-        Desk { shared, probe, news, worker: context.index, seen: 0, told: 0, ended: false };
-    while !failure.is_raised() {
-        desk.take_orders(&orders, &mut inputs);
-        if desk.waits() {
-            worker.step_or_park(Some(PARK));
-        } else if desk.ended {
-            break;
-        }
-        desk.tell();
+    let mut station = Station::new(worker, seat, wiring, failure);
+    while station.turn(worker, IDLE, PARK) {}
+    station.leave(worker);
+}
+
+/// A worker with its part of the dataflow.
+pub(crate) struct Station {
+    desk: Desk,
+    inputs: Inputs,
+    orders: Receiver<Order>,
+    busy: Busy,
+}
+
+impl Station {
+    /// Builds the dataflow of a worker, with the state that its shards had.
+    pub(crate) fn new(
+        worker: &mut Worker,
+        seat: Seat,
+        wiring: &Wiring,
+        failure: &Arc<Failure>,
+    ) -> Self {
+        let context = WorkerContext { index: worker.index(), peers: worker.peers() };
+        let Seat { orders, news, decoders, busy, start } = seat;
+        let before = start.after;
+        let shared = Shared {
+            book: EpochBook::default(),
+            ledger: Ledger::new(wiring.nodes()),
+            meter: Meter::default(),
+            failure: Arc::clone(failure),
+            start: Arc::new(start.of_worker(context)),
+            news: news.clone(),
+        };
+        let probe = ProbeHandle::new();
+        let inputs = worker.dataflow::<u64, _, _>(|scope| {
+            build(scope, wiring, decoders, context, &shared, &probe, &news)
+        });
+        let index = context.index;
+        let desk =
+            Desk { shared, probe, news, worker: index, seen: before, told: before, ended: false };
+        Station { desk, inputs, orders, busy }
     }
-    drop(inputs);
-    meter.hand_in(&busy);
-    if failure.is_raised() {
-        for dataflow in worker.installed_dataflows() {
-            worker.drop_dataflow(dataflow);
+
+    /// Does what there is to do, waiting for it that long; whether more may come.
+    pub(crate) fn turn(&mut self, worker: &mut Worker, idle: Duration, park: Duration) -> bool {
+        if self.desk.shared.failure.is_raised() {
+            return false;
+        }
+        self.desk.take_orders(&self.orders, &mut self.inputs, idle);
+        if self.desk.waits() {
+            worker.step_or_park(Some(park));
+        } else if self.desk.ended {
+            return false;
+        }
+        self.desk.tell();
+        true
+    }
+
+    /// Takes the dataflow down.
+    pub(crate) fn leave(self, worker: &mut Worker) {
+        drop(self.inputs);
+        self.desk.shared.meter.hand_in(&self.busy);
+        if self.desk.shared.failure.is_raised() {
+            for dataflow in worker.installed_dataflows() {
+                worker.drop_dataflow(dataflow);
+            }
         }
     }
 }
@@ -170,18 +210,19 @@ impl Desk {
     }
 
     /// Feeds in what has come; waits for it when there is nothing else to do.
-    fn take_orders(&mut self, orders: &Receiver<Order>, inputs: &mut Inputs) {
-        let mut patience = if self.waits() || self.ended { Duration::ZERO } else { IDLE };
+    fn take_orders(&mut self, orders: &Receiver<Order>, inputs: &mut Inputs, idle: Duration) {
+        let mut patience = if self.waits() || self.ended { Duration::ZERO } else { idle };
         while !self.ended {
             match orders.recv_timeout(std::mem::take(&mut patience)) {
-                Ok(Order::Epoch(epoch, chunks)) => {
-                    self.seen = epoch.id;
-                    self.shared.book.insert(Arc::clone(&epoch));
+                Ok(Order::Epoch(told, chunks)) => {
+                    let id = told.epoch.id;
+                    self.seen = id;
+                    self.shared.book.insert(told);
                     for (source, chunk) in chunks {
                         inputs[source].send(chunk);
                     }
                     for input in inputs.iter_mut() {
-                        input.advance_to(epoch.id + 1);
+                        input.advance_to(id + 1);
                     }
                 }
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => {
@@ -222,7 +263,7 @@ fn build<'s>(
     let mut dead = Vec::new();
     for ((i, source), decoder) in wiring.sources.iter().enumerate().zip(decoders) {
         let (mut handle, chunks) = scope.new_input::<Chunks>();
-        handle.advance_to(1);
+        handle.advance_to(shared.start.first_epoch());
         inputs.push(handle);
         let (batches, letters) =
             input::decode(scope, chunks, decoder, source.clone(), shared.clone());
@@ -263,7 +304,7 @@ fn chains(steps: &[StepWiring]) -> Vec<(usize, usize)> {
 
 /// The operators of a chain; `None` when one cannot be built, which fails the run.
 fn links(steps: &[StepWiring], context: WorkerContext, shared: &Shared) -> Option<Vec<Link>> {
-    let link = |step: &StepWiring| match (step.build)(context) {
+    let link = |step: &StepWiring| match restored(step, context, shared) {
         Ok(operator) => Some(Link {
             node: step.node,
             name: Arc::clone(&step.name),
@@ -282,6 +323,18 @@ fn links(steps: &[StepWiring], context: WorkerContext, shared: &Shared) -> Optio
         }
     };
     steps.iter().map(link).collect()
+}
+
+/// The operator of a step with the state that this worker's shards had.
+fn restored(
+    step: &StepWiring,
+    context: WorkerContext,
+    shared: &Shared,
+) -> Result<Box<dyn Operator>, Fault> {
+    let mut operator = (step.build)(context)?;
+    let load = |shard, version, state| operator.load(shard, version, state);
+    shared.start.states(&step.name, load)?;
+    Ok(operator)
 }
 
 /// Hands the rows of a stream to whoever wants them outside.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Args;
+use foreline_engine::OnChange;
 use foreline_spec::Plan;
 
 use crate::commands::{Format, Running};
@@ -77,7 +78,7 @@ pub fn demo(arguments: &Arguments) -> Outcome {
 
     step("run", &format!("foreline run {}", file.display()));
     let plan = load(&file, Format::Text, Purpose::default())?;
-    let (report, time) = carry_out(&plan, running)?;
+    let (report, time) = carry_out(&plan, running, OnChange::Fresh)?;
     print!("{}", summary(&plan, &report, time));
 
     step("evaluate", &format!("foreline evaluate {}", file.display()));

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use foreline_engine::{Options, Report, run as run_graph};
+use foreline_engine::{OnChange, Options, Report, run as run_graph};
 use foreline_spec::Plan;
 use serde_json::json;
 
 use crate::commands::{File, Format, Running};
 use crate::failure::Outcome;
 use crate::progress::Progress;
-use crate::session::{Purpose, RowBar, load, options, stop_on_signal};
+use crate::session::{Purpose, RowBar, keep_progress, load, options, stop_on_signal};
 use crate::table::{Table, grouped};
 
 /// What `foreline run` takes.
@@ -20,9 +20,37 @@ pub struct Arguments {
     file: File,
     #[command(flatten)]
     running: Running,
+    #[command(flatten)]
+    change: Change,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// What to do when the pipeline is not the one whose progress was kept; without any of them that is an error.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[group(multiple = false)]
+pub struct Change {
+    /// Go on with a changed pipeline: the state of what has not changed is kept, the rest begins without any.
+    #[arg(long)]
+    migrate: bool,
+    /// Compute everything anew from what the journal holds.
+    #[arg(long)]
+    from_journal: bool,
+    /// Forget the progress that was kept and begin anew.
+    #[arg(long)]
+    fresh: bool,
+}
+
+impl Change {
+    fn choice(self) -> OnChange {
+        match self {
+            Change { migrate: true, .. } => OnChange::Migrate,
+            Change { from_journal: true, .. } => OnChange::FromJournal,
+            Change { fresh: true, .. } => OnChange::Fresh,
+            Change { .. } => OnChange::Refuse,
+        }
+    }
 }
 
 /// Runs a pipeline until its sources have ended or it is told to stop.
@@ -34,7 +62,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let file = &arguments.file;
     let format = if arguments.json { Format::Text } else { file.format };
     let plan = load(&file.file, format, Purpose::default())?;
-    let (report, time) = carry_out(&plan, &arguments.running)?;
+    let (report, time) = carry_out(&plan, &arguments.running, arguments.change.choice())?;
     if arguments.json {
         let text = serde_json::to_string_pretty(&to_json(&plan, &report, time));
         println!("{}", text.map_err(anyhow::Error::from)?);
@@ -51,6 +79,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 pub fn carry_out(
     plan: &Plan,
     running: &Running,
+    on_change: OnChange,
 ) -> Result<(Report, Duration), crate::failure::Failure> {
     let bar = Progress::detect(running.quiet).counter("running", "rows");
     let options = Options {
@@ -58,6 +87,7 @@ pub fn carry_out(
         observer: Some(RowBar::of(bar, plan)),
         ..options(plan, running.workers())
     };
+    let options = keep_progress(plan, on_change, options)?;
     #[expect(clippy::disallowed_methods, reason = "how long the run took is for the report only")]
     let begun = Instant::now();
     let graph = plan.graph(Vec::new()).map_err(anyhow::Error::from)?;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use foreline_engine::{
-    Batch, CollectSink, Observer, Options, Report, RunId, Schema, SystemClock, run,
+    Batch, CollectSink, Durable, Hold, Observer, OnChange, Options, RealDisk, Report, RunId,
+    Schema, SystemClock, run,
 };
 use foreline_spec::{
     Checked, Diagnostics, ExtraSink, Only, Plan, PlanOptions, RenderStyle, SourceOverride,
@@ -86,6 +88,40 @@ pub fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
             .context("listen for signals")?;
     }
     Ok(stop)
+}
+
+/// How long a run waits for the one before it to end.
+const HAND_OVER: Duration = Duration::from_secs(30);
+/// A segment of the journal is closed at this size: small enough that trimming keeps the journal near what is needed.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Adds to `options` that progress is kept in the plan's data directory.
+///
+/// # Errors
+/// When another run works there and does not end.
+pub fn keep_progress(
+    plan: &Plan,
+    on_change: OnChange,
+    options: Options,
+) -> Result<Options, Failure> {
+    let hold = Hold::take(&plan.data_dir, options.run, HAND_OVER).map_err(anyhow::Error::from)?;
+    let durable = Durable {
+        disk: Arc::new(RealDisk),
+        dir: plan.data_dir.clone(),
+        snapshot_interval: plan.snapshot_interval,
+        snapshots_kept: plan.snapshots_kept,
+        journal_limit_bytes: plan.journal_limit_bytes,
+        journal_segment_bytes: SEGMENT_BYTES,
+        identity: plan.identity(),
+        on_change,
+        bounded: plan.bounded(),
+    };
+    Ok(Options {
+        run: hold.run(),
+        durable: Some(Arc::new(durable)),
+        hold: Some(Arc::new(Mutex::new(hold))),
+        ..options
+    })
 }
 
 /// How a plan is run.

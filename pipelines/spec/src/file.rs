@@ -158,6 +158,54 @@ impl Default for EpochConfig {
     }
 }
 
+/// How often the state of the pipeline is saved, so that a restart goes on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotConfig {
+    /// The time between two snapshots. A sink commits at least as often. Default `10s`.
+    #[serde(default = "ten_seconds")]
+    pub interval: Extent,
+    /// How many are kept: an older one is used when the newest is damaged. Default 3.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep: usize,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        SnapshotConfig { interval: ten_seconds(), keep: three() }
+    }
+}
+
+fn ten_seconds() -> Extent {
+    Extent::Nanos(10_000_000_000)
+}
+
+fn three() -> usize {
+    3
+}
+
+/// The journal: what was read and not yet covered by a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JournalConfig {
+    /// Most megabytes (2^20 bytes) it may take. When it is full the sources are not read until a snapshot has made
+    /// room; nothing is deleted. Default 4096.
+    #[serde(default = "four_gigabytes")]
+    #[schemars(range(min = 16, max = 1_048_576))]
+    pub limit_mib: u64,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        JournalConfig { limit_mib: four_gigabytes() }
+    }
+}
+
+fn four_gigabytes() -> u64 {
+    4096
+}
+
 fn hundred_milliseconds() -> Extent {
     Extent::Nanos(100_000_000)
 }

@@ -6,8 +6,8 @@ use schemars::SchemaGenerator;
 use serde_json::{Map, Value as Json, json};
 
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, SinkCommon, SourceCommon, StepCommon, TestConfig,
-    TrainingConfig,
+    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, SinkCommon, SnapshotConfig,
+    SourceCommon, StepCommon, TestConfig, TrainingConfig,
 };
 
 /// The tables of kinds.
@@ -53,6 +53,8 @@ pub(crate) struct Language {
     pub(crate) evaluation: Json,
     pub(crate) test: Json,
     pub(crate) epoch: Json,
+    pub(crate) snapshot: Json,
+    pub(crate) journal: Json,
 }
 
 impl Language {
@@ -70,8 +72,21 @@ impl Language {
         let (alert, training) = (of::<AlertConfig>(g), of::<TrainingConfig>(g));
         let evaluation = of::<EvaluationConfig>(g);
         let (test, epoch) = (of::<TestConfig>(g), of::<EpochConfig>(g));
+        let (snapshot, journal) = (of::<SnapshotConfig>(g), of::<JournalConfig>(g));
         let definitions = generator.take_definitions(true);
-        Language { definitions, source, step, sink, alert, training, evaluation, test, epoch }
+        Language {
+            definitions,
+            source,
+            step,
+            sink,
+            alert,
+            training,
+            evaluation,
+            test,
+            epoch,
+            snapshot,
+            journal,
+        }
     }
 
     /// The object that a reference leads to.
@@ -124,6 +139,12 @@ impl Language {
                 "evaluation": named(self.evaluation.clone(), "How `foreline evaluate` judges predictions."),
                 "tests": { "type": "array", "items": self.test, "description": "Cases for `foreline test`." },
                 "epoch": self.epoch,
+                "snapshot": self.snapshot,
+                "journal": self.journal,
+                "data_dir": {
+                    "type": "string",
+                    "description": "Where journal and snapshots lie, relative to the pipeline file. Default: `.foreline/` and the pipeline's name."
+                },
                 "workers": {
                     "type": "integer", "minimum": 1, "maximum": MAX_WORKERS,
                     "description": "Worker threads. Default: one a core."

@@ -1,14 +1,14 @@
 //! A pipeline in which everything fits: names are found, and schemas and units have flowed through every edge.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foreline_connectors::{ColumnConfig, PlannedSink, PlannedSource};
 use foreline_engine::{
-    Expression, Graph, OrderRules, Planned, Schema, Sink, SinkError, SinkNode, SourceError,
-    SourceNode, StepNode, StreamId, dead_letter_schema,
+    Expression, Graph, Identity, OrderRules, Planned, Schema, Sink, SinkError, SinkNode,
+    SourceError, SourceNode, StepNode, StreamId, dead_letter_schema,
 };
 
 use crate::file::{AlertSeverity, TestConfig};
@@ -37,6 +37,14 @@ pub struct Plan {
     pub epoch_rows: usize,
     /// Worker threads, if the file says.
     pub workers: Option<usize>,
+    /// Where journal and snapshots lie.
+    pub data_dir: PathBuf,
+    /// The time between two snapshots.
+    pub snapshot_interval: Duration,
+    /// How many snapshots are kept.
+    pub snapshots_kept: usize,
+    /// Most bytes that the journal may take.
+    pub journal_limit_bytes: u64,
 }
 
 /// A source of a [`Plan`].
@@ -50,6 +58,8 @@ pub struct SourcePlan {
     pub schema: Schema,
     /// The columns as declared.
     pub columns: Vec<(String, ColumnConfig)>,
+    /// The configuration of its kind as text, to tell whether it has changed.
+    pub config: String,
     /// How its rows are put in order.
     pub order: OrderRules,
     /// Opens it.
@@ -65,6 +75,8 @@ pub struct StepPlan {
     pub kind: &'static str,
     /// The streams it reads.
     pub inputs: Vec<StreamId>,
+    /// The configuration of its kind as text, to tell whether it has changed.
+    pub config: String,
     /// What it emits and how it is built.
     pub planned: Planned,
 }
@@ -194,6 +206,29 @@ impl Plan {
             StreamId::Step(i) => self.steps[i].planned.output.clone(),
             StreamId::DeadLetters => dead_letter_schema(),
         }
+    }
+
+    /// What the pipeline is: all that its rows depend on.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let mut nodes = BTreeMap::new();
+        for s in &self.sources {
+            let columns: Vec<String> =
+                s.columns.iter().map(|(n, c)| format!("{n}: {c:?}")).collect();
+            let text = format!("{} {} {:?} {}", s.kind, s.config, s.order, columns.join(", "));
+            nodes.insert(s.name.clone(), text);
+        }
+        for s in &self.steps {
+            let from: Vec<&str> = s.inputs.iter().map(|i| self.stream_name(*i)).collect();
+            let mut text = format!("{} {} from {}", s.kind, s.config, from.join(", "));
+            text.extend(s.planned.depends_on.iter().map(|d| format!(", {d}")));
+            nodes.insert(s.name.clone(), text);
+        }
+        for s in &self.sinks {
+            let name = format!("{}/{}", s.name, self.stream_name(s.from));
+            nodes.insert(name, format!("{} to {}", s.kind, s.sink.place));
+        }
+        Identity { nodes }
     }
 
     /// Whether every source ends by itself.

@@ -86,21 +86,28 @@ impl<'a> Planner<'a> {
         given: Given<'a>,
         out: &'a mut Vec<Diagnostic>,
     ) -> Self {
-        let interval = match file.epoch.interval {
+        let length = |interval| match interval {
             Extent::Nanos(n) => Duration::from_nanos(n.unsigned_abs()),
             Extent::Count(_) => Duration::ZERO,
         };
+        let name = file.name.clone().unwrap_or_else(|| name.to_owned());
+        let default_dir = || format!(".foreline/{name}");
+        let data_dir = given.folder.join(file.data_dir.clone().unwrap_or_else(default_dir));
         let plan = Plan {
-            name: file.name.clone().unwrap_or_else(|| name.to_owned()),
+            name,
             sources: Vec::new(),
             steps: Vec::new(),
             sinks: Vec::new(),
             alerts: Vec::new(),
             training: Vec::new(),
             tests: Vec::new(),
-            epoch_interval: interval,
+            epoch_interval: length(file.epoch.interval),
             epoch_rows: file.epoch.rows,
             workers: file.workers,
+            data_dir,
+            snapshot_interval: length(file.snapshot.interval),
+            snapshots_kept: file.snapshot.keep,
+            journal_limit_bytes: file.journal.limit_mib << 20,
         };
         let (streams, used) = (BTreeMap::new(), BTreeSet::new());
         Planner { text, file, given, out, streams, used, plan }
@@ -264,7 +271,8 @@ impl<'a> Planner<'a> {
             Ok(planned) => {
                 self.notes(kind.entry.key_span, &planned.notes);
                 let name = step.name.to_owned();
-                Some(StepPlan { name, kind: kind.name, inputs: ids, planned })
+                let config = format!("{:?}", kind.config);
+                Some(StepPlan { name, kind: kind.name, inputs: ids, config, planned })
             }
             Err(errors) => {
                 for e in &errors {

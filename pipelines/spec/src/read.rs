@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, SinkCommon, SourceCommon, StepCommon, TestConfig,
-    TrainingConfig,
+    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, SinkCommon, SnapshotConfig,
+    SourceCommon, StepCommon, TestConfig, TrainingConfig,
 };
 use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
 use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};
@@ -34,6 +34,9 @@ const SECTIONS: &[&str] = &[
     "evaluation",
     "tests",
     "epoch",
+    "snapshot",
+    "journal",
+    "data_dir",
     "workers",
 ];
 
@@ -86,6 +89,9 @@ pub(crate) struct PipelineFile<'n> {
     pub(crate) evaluation: Vec<Named<'n, EvaluationConfig>>,
     pub(crate) tests: Vec<Named<'n, TestConfig>>,
     pub(crate) epoch: EpochConfig,
+    pub(crate) snapshot: SnapshotConfig,
+    pub(crate) journal: JournalConfig,
+    pub(crate) data_dir: Option<String>,
     pub(crate) workers: Option<usize>,
     /// Names that something stands behind which this version does not have.
     pub(crate) later: Vec<&'n str>,
@@ -132,6 +138,9 @@ impl Reader<'_> {
             evaluation: self.named(root, "evaluation", &language.evaluation),
             tests: self.tests(root),
             epoch: self.epoch(root),
+            snapshot: self.snapshot(root),
+            journal: self.journal(root),
+            data_dir: self.data_dir(root),
             workers: self.workers(root),
             later,
         })
@@ -429,19 +438,63 @@ impl Reader<'_> {
         tests
     }
 
+    /// A section that has settings of its own, not names.
+    fn settings<'n, T: Described + Default>(
+        &mut self,
+        root: &'n Node,
+        name: &str,
+        schema: &Json,
+    ) -> (T, Option<&'n Entry>) {
+        let Some(entry) = root.entry(name) else { return (T::default(), None) };
+        let owner = Owner { name, span: entry.key_span };
+        let read = self.typed(&entry.value, &entry.value, schema, owner);
+        (read.unwrap_or_default(), Some(entry))
+    }
+
     fn epoch(&mut self, root: &Node) -> EpochConfig {
-        let Some(entry) = root.entry("epoch") else { return EpochConfig::default() };
-        let owner = Owner { name: "epoch", span: entry.key_span };
         let language = self.language;
-        let read = self.typed(&entry.value, &entry.value, &language.epoch, owner);
-        let epoch: EpochConfig = read.unwrap_or_default();
-        if !matches!(epoch.interval, Extent::Nanos(n) if n > 0) {
-            let span = entry.value.place("interval", entry.key_span);
-            let message = format!("'{}' is not a length of the clock's time", epoch.interval);
-            let error = Diagnostic::error(Code::TIME_DOMAIN, span, message);
-            self.out.push(error.help("give a duration above zero, such as 100ms"));
-        }
+        let (epoch, entry) = self.settings::<EpochConfig>(root, "epoch", &language.epoch);
+        self.interval(entry, epoch.interval, "100ms");
         epoch
+    }
+
+    fn snapshot(&mut self, root: &Node) -> SnapshotConfig {
+        let language = self.language;
+        let (snapshot, entry) =
+            self.settings::<SnapshotConfig>(root, "snapshot", &language.snapshot);
+        self.interval(entry, snapshot.interval, "10s");
+        snapshot
+    }
+
+    fn journal(&mut self, root: &Node) -> JournalConfig {
+        let language = self.language;
+        self.settings(root, "journal", &language.journal).0
+    }
+
+    /// The `interval` of a section is a time on the clock.
+    fn interval(&mut self, entry: Option<&Entry>, interval: Extent, example: &str) {
+        if let Some(entry) = entry
+            && !matches!(interval, Extent::Nanos(n) if n > 0)
+        {
+            let span = entry.value.place("interval", entry.key_span);
+            let message = format!("'{interval}' is not a length of the clock's time");
+            let error = Diagnostic::error(Code::TIME_DOMAIN, span, message);
+            self.out.push(error.help(format!("give a duration above zero, such as {example}")));
+        }
+    }
+
+    fn data_dir(&mut self, root: &Node) -> Option<String> {
+        let entry = root.entry("data_dir")?;
+        match &entry.value.value {
+            Value::Text(path) if !path.is_empty() => Some(path.clone()),
+            _ => {
+                let found = crate::shape::found(&entry.value);
+                let message = format!("'data_dir' takes the path of a folder, not {found}");
+                let span = entry.value.place("", entry.key_span);
+                self.out.push(Diagnostic::error(Code::WRONG_TYPE, span, message));
+                None
+            }
+        }
     }
 
     fn workers(&mut self, root: &Node) -> Option<usize> {

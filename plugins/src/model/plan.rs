@@ -89,6 +89,7 @@ pub(super) fn plan(
         } else {
             LateSupport::Refuses("the model keeps state, and its earlier states are not kept")
         },
+        depends_on: vec![format!("model {}", recipe.digest)],
         state_version: recipe.state_version,
         build: Arc::new(move |_| -> Result<Box<dyn Operator>, Fault> {
             let plugin = SharedPlugin::clone(&plugin);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foreline_engine::{Position, SourceError};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::FileOrder;
@@ -52,9 +53,12 @@ pub(super) struct TextFile {
 }
 
 /// What a file is known by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Identity {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    /// Where it was found.
+    pub(super) path: PathBuf,
     n_bytes: u64,
+    /// SHA-256 of its first bytes, [`HEAD_BYTES`] or as many as there were.
     head: [u8; 32],
 }
 
@@ -148,17 +152,14 @@ impl TextFile {
         Ok(reader)
     }
 
+    /// What the file is known by.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Checks that the file still is the one that was looked at; it may have grown.
     pub(super) fn check_unchanged(&self) -> Result<(), SourceError> {
-        let found = Identity::of(&self.path)?;
-        let how = if found.n_bytes < self.identity.n_bytes {
-            format!("it had {} bytes and has {}", self.identity.n_bytes, found.n_bytes)
-        } else if self.identity.n_bytes >= HEAD_BYTES && found.head != self.identity.head {
-            "its beginning differs".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(self.changed(how))
+        self.identity.check()
     }
 
     /// The error that says the file is not what it was.
@@ -267,16 +268,34 @@ fn stem(path: &Path) -> String {
 
 impl Identity {
     fn of(path: &Path) -> Result<Self, SourceError> {
+        Self::with_head(path, HEAD_BYTES)
+    }
+
+    /// What `path` is known by, as far as its first `n_head` bytes tell.
+    fn with_head(path: &Path, n_head: u64) -> Result<Self, SourceError> {
         let read = || {
             let file = File::open(path)?;
             let n_bytes = file.metadata()?.len();
             let mut head = Vec::new();
-            file.take(HEAD_BYTES).read_to_end(&mut head)?;
-            Ok(Identity { n_bytes, head: Sha256::digest(&head).into() })
+            file.take(n_head).read_to_end(&mut head)?;
+            Ok(Identity { path: path.to_owned(), n_bytes, head: Sha256::digest(&head).into() })
         };
         read().map_err(|e: std::io::Error| {
             SourceError::Io(format!("cannot read '{}': {e}", path.display()))
         })
+    }
+
+    /// Checks that the file is what it was; it may have grown.
+    pub(super) fn check(&self) -> Result<(), SourceError> {
+        let found = Self::with_head(&self.path, self.n_bytes.min(HEAD_BYTES))?;
+        let how = if found.n_bytes < self.n_bytes {
+            format!("it had {} bytes and has {}", self.n_bytes, found.n_bytes)
+        } else if found.head != self.head {
+            "its beginning differs".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(SourceError::Changed { what: self.path.display().to_string(), how })
     }
 }
 

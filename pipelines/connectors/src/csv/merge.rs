@@ -66,6 +66,15 @@ impl Merge {
         Ok(merge)
     }
 
+    /// Passes over the records before `ordinal` of a merge that was just opened; whether there are so many.
+    pub(super) fn pass_over(&mut self, ordinal: u64) -> Result<bool, SourceError> {
+        let mut passed = Vec::new();
+        while self.ordinal < ordinal && self.pop(&mut passed)? {
+            passed.clear();
+        }
+        Ok(self.ordinal >= ordinal)
+    }
+
     /// The next records, about `budget_bytes` of them but at least one.
     pub(super) fn next_chunk(&mut self, budget_bytes: usize) -> Result<Option<Chunk>, SourceError> {
         self.chunk_until(budget_bytes.min(CHUNK_BYTES_MAX), u64::MAX)
@@ -86,7 +95,8 @@ impl Merge {
             }
         }
         let rows = usize::try_from(self.ordinal - start).unwrap_or(usize::MAX);
-        let range = Range { start, end: self.ordinal, first_ordinal: start };
+        let end = self.ordinal;
+        let range = Range { start, end, first_ordinal: start, end_ordinal: end };
         Ok((rows > 0).then_some(Chunk { partition: Partition(0), range, rows, payload }))
     }
 

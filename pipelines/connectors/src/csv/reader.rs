@@ -147,7 +147,7 @@ impl Reader {
                 std::mem::replace(&mut self.buffer, rest)
             }
         };
-        let range = Range { start, end: self.offset, first_ordinal };
+        let range = Range { start, end: self.offset, first_ordinal, end_ordinal: self.line };
         let rows = usize::try_from(self.line - first_ordinal).unwrap_or(usize::MAX);
         Ok(Some(Chunk { partition, range, rows, payload }))
     }

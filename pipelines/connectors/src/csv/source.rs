@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use foreline_engine::{
-    Chunk, Decoder, Partition, Poll, Position, Range, Replay, Source, SourceError,
+    Chunk, Decoder, KnownPartition, Partition, Poll, Position, Range, ReadUpTo, Replay, Source,
+    SourceError,
 };
 
 use super::FileOrder;
 use super::decoder::CsvDecoder;
-use super::files::{self, TextFile};
+use super::files::{self, Identity, TextFile};
 use super::merge::Merge;
 use super::plan::Plan;
 use super::reader::Reader;
@@ -81,6 +82,54 @@ impl CsvSource {
     }
 }
 
+impl CsvSource {
+    /// The files that were known keep their numbers; what was found since comes behind them.
+    fn resume_in_turn(
+        &mut self,
+        were: &[Identity],
+        last: Option<(Partition, ReadUpTo)>,
+    ) -> Result<(), SourceError> {
+        let mut found = files::list(&self.plan)?;
+        let mut files = Vec::with_capacity(found.len());
+        for known in were {
+            let at = found.iter().position(|f| f.path == known.path).ok_or_else(|| gone(known))?;
+            files.push(found.remove(at));
+        }
+        files.append(&mut found);
+        self.files = files.into();
+        let Some((partition, read)) = last else { return Ok(()) };
+        let next = partition.0 as usize + 1;
+        let Some(file) = self.files.get(next - 1) else { return Ok(()) };
+        let reader = Reader::open(&self.plan, &file.path, read.end, read.end_ordinal)?;
+        self.state = State::InTurn { next, reader: Some(reader) };
+        Ok(())
+    }
+
+    fn resume_merged(
+        &mut self,
+        were: &[Identity],
+        read: Option<ReadUpTo>,
+    ) -> Result<(), SourceError> {
+        let Some(read) = read else { return Ok(()) };
+        let same = were.len() == self.files.len()
+            && were.iter().zip(self.files.iter()).all(|(w, f)| w.path == f.path);
+        let mut merge = Merge::open(&self.plan, &self.files)?;
+        if !same || !merge.pass_over(read.end_ordinal)? {
+            return Err(SourceError::Changed {
+                what: self.plan.place.written.clone(),
+                how: "other files are merged than before".to_owned(),
+            });
+        }
+        self.state = State::Merged(Box::new(merge));
+        Ok(())
+    }
+}
+
+fn gone(file: &Identity) -> SourceError {
+    let what = file.path.display().to_string();
+    SourceError::Changed { what, how: "the source does not find it any more".to_owned() }
+}
+
 /// The partition of file `index`.
 fn partition(index: usize) -> Partition {
     Partition(u32::try_from(index).expect("the number of files was checked"))
@@ -114,6 +163,30 @@ impl Source for CsvSource {
 
     fn decoder(&self) -> Box<dyn Decoder> {
         Box::new(CsvDecoder::new(Arc::clone(&self.plan), Arc::clone(&self.files)))
+    }
+
+    fn identity(&self, partition: Partition) -> Vec<u8> {
+        let of: Vec<&Identity> = match self.plan.order {
+            FileOrder::Merge => self.files.iter().map(TextFile::identity).collect(),
+            _ => self.files.get(partition.0 as usize).map(TextFile::identity).into_iter().collect(),
+        };
+        serde_json::to_vec(&of).unwrap_or_default()
+    }
+
+    fn resume(&mut self, known: &[KnownPartition]) -> Result<(), SourceError> {
+        let mut were = Vec::new();
+        for partition in known {
+            let of: Vec<Identity> = serde_json::from_slice(&partition.identity).map_err(|_| {
+                SourceError::Io(format!("what is known of '{}' cannot be read", partition.name))
+            })?;
+            of.iter().try_for_each(Identity::check)?;
+            were.extend(of);
+        }
+        let last = known.iter().filter_map(|k| Some((k.partition, k.read?))).max_by_key(|k| k.0);
+        match self.plan.order {
+            FileOrder::Merge => self.resume_merged(&were, last.map(|(_, read)| read)),
+            FileOrder::Name | FileOrder::FirstTime => self.resume_in_turn(&were, last),
+        }
     }
 
     fn partition_name(&self, partition: Partition) -> Option<String> {

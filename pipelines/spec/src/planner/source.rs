@@ -43,6 +43,7 @@ impl<'a> Planner<'a> {
             name: source.name.to_owned(),
             kind: kind.name,
             columns: common.columns.0.clone(),
+            config: format!("{:?}", kind.config),
             order: order?,
             schema,
             source: planned,

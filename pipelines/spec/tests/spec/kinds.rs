@@ -67,6 +67,7 @@ impl OperatorKind for Union {
             state_version: 1,
             build: Arc::new(|_| Err(Fault::new("it is only planned"))),
             notes: Vec::new(),
+            depends_on: Vec::new(),
         })
     }
 }

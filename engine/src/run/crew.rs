@@ -1,0 +1,194 @@
+//! Everyone who takes part in a run, put together but not yet at work: threads do that, or a simulation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use crate::account::Account;
+use crate::durable::Durable;
+use crate::graph::{Graph, SourceNode, StepNode};
+use crate::keyed::SHARDS;
+use crate::order::Orderer;
+use crate::run::conductor::{Conductor, Cut, Keeping, Phase, source_id};
+use crate::run::hub::{Before, Hub, Places};
+use crate::run::journalist::{self, Writer};
+use crate::run::ledger::Failure;
+use crate::run::recovery::{Known, recover};
+use crate::run::snapshots::{self, Begin, Desk, Keeper};
+use crate::run::start::Start;
+use crate::run::worker::{Busy, News, Seat, Wiring};
+use crate::run::{Options, RunError, node_names, wire};
+use crate::snapshot::{Facts, NodeFacts};
+use crate::source::{KnownPartition, Partition};
+
+/// Everyone who takes part in a run.
+pub(crate) struct Crew {
+    pub conductor: Conductor,
+    pub seats: Vec<Seat>,
+    pub hub: Hub,
+    pub news: Receiver<News>,
+    pub writer: Option<Writer>,
+    pub keeper: Option<Keeper>,
+    pub wiring: Arc<Wiring>,
+    pub failure: Arc<Failure>,
+    pub busy: Busy,
+}
+
+/// Those who make progress durable, and what they have found.
+struct Kept {
+    generation: u64,
+    start: Start,
+    accounts: BTreeMap<String, Account>,
+    known: Known,
+    last_epoch: Option<u64>,
+    keeping: Option<Keeping>,
+    desk: Option<Desk>,
+    writer: Option<Writer>,
+    keeper: Option<Keeper>,
+}
+
+impl Crew {
+    /// Opens everything; what an earlier run has left is taken over.
+    pub(crate) fn assemble(mut graph: Graph, options: &Options) -> Result<Self, RunError> {
+        if !(1..=SHARDS).contains(&options.workers) {
+            return Err(RunError::Engine(format!(
+                "the number of workers is 1 to {SHARDS}, not {}",
+                options.workers
+            )));
+        }
+        let wiring = Arc::new(wire(&graph));
+        let kept = keep(&graph, options)?;
+        resume(&mut graph, &kept.known)?;
+        let (places, busy, failure) = (Places::default(), Busy::default(), Arc::default());
+        note_places(&places, &kept.known);
+        let (news_sender, news) = unbounded();
+        let (done_sender, done) = unbounded();
+        let nodes = node_names(&graph);
+        let account =
+            |(name, _): &(String, _)| kept.accounts.get(name).copied().unwrap_or_default();
+        let before = Before {
+            run: options.run,
+            generation: kept.generation,
+            first: kept.start.first_epoch(),
+            last_epoch: kept.last_epoch,
+            accounts: nodes.iter().map(account).collect(),
+            snapshots: kept.desk,
+        };
+        let hub = Hub::open(
+            &mut graph,
+            &wiring,
+            nodes,
+            Arc::clone(&places),
+            options,
+            Arc::clone(&busy),
+            done_sender,
+            before,
+        )?;
+        let cut = Cut::after(kept.start.after, &kept.start.ended, kept.known);
+        let start = Arc::new(kept.start);
+        let (mut orders, mut seats) = (Vec::new(), Vec::new());
+        for _ in 0..options.workers {
+            let (sender, receiver) = unbounded();
+            orders.push(sender);
+            seats.push(Seat {
+                orders: receiver,
+                news: news_sender.clone(),
+                busy: Arc::clone(&busy),
+                decoders: graph.sources.iter().map(|s| s.source.decoder()).collect(),
+                start: Arc::clone(&start),
+            });
+        }
+        let conductor = Conductor {
+            sources: graph.sources,
+            orders,
+            done,
+            places,
+            failure: Arc::clone(&failure),
+            options: options.clone(),
+            keeping: kept.keeping,
+            cut,
+            phase: Phase::Replaying,
+        };
+        let (writer, keeper) = (kept.writer, kept.keeper);
+        Ok(Crew { conductor, seats, hub, news, writer, keeper, wiring, failure, busy })
+    }
+}
+
+/// What is kept of earlier runs, and who keeps this one.
+fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
+    let Some(durable) = &options.durable else {
+        return Ok(Kept {
+            generation: options.run.0,
+            start: Start::default(),
+            accounts: BTreeMap::new(),
+            known: Known::new(),
+            last_epoch: None,
+            keeping: None,
+            desk: None,
+            writer: None,
+            keeper: None,
+        });
+    };
+    let found = recover(durable, &graph.sources, options.run, options.workers)?;
+    for note in &found.notes {
+        tracing::warn!("{note}");
+    }
+    let (log, writer) = journalist::pair(found.journal);
+    let (gate, desk, keeper) = snapshots::ends(Begin {
+        store: found.store,
+        facts: Facts { pipeline: graph.name.clone(), ..found.facts },
+        nodes: node_facts(graph, durable),
+        n_sources: graph.sources.len(),
+        journal: log.entries.clone(),
+        interval: durable.snapshot_interval,
+        now_ns: options.clock.now_ns(),
+        whole: found.whole,
+    });
+    Ok(Kept {
+        generation: found.generation,
+        start: found.start,
+        accounts: found.accounts,
+        known: found.known,
+        last_epoch: Some(found.last_epoch),
+        keeping: Some(Keeping { log, replayer: found.replayer, snapshots: gate }),
+        desk: Some(desk),
+        writer: Some(writer),
+        keeper: Some(keeper),
+    })
+}
+
+/// Tells each source what an earlier run has read of it.
+fn resume(graph: &mut Graph, known: &Known) -> Result<(), RunError> {
+    for (source, node) in graph.sources.iter_mut().enumerate() {
+        let all = known.range((source, Partition(0))..=(source, Partition(u32::MAX)));
+        let known: Vec<KnownPartition> = all.map(|(_, k)| k.clone()).collect();
+        if !known.is_empty() {
+            let resumed = node.source.resume(&known);
+            resumed.map_err(|e| RunError::Source(node.name.clone(), e))?;
+        }
+    }
+    Ok(())
+}
+
+fn note_places(places: &Places, known: &Known) {
+    let mut places = places.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    places.extend(known.iter().map(|(key, k)| (*key, k.name.clone())));
+}
+
+/// What each source and step is, in the order of their numbers.
+fn node_facts(graph: &Graph, durable: &Durable) -> Vec<(String, NodeFacts)> {
+    let config = |name: &str| durable.identity.nodes.get(name).cloned().unwrap_or_default();
+    let source = |s: &SourceNode| {
+        let kind = "source".to_owned();
+        let config = config(&s.name);
+        let state_version = Orderer::STATE_VERSION;
+        (s.name.clone(), NodeFacts { kind, state_version, config, models: Vec::new() })
+    };
+    let step = |s: &StepNode| {
+        let (kind, config) = (s.kind.to_owned(), config(&s.name));
+        let (state_version, models) = (s.planned.state_version, s.planned.depends_on.clone());
+        (s.name.clone(), NodeFacts { kind, state_version, config, models })
+    };
+    graph.sources.iter().map(source).chain(graph.steps.iter().map(step)).collect()
+}

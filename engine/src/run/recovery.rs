@@ -1,0 +1,379 @@
+//! Where an earlier run of the pipeline has left off, from its data directory.
+//!
+//! ```text
+//! state.json   the generation, what the pipeline was, whether it has ended
+//! journal/     which inputs exist, and which epoch is which inputs
+//! snapshots/   state as of the end of an epoch
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::Account;
+use crate::durable::{Durable, Identity, OnChange};
+use crate::epoch::{Epoch, SourceId};
+use crate::graph::SourceNode;
+use crate::journal::{
+    Journal, JournalOptions, JournalReplay, Recovered, Replayed, ReplayedInput, RunRecord, digest,
+};
+use crate::run::RunError;
+use crate::run::conductor::source_id;
+use crate::run::start::{SavedNode, Start};
+use crate::sink::RunId;
+use crate::snapshot::{Facts, Loaded, Reached, SnapshotStore};
+use crate::source::{Chunk, KnownPartition, Partition, Range, ReadUpTo, SourceError};
+
+/// The file with what holds for the whole directory.
+const STATE: &str = "state.json";
+
+/// What holds for the whole data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// The computation that is under way; greater than that of every computation before.
+    generation: u64,
+    /// Whether it has come to its end.
+    finished: bool,
+    /// What is computed.
+    identity: Identity,
+}
+
+/// By the place of the source in the graph, and partition.
+pub(crate) type Known = BTreeMap<(usize, Partition), KnownPartition>;
+
+/// What a run begins with.
+pub(crate) struct Recovery {
+    pub generation: u64,
+    pub start: Start,
+    pub accounts: BTreeMap<String, Account>,
+    pub known: Known,
+    /// The last epoch that is in the journal or a snapshot.
+    pub last_epoch: u64,
+    pub journal: Journal,
+    pub store: SnapshotStore,
+    pub replayer: Replayer,
+    /// What every snapshot says of itself.
+    pub facts: Facts,
+    /// Whether the first snapshot is not to build on those before.
+    pub whole: bool,
+    /// Things that the user should know: damage that was got round.
+    pub notes: Vec<String>,
+}
+
+/// Looks at the data directory and makes it ready for a run.
+///
+/// # Errors
+/// When it is damaged, holds the progress of another pipeline, or the disk fails.
+pub(crate) fn recover(
+    durable: &Durable,
+    sources: &[SourceNode],
+    run: RunId,
+    workers: usize,
+) -> Result<Recovery, RunError> {
+    let disk = durable.disk.as_ref();
+    disk.create_dir_all(&durable.dir).map_err(|e| failed(&durable.dir, &e))?;
+    let found = read_state(durable)?;
+    let state = next_state(durable, found.as_ref(), run)?;
+    let begins = found.as_ref().is_none_or(|f| f.generation != state.generation);
+    let (journal_dir, snapshot_dir) = (durable.dir.join("journal"), durable.dir.join("snapshots"));
+    // In this order: with the old generation on record, a crash in between begins anew once more.
+    if begins {
+        remove(durable, &snapshot_dir)?;
+        if durable.on_change != OnChange::FromJournal || found.is_none() {
+            remove(durable, &journal_dir)?;
+        }
+    }
+    write_state(durable, &state)?;
+    let options = JournalOptions {
+        segment_bytes: durable.journal_segment_bytes,
+        limit_bytes: durable.journal_limit_bytes,
+    };
+    let (mut journal, recovered) = Journal::open(Arc::clone(&durable.disk), journal_dir, options)
+        .map_err(RunError::Journal)?;
+    let store =
+        SnapshotStore::open(Arc::clone(&durable.disk), &snapshot_dir, durable.snapshots_kept)
+            .map_err(RunError::Snapshot)?;
+    let loaded = store.newest().map_err(RunError::Snapshot)?;
+    let before = Before::of(loaded, &recovered, durable, sources)?;
+    let plan = format!("{:032x}", digest(format!("{:?}", durable.identity).as_bytes()));
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let record = RunRecord { run, workers, plan };
+    let replay = || journal.replay_after(before.start.after);
+    let known = known_before(&recovered, &before, sources);
+    let (known, last_epoch) = look_ahead(replay(), known, before.start.after)?;
+    let replayer = Replayer::new(replay());
+    journal.append_run(&record).map_err(RunError::Journal)?;
+    Ok(Recovery {
+        generation: state.generation,
+        start: before.start,
+        accounts: before.accounts,
+        known,
+        last_epoch,
+        journal,
+        store,
+        replayer,
+        facts: Facts { plan: record.plan, run, ..Facts::default() },
+        whole: before.whole,
+        notes: before.notes,
+    })
+}
+
+/// Notes that the computation has come to its end.
+///
+/// # Errors
+/// When the disk fails.
+pub(crate) fn finish(durable: &Durable) -> Result<(), RunError> {
+    if let Some(state) = read_state(durable)? {
+        write_state(durable, &State { finished: true, ..state })?;
+    }
+    Ok(())
+}
+
+/// What holds from here on.
+fn next_state(durable: &Durable, found: Option<&State>, run: RunId) -> Result<State, RunError> {
+    let identity = durable.identity.clone();
+    let anew = State { generation: run.0, finished: false, identity: identity.clone() };
+    let Some(found) = found else { return Ok(anew) };
+    let differences = found.identity.differences(&identity);
+    let ended = found.finished && durable.bounded;
+    match durable.on_change {
+        OnChange::Fresh | OnChange::FromJournal => Ok(anew),
+        OnChange::Refuse | OnChange::Migrate if ended => Ok(anew),
+        OnChange::Refuse if !differences.is_empty() => {
+            Err(RunError::Changed { dir: durable.dir.clone(), differences })
+        }
+        OnChange::Refuse | OnChange::Migrate => {
+            Ok(State { generation: found.generation, finished: false, identity })
+        }
+    }
+}
+
+/// What was there before this run.
+#[derive(Default)]
+struct Before {
+    start: Start,
+    accounts: BTreeMap<String, Account>,
+    reached: BTreeMap<String, Vec<Reached>>,
+    notes: Vec<String>,
+    /// The first snapshot is not to build on those before.
+    whole: bool,
+}
+
+impl Before {
+    /// What a snapshot says, or the beginning of the journal where there is none.
+    fn of(
+        loaded: Option<Loaded>,
+        recovered: &Recovered,
+        durable: &Durable,
+        sources: &[SourceNode],
+    ) -> Result<Self, RunError> {
+        let mut before = Before::default();
+        if let Some(trimmed) = &recovered.trimmed {
+            before.notes.push(format!(
+                "the end of '{}' was torn off by a power loss and is trimmed: {} bytes that nobody was told of",
+                trimmed.file.display(),
+                trimmed.bytes
+            ));
+        }
+        let Some(loaded) = loaded else {
+            before.start.after = recovered.first_epoch.map_or(0, |first| first - 1);
+            return before.from_the_beginning(durable);
+        };
+        for damaged in &loaded.damaged {
+            before.notes.push(format!("a snapshot is damaged, an older one is used: {damaged}"));
+        }
+        let facts = loaded.facts();
+        before.accounts = facts.accounts.clone();
+        before.reached = facts.positions.clone();
+        let ended = sources.iter().enumerate().filter(|(_, s)| facts.ended.contains(&s.name));
+        before.start.ended = ended.map(|(i, _)| source_id(i)).collect();
+        before.start.after = loaded.epoch();
+        for (node, shards) in loaded.shards() {
+            let was = facts.nodes.get(node);
+            let is = durable.identity.nodes.get(node);
+            // A step that is gone or has changed begins without state; that was asked for, or the run was refused.
+            let Some(was) = was.filter(|was| is == Some(&was.config)) else {
+                before.whole = true;
+                before.notes.push(format!("'{node}' has changed and begins without state"));
+                continue;
+            };
+            let mut saved = SavedNode { state_version: was.state_version, shards: BTreeMap::new() };
+            for shard in shards {
+                if let Some(state) = loaded.state(node, shard).map_err(RunError::Snapshot)? {
+                    saved.shards.insert(shard, state);
+                }
+            }
+            before.start.nodes.insert(node.to_owned(), saved);
+        }
+        Ok(before)
+    }
+
+    /// Without a snapshot the journal must have everything from the first epoch on, unless that was not asked for.
+    fn from_the_beginning(mut self, durable: &Durable) -> Result<Self, RunError> {
+        if self.start.after > 0 && durable.on_change != OnChange::FromJournal {
+            return Err(RunError::Engine(format!(
+                "there is no snapshot in '{}' and the journal begins at epoch {}; start with `--from-journal` to compute \
+                 from there on, or with `--fresh`",
+                durable.dir.display(),
+                self.start.after + 1
+            )));
+        }
+        if self.start.after > 0 {
+            self.notes.push(format!(
+                "the journal begins at epoch {}: what came before has no part in the new results",
+                self.start.after + 1
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// The partitions that are known, read as far as the snapshot says.
+fn known_before(recovered: &Recovered, before: &Before, sources: &[SourceNode]) -> Known {
+    let mut known = Known::new();
+    for p in &recovered.partitions {
+        let source = p.source.0 as usize;
+        let reached = sources.get(source).and_then(|node| before.reached.get(&node.name));
+        let reached = reached.into_iter().flatten().find(|r| r.partition == p.partition);
+        let read = reached.map(|r| ReadUpTo { end: r.end, end_ordinal: r.next_ordinal });
+        let (name, identity) = (p.name.clone(), p.identity.clone());
+        let partition = KnownPartition { partition: p.partition, name, identity, read };
+        known.insert((source, p.partition), partition);
+    }
+    known
+}
+
+/// How far the sources were read by the end of the journal, and its last epoch.
+fn look_ahead(
+    replay: JournalReplay,
+    mut known: Known,
+    after: u64,
+) -> Result<(Known, u64), RunError> {
+    let mut last = after;
+    let note = |known: &mut Known, source: SourceId, partition, range: Range| {
+        if let Some(known) = known.get_mut(&(source.0 as usize, partition)) {
+            let (end, end_ordinal) = (range.end, range.end_ordinal);
+            known.read = Some(ReadUpTo { end, end_ordinal });
+        }
+    };
+    for item in replay {
+        match item.map_err(RunError::Journal)? {
+            // All of them are known since the journal was opened.
+            Replayed::Partition(_) => {}
+            Replayed::Epoch { epoch, .. } => {
+                last = epoch.id;
+                for i in &epoch.inputs {
+                    note(&mut known, i.source, i.partition, i.range);
+                }
+            }
+            Replayed::Unmarked { source, chunk } => {
+                note(&mut known, source, chunk.partition, chunk.range);
+            }
+        }
+    }
+    Ok((known, last))
+}
+
+/// Hands out what earlier runs have left in the journal.
+pub(crate) struct Replayer {
+    replay: JournalReplay,
+    unmarked: Vec<(usize, Chunk)>,
+}
+
+impl Replayer {
+    fn new(replay: JournalReplay) -> Self {
+        Replayer { replay, unmarked: Vec::new() }
+    }
+
+    /// The next epoch with its chunks; records that the journal does not have are read from their source again.
+    pub(crate) fn next(
+        &mut self,
+        sources: &mut [SourceNode],
+    ) -> Result<Option<(Epoch, Vec<(usize, Arc<Chunk>)>)>, RunError> {
+        while let Some(item) = self.replay.next() {
+            match item.map_err(RunError::Journal)? {
+                Replayed::Partition(_) => {}
+                Replayed::Epoch { epoch, inputs } => {
+                    let chunks = chunks_of(&epoch, inputs, sources)?;
+                    return Ok(Some((epoch, chunks)));
+                }
+                Replayed::Unmarked { source, chunk } => {
+                    self.unmarked.push((source.0 as usize, chunk));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is journaled, but in no epoch.
+    pub(crate) fn take_unmarked(&mut self) -> Vec<(usize, Chunk)> {
+        std::mem::take(&mut self.unmarked)
+    }
+}
+
+fn chunks_of(
+    epoch: &Epoch,
+    inputs: Vec<ReplayedInput>,
+    sources: &mut [SourceNode],
+) -> Result<Vec<(usize, Arc<Chunk>)>, RunError> {
+    let mut chunks = Vec::with_capacity(inputs.len());
+    for (range, input) in epoch.inputs.iter().zip(inputs) {
+        let source = range.source.0 as usize;
+        let Some(node) = sources.get_mut(source) else { continue };
+        let chunk = match input.chunk {
+            Some(chunk) => chunk,
+            None => {
+                let failed = |e| RunError::Source(node.name.clone(), e);
+                let chunk = node.source.read(range.partition, range.range).map_err(failed)?;
+                if digest(&chunk.payload) != input.digest {
+                    let what = node.source.partition_name(range.partition).unwrap_or_default();
+                    let how = format!(
+                        "bytes {} to {} are not what they were",
+                        range.range.start, range.range.end
+                    );
+                    return Err(failed(SourceError::Changed { what, how }));
+                }
+                chunk
+            }
+        };
+        chunks.push((source, Arc::new(chunk)));
+    }
+    Ok(chunks)
+}
+
+fn read_state(durable: &Durable) -> Result<Option<State>, RunError> {
+    let path = durable.dir.join(STATE);
+    match durable.disk.read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            RunError::Engine(format!("'{}' is damaged: {e}; start with `--fresh`", path.display()))
+        }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed(&path, &e)),
+    }
+}
+
+/// Replaces the state, durably and at once.
+fn write_state(durable: &Durable, state: &State) -> Result<(), RunError> {
+    let (disk, path) = (durable.disk.as_ref(), durable.dir.join(STATE));
+    let temporary = durable.dir.join("state.json.tmp");
+    let text = serde_json::to_vec_pretty(state).map_err(|e| RunError::Engine(e.to_string()))?;
+    disk.write_whole(&temporary, &text)
+        .and_then(|()| disk.rename(&temporary, &path))
+        .and_then(|()| disk.sync_dir(&durable.dir))
+        .map_err(|e| failed(&path, &e))
+}
+
+fn remove(durable: &Durable, dir: &Path) -> Result<(), RunError> {
+    match durable.disk.remove_dir_all(dir) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failed(dir, &e)),
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> RunError {
+    RunError::Engine(format!("the data directory cannot be used: '{}': {error}", path.display()))
+}
