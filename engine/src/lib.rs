@@ -22,6 +22,7 @@ mod epoch;
 mod exchange;
 mod expression;
 mod graph;
+mod journal;
 mod keyed;
 mod memory;
 mod operator;
@@ -44,6 +45,11 @@ pub use disk::{AppendFile, Disk, RealDisk, SimDisk};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
 pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
+pub use journal::{
+    Journal, JournalError, JournalOptions, JournalReplay, PartitionRecord, Problem, Recovered,
+    Repaired, Replayed, ReplayedInput, RunRecord, Trimmed, Verified, VerifiedSegment, digest,
+    repair_journal, verify_journal,
+};
 pub use keyed::{Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
 pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{
