@@ -230,10 +230,20 @@ impl Journal {
             poisoned: None,
             buffer: Vec::new(),
         };
+        journal.complete()?;
         // What a process left behind when it was killed can be read, but it need not be on the disk.
         journal.sync()?;
         let recovered = journal.recovered(trimmed);
         Ok((journal, recovered))
+    }
+
+    /// Says again what the last segment should say and no longer does, so that those before it can go.
+    fn complete(&mut self) -> Result<(), JournalError> {
+        let (partitions, run) = self.index.unsaid();
+        for entry in partitions.iter().map(Entry::Partition).chain(run.iter().map(Entry::Run)) {
+            self.append(entry)?;
+        }
+        Ok(())
     }
 
     fn recovered(&self, trimmed: Option<Trimmed>) -> Recovered {

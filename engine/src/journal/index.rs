@@ -1,6 +1,6 @@
 //! What the records of a journal amount to: which inputs wait for an epoch, and which segments are still needed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::record::{Entry, EpochHead, InputHead, PartitionRecord, RunRecord};
 use crate::epoch::SourceId;
@@ -59,6 +59,9 @@ pub(super) struct Index {
     pub(super) segments: VecDeque<Segment>,
     pub(super) partitions: BTreeMap<(SourceId, Partition), PartitionRecord>,
     pub(super) run: Option<RunRecord>,
+    /// The partitions and the run that the last segment names.
+    partitions_here: BTreeSet<(SourceId, Partition)>,
+    run_here: bool,
     pub(super) last_epoch: Option<u64>,
     pub(super) next_sequence: u64,
     /// Inputs that no marker has named, each with the first sequence number of its segment.
@@ -74,6 +77,15 @@ impl Index {
     pub(super) fn begin(&mut self, first: u64) {
         self.segments.push_back(Segment::new(first));
         self.next_sequence = first;
+        self.partitions_here.clear();
+        self.run_here = false;
+    }
+
+    /// What is known and the last segment does not say: its beginning was torn off.
+    pub(super) fn unsaid(&self) -> (Vec<PartitionRecord>, Option<RunRecord>) {
+        let unsaid = self.partitions.iter().filter(|(key, _)| !self.partitions_here.contains(*key));
+        let run = self.run.clone().filter(|_| !self.run_here);
+        (unsaid.map(|(_, partition)| partition.clone()).collect(), run)
     }
 
     pub(super) fn first_sequence(&self) -> u64 {
@@ -113,8 +125,12 @@ impl Index {
             Entry::Epoch(head) => self.add_epoch(head)?,
             Entry::Partition(p) => {
                 self.partitions.insert((p.source, p.partition), p.clone());
+                self.partitions_here.insert((p.source, p.partition));
             }
-            Entry::Run(run) => self.run = Some(run.clone()),
+            Entry::Run(run) => {
+                self.run = Some(run.clone());
+                self.run_here = true;
+            }
         }
         self.next_sequence += 1;
         self.last().records += 1;
