@@ -17,10 +17,12 @@ mod batch;
 mod clock;
 mod config;
 mod dead;
+mod disk;
 mod epoch;
 mod exchange;
 mod expression;
 mod graph;
+mod journal;
 mod keyed;
 mod memory;
 mod operator;
@@ -39,9 +41,15 @@ pub use clock::{Clock, SystemClock};
 pub use config::Resolver;
 pub use config::{ConfigError, Described, Extent, parse_config};
 pub use dead::{DeadLetter, Reason, dead_letter_schema, dead_letters_to_batch};
+pub use disk::{AppendFile, Disk, RealDisk, SimDisk};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
 pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
+pub use journal::{
+    Journal, JournalError, JournalOptions, JournalReplay, PartitionRecord, Problem, Recovered,
+    Repaired, Replayed, ReplayedInput, RunRecord, Trimmed, Verified, VerifiedSegment, digest,
+    repair_journal, verify_journal,
+};
 pub use keyed::{Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
 pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{

@@ -1,0 +1,179 @@
+//! What the records of a journal amount to: which inputs wait for an epoch, and which segments are still needed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::record::{Entry, EpochHead, InputHead, PartitionRecord, RunRecord};
+use crate::epoch::SourceId;
+use crate::source::{Partition, Range};
+
+/// An input, wherever it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct InputKey {
+    source: SourceId,
+    partition: Partition,
+    start: u64,
+    end: u64,
+}
+
+impl InputKey {
+    pub(super) fn new(source: SourceId, partition: Partition, range: Range) -> Self {
+        InputKey { source, partition, start: range.start, end: range.end }
+    }
+
+    pub(super) fn of(head: &InputHead) -> Self {
+        InputKey::new(head.source, head.partition, head.range)
+    }
+}
+
+/// A segment, as far as trimming is concerned.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    /// Its first sequence number.
+    pub(super) first: u64,
+    pub(super) bytes: u64,
+    pub(super) records: u64,
+    /// The first and the last epoch whose marker is in it.
+    pub(super) epochs: Option<(u64, u64)>,
+    /// The last epoch that has an input in it.
+    inputs_of: Option<u64>,
+    /// How many inputs in it belong to no epoch yet.
+    unmarked: usize,
+}
+
+impl Segment {
+    fn new(first: u64) -> Self {
+        Segment { first, bytes: 0, records: 0, epochs: None, inputs_of: None, unmarked: 0 }
+    }
+
+    /// Whether nothing in it is needed to replay what comes after `epoch`.
+    pub(super) fn is_past(&self, epoch: u64) -> bool {
+        self.unmarked == 0
+            && self.epochs.map(|e| e.1).max(self.inputs_of).is_none_or(|e| e <= epoch)
+    }
+}
+
+/// What the records said so far.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Oldest first; the last is the one that is written to.
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) partitions: BTreeMap<(SourceId, Partition), PartitionRecord>,
+    pub(super) run: Option<RunRecord>,
+    /// The partitions and the run that the last segment names.
+    partitions_here: BTreeSet<(SourceId, Partition)>,
+    run_here: bool,
+    pub(super) last_epoch: Option<u64>,
+    pub(super) next_sequence: u64,
+    /// Inputs that no marker has named, each with the first sequence number of its segment.
+    unmarked: BTreeMap<InputKey, u64>,
+}
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Index { next_sequence: 1, ..Index::default() }
+    }
+
+    /// A segment begins with record `first`.
+    pub(super) fn begin(&mut self, first: u64) {
+        self.segments.push_back(Segment::new(first));
+        self.next_sequence = first;
+        self.partitions_here.clear();
+        self.run_here = false;
+    }
+
+    /// What is known and the last segment does not say: its beginning was torn off.
+    pub(super) fn unsaid(&self) -> (Vec<PartitionRecord>, Option<RunRecord>) {
+        let unsaid = self.partitions.iter().filter(|(key, _)| !self.partitions_here.contains(*key));
+        let run = self.run.clone().filter(|_| !self.run_here);
+        (unsaid.map(|(_, partition)| partition.clone()).collect(), run)
+    }
+
+    pub(super) fn first_sequence(&self) -> u64 {
+        self.segments.front().map_or(self.next_sequence, |s| s.first)
+    }
+
+    pub(super) fn first_epoch(&self) -> Option<u64> {
+        self.segments.iter().find_map(|s| s.epochs).map(|e| e.0)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|s| s.bytes).sum()
+    }
+
+    pub(super) fn unmarked(&self) -> usize {
+        self.unmarked.len()
+    }
+
+    /// Whether the input waits for an epoch.
+    pub(super) fn waits(&self, key: &InputKey) -> bool {
+        self.unmarked.contains_key(key)
+    }
+
+    /// Whether an epoch may follow; what is wrong when it may not. Epochs are left out when a journal was cut by a
+    /// repair and the snapshot is further: replay says so if they are needed.
+    pub(super) fn check_epoch(&self, id: u64) -> Result<(), String> {
+        match self.last_epoch {
+            Some(last) if id <= last => Err(format!("epoch {id} follows epoch {last}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in the next record of the last segment.
+    pub(super) fn add(&mut self, record: Entry<'_>) -> Result<(), String> {
+        match record {
+            Entry::Input(head, _) => self.add_input(InputKey::of(head))?,
+            Entry::Epoch(head) => self.add_epoch(head)?,
+            Entry::Partition(p) => {
+                self.partitions.insert((p.source, p.partition), p.clone());
+                self.partitions_here.insert((p.source, p.partition));
+            }
+            Entry::Run(run) => {
+                self.run = Some(run.clone());
+                self.run_here = true;
+            }
+        }
+        self.next_sequence += 1;
+        self.last().records += 1;
+        Ok(())
+    }
+
+    fn add_input(&mut self, key: InputKey) -> Result<(), String> {
+        if self.waits(&key) {
+            return Err(format!("bytes {} to {} of an input are there twice", key.start, key.end));
+        }
+        let segment = self.last();
+        segment.unmarked += 1;
+        let first = segment.first;
+        self.unmarked.insert(key, first);
+        Ok(())
+    }
+
+    fn add_epoch(&mut self, head: &EpochHead) -> Result<(), String> {
+        let id = head.epoch.id;
+        self.check_epoch(id)?;
+        self.last_epoch = Some(id);
+        let segment = self.last();
+        segment.epochs = Some((segment.epochs.map_or(id, |e| e.0), id));
+        for (input, _) in head.epoch.inputs.iter().zip(&head.kept).filter(|(_, kept)| **kept) {
+            let key = InputKey::new(input.source, input.partition, input.range);
+            // An input that was trimmed with its segment is not there; replay says so if it is asked for.
+            if let Some(first) = self.unmarked.remove(&key) {
+                self.mark(first, id);
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, first: u64, epoch: u64) {
+        let at = self.segments.partition_point(|s| s.first < first);
+        if let Some(segment) = self.segments.get_mut(at) {
+            segment.unmarked -= 1;
+            segment.inputs_of = segment.inputs_of.max(Some(epoch));
+        }
+    }
+
+    /// The segment that records go to.
+    pub(super) fn last(&mut self) -> &mut Segment {
+        self.segments.back_mut().expect("a segment begins before its records")
+    }
+}
