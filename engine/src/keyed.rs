@@ -424,7 +424,8 @@ impl KeyColumns {
     fn plain_columns(&mut self, slots: &[u32]) -> Vec<ArrayRef> {
         self.settle();
         let slots = UInt32Array::from(slots.to_vec());
-        let one = |stored| take(stored, &slots, None).expect("every slot has a stored key");
+        let one =
+            |stored: &ArrayRef| take(stored, &slots, None).expect("every slot has a stored key");
         self.stored.iter().map(one).collect()
     }
 

@@ -18,10 +18,12 @@ mod clock;
 mod config;
 mod dead;
 mod disk;
+mod durable;
 mod epoch;
 mod exchange;
 mod expression;
 mod graph;
+mod hold;
 mod journal;
 mod keyed;
 mod memory;
@@ -29,9 +31,9 @@ mod operator;
 mod order;
 mod parcel;
 mod run;
-
 mod schema;
 mod sink;
+mod snapshot;
 mod source;
 mod watermarks;
 
@@ -42,9 +44,11 @@ pub use config::Resolver;
 pub use config::{ConfigError, Described, Extent, parse_config};
 pub use dead::{DeadLetter, Reason, dead_letter_schema, dead_letters_to_batch};
 pub use disk::{AppendFile, Disk, RealDisk, SimDisk};
+pub use durable::{Durable, Identity, OnChange};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
 pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
+pub use hold::{Hold, HoldError};
 pub use journal::{
     Journal, JournalError, JournalOptions, JournalReplay, PartitionRecord, Problem, Recovered,
     Repaired, Replayed, ReplayedInput, RunRecord, Trimmed, Verified, VerifiedSegment, digest,
@@ -56,10 +60,13 @@ pub use operator::{
     Build, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,
     StepConfig, WorkerContext,
 };
-
-pub use run::{Observer, Options, Report, RunError, run};
+pub use run::{Observer, Options, Report, RunError, Schedule, run, simulate};
 pub use schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain, Unit};
 pub use sink::{Committed, RunId, Sink, SinkError};
+pub use snapshot::{
+    Draft, Facts, Loaded, NodeFacts, Published, Reached, SNAPSHOTS_KEPT, SnapshotError,
+    SnapshotStore, Written,
+};
 pub use source::{
     Chunk, Decoded, Decoder, KnownPartition, Partition, Poll, Position, Range, ReadUpTo, Replay,
     Source, SourceError,

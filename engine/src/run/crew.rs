@@ -10,7 +10,7 @@ use crate::durable::Durable;
 use crate::graph::{Graph, SourceNode, StepNode};
 use crate::keyed::SHARDS;
 use crate::order::Orderer;
-use crate::run::conductor::{Conductor, Cut, Keeping, Phase, source_id};
+use crate::run::conductor::{Conductor, Cut, Keeping, Phase};
 use crate::run::hub::{Before, Hub, Places};
 use crate::run::journalist::{self, Writer};
 use crate::run::ledger::Failure;
@@ -137,7 +137,16 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
     let (log, writer) = journalist::pair(found.journal);
     let (gate, desk, keeper) = snapshots::ends(Begin {
         store: found.store,
-        facts: Facts { pipeline: graph.name.clone(), ..found.facts },
+        facts: Facts {
+            plan: found.plan,
+            pipeline: graph.name.clone(),
+            run: options.run,
+            nodes: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            ended: Vec::new(),
+            committed: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+        },
         nodes: node_facts(graph, durable),
         n_sources: graph.sources.len(),
         journal: log.entries.clone(),

@@ -24,7 +24,7 @@ use crate::run::RunError;
 use crate::run::conductor::source_id;
 use crate::run::start::{SavedNode, Start};
 use crate::sink::RunId;
-use crate::snapshot::{Facts, Loaded, Reached, SnapshotStore};
+use crate::snapshot::{Loaded, Reached, SnapshotStore};
 use crate::source::{Chunk, KnownPartition, Partition, Range, ReadUpTo, SourceError};
 
 /// The file with what holds for the whole directory.
@@ -55,8 +55,8 @@ pub(crate) struct Recovery {
     pub journal: Journal,
     pub store: SnapshotStore,
     pub replayer: Replayer,
-    /// What every snapshot says of itself.
-    pub facts: Facts,
+    /// The digest of what the pipeline is.
+    pub plan: String,
     /// Whether the first snapshot is not to build on those before.
     pub whole: bool,
     /// Things that the user should know: damage that was got round.
@@ -101,7 +101,8 @@ pub(crate) fn recover(
     let plan = format!("{:032x}", digest(format!("{:?}", durable.identity).as_bytes()));
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
     let record = RunRecord { run, workers, plan };
-    let replay = || journal.replay_after(before.start.after);
+    let after = Some(before.start.after).filter(|after| *after > 0);
+    let replay = || journal.replay_after(after);
     let known = known_before(&recovered, &before, sources);
     let (known, last_epoch) = look_ahead(replay(), known, before.start.after)?;
     let replayer = Replayer::new(replay());
@@ -115,7 +116,7 @@ pub(crate) fn recover(
         journal,
         store,
         replayer,
-        facts: Facts { plan: record.plan, run, ..Facts::default() },
+        plan: record.plan,
         whole: before.whole,
         notes: before.notes,
     })

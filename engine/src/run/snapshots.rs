@@ -181,11 +181,11 @@ impl Keeper {
     fn write(&mut self, job: Job) -> Result<(), SnapshotError> {
         let Job { epoch, facts, states, accounts, sinks } = job;
         let mut draft =
-            if facts.whole { self.store.begin_full(epoch) } else { self.store.begin(epoch) };
+            if facts.whole { self.store.begin_full(epoch)? } else { self.store.begin(epoch)? };
         for SavedShard { node, shard, state } in states {
             let (name, _) = &self.nodes[node.0];
             match state {
-                Some(state) => draft.add(name, shard, &state)?,
+                Some(state) => draft.add(name, shard, &state),
                 None => draft.remove(name, shard),
             }
         }
@@ -201,7 +201,7 @@ impl Keeper {
         }
         let ended = facts.ended.iter().filter_map(|s| name(s.0 as usize)).collect();
         let written = draft.write()?;
-        written.publish(&SnapshotFacts {
+        written.publish(SnapshotFacts {
             nodes: self.nodes.iter().cloned().collect(),
             positions,
             ended,
