@@ -32,6 +32,7 @@ mod run;
 
 mod schema;
 mod sink;
+mod snapshot;
 mod source;
 mod watermarks;
 
@@ -60,6 +61,10 @@ pub use operator::{
 pub use run::{Observer, Options, Report, RunError, run};
 pub use schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain, Unit};
 pub use sink::{Committed, RunId, Sink, SinkError};
+pub use snapshot::{
+    Draft, Facts, Loaded, NodeFacts, Published, Reached, SNAPSHOTS_KEPT, SnapshotError,
+    SnapshotStore, Written,
+};
 pub use source::{
     Chunk, Decoded, Decoder, Partition, Poll, Position, Range, Replay, Source, SourceError,
 };
