@@ -9,6 +9,7 @@ use std::path::Path;
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use proptest::prelude::*;
 
+use super::manifest::digest_of;
 use super::*;
 use crate::disk::SimDisk;
 use crate::schema::dictionary_type;
@@ -75,7 +76,10 @@ fn history(script: &[Vec<Change>]) -> Vec<Model> {
     let after = |changes: &Vec<Change>| {
         for &(node, shard, value) in changes {
             let key = (node.to_owned(), shard);
-            if value == 0 { drop(model.remove(&key)) } else { drop(model.insert(key, value)) }
+            match value {
+                0 => model.remove(&key),
+                value => model.insert(key, value),
+            };
         }
         model.clone()
     };
@@ -119,12 +123,15 @@ fn assert_state(loaded: &Loaded, history: &[Model]) {
     assert_eq!(loaded.state("none", 0).unwrap(), None);
 }
 
-/// All snapshots of the script, all kept.
+/// How many epochs the recorded snapshots have. One file of state of each is enough to damage.
+const RECORDED: usize = 3;
+
+/// The first snapshots of the script, all kept.
 fn recorded() -> BTreeMap<PathBuf, Vec<u8>> {
     let disk = SimDisk::new(1);
     let store = open(&disk, 9).unwrap();
-    for (epoch, changes) in (0..).zip(script()) {
-        save(&store, epoch, &changes).unwrap();
+    for (epoch, changes) in (0..).zip(&script()[..RECORDED]) {
+        save(&store, epoch, changes).unwrap();
     }
     disk.files()
 }
@@ -202,24 +209,24 @@ fn newest_without(files: &BTreeMap<PathBuf, Vec<u8>>, path: &Path) -> Option<u64
         let manifest = Manifest::parse(&files[&name], *epoch).unwrap();
         name != path && !files_of(&manifest.state).iter().any(|f| Path::new(DIR).join(f) == path)
     };
-    (0..4).rev().find(sound)
+    (0..RECORDED as u64).rev().find(sound)
 }
 
 /// Loads `files`, of which `path` is damaged.
 fn check_damaged(
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    files: &BTreeMap<PathBuf, Vec<u8>>,
     path: &Path,
     sound: &BTreeMap<PathBuf, Vec<u8>>,
     deep: bool,
 ) {
-    let loaded = open(&disk_of(&files), 3).unwrap().newest();
+    let loaded = open(&disk_of(files), 3).unwrap().newest();
     let expected = newest_without(sound, path);
     match loaded {
         Ok(Some(loaded)) => {
             // A byte behind the last place is in nobody's way, so a later one may be sound.
             assert!(Some(loaded.epoch()) >= expected, "{path:?}");
-            if Some(loaded.epoch()) == expected && loaded.epoch() < 3 {
-                let name = manifest_name(3);
+            if Some(loaded.epoch()) == expected && loaded.epoch() < RECORDED as u64 - 1 {
+                let name = manifest_name(RECORDED as u64 - 1);
                 assert!(loaded.damaged.iter().any(|d| d.contains(&name)), "{:?}", loaded.damaged);
             }
             if deep {
@@ -228,7 +235,7 @@ fn check_damaged(
         }
         Ok(None) => panic!("there are snapshots: {path:?}"),
         Err(SnapshotError::NoneUsable { damaged }) => {
-            assert_eq!((expected, damaged.len()), (None, 4), "{damaged:?}");
+            assert_eq!((expected, damaged.len()), (None, RECORDED), "{damaged:?}");
         }
         Err(error) => panic!("{error}"),
     }
@@ -241,12 +248,12 @@ fn truncated_at_every_byte_an_older_snapshot_is_used() {
         for len in 0..sound[path].len() {
             let mut files = sound.clone();
             files.get_mut(path).unwrap().truncate(len);
-            check_damaged(files, path, &sound, len % 32 == 0);
+            check_damaged(&files, path, &sound, len % 32 == 0);
         }
         let mut files = sound.clone();
         files.remove(path);
         if path.extension().unwrap() == "arrow" {
-            check_damaged(files, path, &sound, true);
+            check_damaged(&files, path, &sound, true);
         }
     }
 }
@@ -258,7 +265,7 @@ fn every_flipped_bit_leads_to_an_older_snapshot() {
         for at in 0..bytes.len() {
             let mut files = sound.clone();
             files.get_mut(path).unwrap()[at] ^= 1 << (at % 8);
-            check_damaged(files, path, &sound, at % 32 == 0);
+            check_damaged(&files, path, &sound, at % 32 == 0);
         }
     }
 }
@@ -266,27 +273,27 @@ fn every_flipped_bit_leads_to_an_older_snapshot() {
 #[test]
 fn without_the_newest_manifest_the_one_before_is_used() {
     let mut files = recorded();
-    files.remove(&Path::new(DIR).join(manifest_name(3))).unwrap();
+    files.remove(&Path::new(DIR).join(manifest_name(2))).unwrap();
     let loaded = open(&disk_of(&files), 3).unwrap().newest().unwrap().unwrap();
-    assert_eq!(loaded.epoch(), 2);
+    assert_eq!(loaded.epoch(), 1);
     assert_state(&loaded, &history(&script()));
 }
 
 #[test]
 fn after_a_damaged_one_snapshots_go_on_and_it_goes() {
     let mut files = recorded();
-    let newest = Path::new(DIR).join(manifest_name(3));
+    let newest = Path::new(DIR).join(manifest_name(2));
     files.get_mut(&newest).unwrap()[20] ^= 4;
     let disk = disk_of(&files);
     let store = open(&disk, 2).unwrap();
     let loaded = store.newest().unwrap().unwrap();
-    assert_eq!((loaded.epoch(), loaded.damaged.len()), (2, 1));
+    assert_eq!((loaded.epoch(), loaded.damaged.len()), (1, 1));
     // The same epoch again, as replay has it. The files of the damaged one are not written over.
-    let published = save(&store, 3, &script()[3]).unwrap();
-    assert_eq!((published.oldest_kept, published.uncollected), (2, None));
+    let published = save(&store, 2, &script()[2]).unwrap();
+    assert_eq!((published.oldest_kept, published.uncollected), (1, None));
     disk.crash();
     let loaded = open(&disk, 2).unwrap().newest().unwrap().unwrap();
-    assert_eq!((loaded.epoch(), loaded.damaged.len()), (3, 0));
+    assert_eq!((loaded.epoch(), loaded.damaged.len()), (2, 0));
     assert_state(&loaded, &history(&script()));
 }
 

@@ -108,7 +108,9 @@ impl<'a> Writer<'a> {
                     let place = self.put(&to_ipc(rows)?)?;
                     shards.insert(*shard, place);
                 }
-                None => drop(shards.remove(shard)),
+                None => {
+                    shards.remove(shard);
+                }
             }
         }
         places.retain(|_, shards| !shards.is_empty());
