@@ -197,8 +197,12 @@ impl SnapshotStore {
         for epoch in names.iter().filter_map(|name| epoch_of(name)) {
             let path = dir.join(manifest_name(epoch));
             match read_manifest(disk.as_ref(), &path, epoch)? {
-                Ok(manifest) => drop(shelf.sound.insert(epoch, files_of(&manifest.state))),
-                Err(what) => drop(shelf.damaged.insert(epoch, what)),
+                Ok(manifest) => {
+                    shelf.sound.insert(epoch, files_of(&manifest.state));
+                }
+                Err(what) => {
+                    shelf.damaged.insert(epoch, what);
+                }
             }
         }
         Ok(SnapshotStore { disk, dir, keep: keep.max(1), shelf: Arc::new(Mutex::new(shelf)) })

@@ -253,7 +253,7 @@ pub(super) fn segment_header(first: u64) -> Vec<u8> {
 }
 
 /// What is wrong with a segment's header.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadHeader {
     Damaged(&'static str),
     /// It was written by another version, in this format.

@@ -59,6 +59,12 @@ pub(super) struct Manifest {
     pub(super) state: Places,
 }
 
+/// What a manifest of any format has.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+}
+
 /// The digest behind the manifest.
 #[derive(Serialize, Deserialize)]
 struct Seal {
@@ -99,15 +105,11 @@ impl Manifest {
             return Err(damaged("its digest does not hold"));
         }
         let shape = |e: serde_json::Error| BadManifest::Damaged(e.to_string());
-        let value: serde_json::Value = serde_json::from_slice(json).map_err(shape)?;
-        let format = value.get("format").and_then(serde_json::Value::as_u64);
-        let format = format.and_then(|f| u32::try_from(f).ok());
-        match format {
-            Some(FORMAT) => {}
-            Some(other) => return Err(BadManifest::Format(other)),
-            None => return Err(damaged("it has no format")),
+        // The format first: another one has another shape.
+        let head: Head = serde_json::from_slice(json).map_err(shape)?;
+        if head.format != FORMAT {
+            return Err(BadManifest::Format(head.format));
         }
-        // From the text again: a value would lose what JSON numbers of 64 bits hold.
         let manifest: Manifest = serde_json::from_slice(json).map_err(shape)?;
         manifest.check(epoch).map_err(damaged)?;
         Ok(manifest)

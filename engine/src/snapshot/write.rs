@@ -108,7 +108,9 @@ impl<'a> Writer<'a> {
                     let place = self.put(&to_ipc(rows)?)?;
                     shards.insert(*shard, place);
                 }
-                None => drop(shards.remove(shard)),
+                None => {
+                    shards.remove(shard);
+                }
             }
         }
         places.retain(|_, shards| !shards.is_empty());
@@ -135,16 +137,18 @@ impl<'a> Writer<'a> {
 
     fn sparse(&self, places: &Places) -> Result<BTreeSet<String>, SnapshotError> {
         let mut live: BTreeMap<&str, u64> = BTreeMap::new();
-        for place in all_places(places).filter(|place| self.taken.contains(&place.file)) {
+        for place in all_places(places) {
             *live.entry(&place.file).or_default() += place.length;
         }
         let mut sparse = BTreeSet::new();
         for (name, live) in live {
-            let path = self.store.dir.join(name);
+            let file = self.store.dir.join(name);
+            if !self.taken.contains(name) {
+                return Err(SnapshotError::Damaged { file, what: "it is gone".to_owned() });
+            }
+            let len = self.store.disk.len(&file).map_err(|e| io_error("look at", &file, &e))?;
             // A file of this draft is in use from one end to the other.
-            let ours = self.made.contains(&path);
-            let len = self.store.disk.len(&path).map_err(|e| io_error("look at", &path, &e))?;
-            if !ours && live < len.div_ceil(2) {
+            if live * 2 < len && !self.made.contains(&file) {
                 sparse.insert(name.to_owned());
             }
         }
