@@ -31,7 +31,7 @@ fn component(marks: &[(&str, &str)]) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_str("model.wit", include_str!("../../wit/model.wit")).unwrap();
     let world = resolve.select_world(&[package], Some("model")).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().module(&module).unwrap().validate(false).encode().unwrap()
 }
 
