@@ -122,7 +122,10 @@ pub enum SnapshotError {
         damaged: Vec<String>,
     },
     /// Another version wrote it.
-    #[error("'{}' has format {format}, which this version does not read; use the version that wrote it", .file.display())]
+    #[error(
+        "'{}' has format {format}, which this version does not read; use the version that wrote it",
+        .file.display()
+    )]
     Format {
         /// The manifest.
         file: PathBuf,
