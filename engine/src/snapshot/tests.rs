@@ -455,6 +455,11 @@ fn a_full_draft_needs_nothing_earlier() {
     disk.remove(&state).unwrap();
     let error = save(&store, 1, &script[1]).unwrap_err();
     assert!(matches!(&error, SnapshotError::Damaged { file, .. } if *file == state), "{error}");
+    // One that comes to nothing takes nothing with it.
+    let mut dropped = store.begin_full(2).unwrap();
+    add(&mut dropped, &script[2]);
+    drop(dropped);
+    assert_eq!(store.shelf().base.len(), 2);
     let mut draft = store.begin_full(3).unwrap();
     let model = history(&script).pop().unwrap();
     model.iter().for_each(|((node, shard), value)| draft.add(node, *shard, &rows(node, *value)));
