@@ -182,7 +182,7 @@ pub struct Journal {
     file: Box<dyn AppendFile>,
     /// The last sequence number that is durable.
     synced: u64,
-    /// Bytes of the last segment that are durable.
+    /// Bytes of the last segment that are durable, or were there when it was opened.
     synced_bytes: u64,
     /// Whether the last segment's name is durable.
     name_synced: bool,
@@ -207,15 +207,16 @@ impl Journal {
         // A segment whose header was torn off holds nothing; it is begun again under its number.
         let empty = trimmed.as_ref().is_some_and(|t| t.offset == 0);
         let again = if empty { index.segments.pop_back() } else { None };
-        let file = match (&again, index.segments.back()) {
+        // What was there may be durable, so not even a failed sync cuts it off.
+        let (file, synced_bytes) = match (&again, index.segments.back()) {
             (None, Some(last)) => {
                 let path = dir.join(name_of(last.first));
-                disk.open_append(&path).map_err(|e| io_error("open", &path, &e))?
+                (disk.open_append(&path).map_err(|e| io_error("open", &path, &e))?, last.bytes)
             }
             _ => {
                 let first = again.map_or(index.next_sequence, |segment| segment.first);
-                begin_segment(disk.as_ref(), &dir, &mut index, first)
-                    .map_err(|e| io_error("write", &dir.join(name_of(first)), &e))?
+                let begun = begin_segment(disk.as_ref(), &dir, &mut index, first);
+                (begun.map_err(|e| io_error("write", &dir.join(name_of(first)), &e))?, 0)
             }
         };
         let mut journal = Journal {
@@ -225,7 +226,7 @@ impl Journal {
             index,
             file,
             synced: 0,
-            synced_bytes: 0,
+            synced_bytes,
             name_synced: false,
             poisoned: None,
             buffer: Vec::new(),

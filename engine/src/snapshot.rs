@@ -125,7 +125,10 @@ pub enum SnapshotError {
         damaged: Vec<String>,
     },
     /// Another version wrote it.
-    #[error("'{}' has format {format}, which this version does not read; use the version that wrote it", .file.display())]
+    #[error(
+        "'{}' has format {format}, which this version does not read; use the version that wrote it",
+        .file.display()
+    )]
     Format {
         /// The manifest.
         file: PathBuf,
@@ -175,6 +178,15 @@ struct Shelf {
     drafting: Option<u64>,
     /// Files of snapshots that are written and not published.
     unpublished: BTreeMap<u64, BTreeSet<String>>,
+}
+
+/// What a draft is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What changed since the last one.
+    Changes,
+    /// All state.
+    All,
 }
 
 /// What changes from one snapshot to the next.
@@ -246,7 +258,7 @@ impl SnapshotStore {
         let mut shelf = self.shelf();
         shelf.start(epoch)?;
         let changes = std::mem::take(&mut shelf.owed);
-        Ok(Draft::new(self.clone(), epoch, changes))
+        Ok(Draft::new(self.clone(), epoch, changes, Extent::Changes))
     }
 
     /// As [`SnapshotStore::begin`], for a draft that refers to no earlier file: all state is to be added.
@@ -256,9 +268,7 @@ impl SnapshotStore {
     pub fn begin_full(&self, epoch: u64) -> Result<Draft, SnapshotError> {
         let mut shelf = self.shelf();
         shelf.start(epoch)?;
-        shelf.owed.clear();
-        shelf.base.clear();
-        Ok(Draft::new(self.clone(), epoch, Changes::new()))
+        Ok(Draft::new(self.clone(), epoch, Changes::new(), Extent::All))
     }
 
     /// The oldest snapshot that is kept: the journal is needed from there on.

@@ -1,7 +1,7 @@
 //! The journal under every fault that a disk has.
 //!
-//! The oracle is [`Written`]: what was appended, in order, and how much of it a sync covered. Whatever happens, a journal
-//! that opens holds exactly the first records of it, and all that were synced.
+//! The oracle is a list of [`Step`]s: what was appended, in order, and how much of it a sync covered. Whatever happens,
+//! a journal that opens holds exactly the first records of it, and all that were synced.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -514,6 +514,30 @@ fn every_operation_that_fails_is_told_and_loses_nothing_that_was_synced() {
 }
 
 #[test]
+fn an_open_that_fails_loses_nothing() {
+    let steps = script(5, 60);
+    let (files, records) = (recorded(&steps), records(&steps));
+    let whole = disk_of(&files);
+    open(&whole).unwrap();
+    for n in 0..whole.operations() {
+        for (seed, power) in [(1, true), (2, true), (3, false), (4, false)] {
+            let disk = SimDisk::new(seed * 1_000 + n);
+            files.iter().for_each(|(path, bytes)| disk.put(path, bytes));
+            if power {
+                disk.crash_nth(n)
+            } else {
+                disk.fail_nth(n)
+            }
+            open(&disk).unwrap_err();
+            if power {
+                disk.crash();
+            }
+            check_after_fault(&disk, &records, records.len(), records.len());
+        }
+    }
+}
+
+#[test]
 fn after_a_failed_sync_everything_is_refused() {
     let disk = SimDisk::new(2);
     let (mut journal, _) = open(&disk).unwrap();
@@ -796,7 +820,10 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_journal_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), header in any::<bool>()) {
+    fn any_bytes_are_a_journal_or_refused(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        header in any::<bool>(),
+    ) {
         let disk = SimDisk::new(1);
         let mut file = if header { segment_header(1) } else { Vec::new() };
         file.extend(bytes);

@@ -11,7 +11,7 @@ use super::manifest::{
     Manifest, Place, Places, all_places, digest_of, files_of, is_state_name, manifest_name,
     state_name,
 };
-use super::{Changes, Facts, Shelf, SnapshotError, SnapshotStore, io_error, read_place};
+use super::{Changes, Extent, Facts, Shelf, SnapshotError, SnapshotStore, io_error, read_place};
 use crate::disk::AppendFile;
 
 /// A state file that has so many bytes is followed by another, so that copying what is in use of one stays small.
@@ -25,11 +25,12 @@ pub struct Draft {
     store: SnapshotStore,
     epoch: u64,
     changes: Changes,
+    extent: Extent,
 }
 
 impl Draft {
-    pub(super) fn new(store: SnapshotStore, epoch: u64, changes: Changes) -> Self {
-        Draft { store, epoch, changes }
+    pub(super) fn new(store: SnapshotStore, epoch: u64, changes: Changes, extent: Extent) -> Self {
+        Draft { store, epoch, changes, extent }
     }
 
     /// The state of a shard of a node, in place of what it was.
@@ -50,7 +51,9 @@ impl Draft {
         let store = self.store.clone();
         let mut shelf = store.shelf();
         let places = Writer::new(&store, self.epoch).and_then(|mut writer| {
-            let written = writer.write(&shelf.base, &self.changes);
+            let nothing = Places::new();
+            let base = if self.extent == Extent::All { &nothing } else { &shelf.base };
+            let written = writer.write(base, &self.changes);
             if written.is_err() {
                 writer.discard();
             }
@@ -59,6 +62,8 @@ impl Draft {
         let written = places.map(|places| {
             shelf.base = places.clone();
             shelf.base_epoch = Some(self.epoch);
+            // All of it is in what was written.
+            shelf.owed.clear();
             shelf.unpublished.insert(self.epoch, files_of(&places));
             Written { store: store.clone(), epoch: self.epoch, places, unsure: false }
         });
