@@ -196,6 +196,28 @@ impl<S> Keyed<S> {
         Ok(self.insert(hash, &columns, row, make()))
     }
 
+    /// The slot of the key in `row` of the key columns, for a caller that has no batch; made if it is new.
+    pub(crate) fn slot_of(
+        &mut self,
+        hash: u64,
+        columns: &[&ArrayRef],
+        row: usize,
+        make: impl FnOnce() -> S,
+    ) -> u32 {
+        self.find(hash).unwrap_or_else(|| self.insert(hash, columns, row, make()))
+    }
+
+    /// Puts a key's state there, in place of the one it had.
+    pub(crate) fn put(&mut self, hash: u64, columns: &[&ArrayRef], row: usize, state: S) -> u32 {
+        match self.find(hash) {
+            Some(slot) => {
+                self.states[slot as usize] = state;
+                slot
+            }
+            None => self.insert(hash, columns, row, state),
+        }
+    }
+
     fn insert(&mut self, hash: u64, columns: &[&ArrayRef], row: usize, state: S) -> u32 {
         let slot = u32::try_from(self.states.len()).expect("fewer than 2^32 keys fit in memory");
         let hashes = &mut self.hashes;
@@ -216,6 +238,11 @@ impl<S> Keyed<S> {
     pub fn get_mut(&mut self, slot: u32) -> &mut S {
         self.dirty.insert(shard_of(self.hashes[slot as usize]));
         &mut self.states[slot as usize]
+    }
+
+    /// All states, for a change that does not show in what is saved: no shard is marked.
+    pub(crate) fn states_mut(&mut self) -> &mut [S] {
+        &mut self.states
     }
 
     /// The hash of the key in a slot.
@@ -244,6 +271,19 @@ impl<S> Keyed<S> {
         self.keys.text(slot)
     }
 
+    /// All slots of a shard, sorted by hash.
+    pub(crate) fn slots_of_shard(&mut self, shard: u8) -> Vec<u32> {
+        let slots = self.slots_by_hash().to_vec();
+        let begin = slots.partition_point(|&s| shard_of(self.hashes[s as usize]) < shard);
+        let end = slots.partition_point(|&s| shard_of(self.hashes[s as usize]) <= shard);
+        slots[begin..end].to_vec()
+    }
+
+    /// Notes that a shard was saved.
+    pub(crate) fn saved(&mut self, shard: u8) {
+        self.dirty.remove(shard);
+    }
+
     /// The shards whose state was touched since they were saved.
     #[must_use]
     pub fn dirty(&self) -> ShardSet {
@@ -252,7 +292,7 @@ impl<S> Keyed<S> {
 }
 
 /// Name of the column that holds a key's hash in saved state.
-const HASH_COLUMN: &str = "foreline_key_hash";
+pub const HASH_COLUMN: &str = "foreline_key_hash";
 /// Name of the column that holds a key's state, as postcard bytes.
 const STATE_COLUMN: &str = "foreline_state";
 
@@ -262,13 +302,8 @@ impl<S: Serialize + DeserializeOwned> Keyed<S> {
     /// # Errors
     /// When a state cannot be written.
     pub fn save(&mut self, shard: u8) -> Result<Option<RecordBatch>, Fault> {
-        self.dirty.remove(shard);
-        let slots: Vec<u32> = self
-            .slots_by_hash()
-            .to_vec()
-            .into_iter()
-            .filter(|&s| shard_of(self.hashes[s as usize]) == shard)
-            .collect();
+        self.saved(shard);
+        let slots = self.slots_of_shard(shard);
         if slots.is_empty() {
             return Ok(None);
         }
@@ -290,7 +325,8 @@ impl<S: Serialize + DeserializeOwned> Keyed<S> {
         Ok(Some(RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)?))
     }
 
-    /// Takes over what [`Keyed::save`] wrote.
+    /// Takes over what [`Keyed::save`] wrote, all of it or some rows. The state of a key that is there already is
+    /// replaced, in its slot.
     ///
     /// # Errors
     /// When it does not have that shape.
@@ -307,7 +343,7 @@ impl<S: Serialize + DeserializeOwned> Keyed<S> {
         let columns: Vec<&ArrayRef> = (0..n_key).map(|c| saved.column(c)).collect();
         for row in 0..saved.num_rows() {
             let state = postcard::from_bytes(states.value(row)).map_err(|e| bad(&e.to_string()))?;
-            self.insert(hashes.value(row), &columns, row, state);
+            self.put(hashes.value(row), &columns, row, state);
         }
         Ok(())
     }
@@ -517,6 +553,19 @@ mod tests {
         }
         let slots = other.slots_by_hash().to_vec();
         assert!(slots.windows(2).all(|w| other.hash(w[0]) < other.hash(w[1])));
+    }
+
+    #[test]
+    fn what_is_loaded_replaces_the_state_of_its_keys_alone() {
+        let (schema, batch) = batch(&["a", "b"], &[1, 1]);
+        let mut old = Keyed::<f64>::new(&schema);
+        let mut new = Keyed::<f64>::new(&schema);
+        let slots = [0, 1].map(|row| old.slot(&batch, schema.key(), row, || 1.0).unwrap());
+        new.slot(&batch, schema.key(), 0, || 2.0).unwrap();
+        let saved = new.save(shard_of(batch.key_hash.value(0))).unwrap().unwrap();
+        old.load(&saved).unwrap();
+        assert_eq!((old.len(), old.key_text(slots[0])), (2, "a,1".to_owned()));
+        assert_eq!(slots.map(|slot| *old.get(slot)), [2.0, 1.0]);
     }
 
     #[test]

@@ -16,11 +16,13 @@ mod account;
 mod batch;
 mod clock;
 mod config;
+mod correct;
 mod dead;
 mod epoch;
 mod exchange;
 mod expression;
 mod graph;
+mod identity;
 mod keyed;
 mod memory;
 mod operator;
@@ -38,11 +40,12 @@ pub use batch::{Batch, BatchError, Group};
 pub use clock::{Clock, SystemClock};
 pub use config::Resolver;
 pub use config::{ConfigError, Described, Extent, parse_config};
+pub use correct::{Bounds, Correcting};
 pub use dead::{DeadLetter, Reason, dead_letter_schema, dead_letters_to_batch};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
 pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
-pub use keyed::{Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
+pub use keyed::{HASH_COLUMN, Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
 pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{
     Build, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,

@@ -12,7 +12,7 @@ mod ledger;
 mod step;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,9 +21,10 @@ use serde::Serialize;
 
 use crate::account::Account;
 use crate::clock::{Clock, SystemClock};
-use crate::graph::{Graph, StreamId};
+use crate::correct::Correcting;
+use crate::graph::{Graph, LatePolicy, SourceNode, StreamId};
 use crate::keyed::SHARDS;
-use crate::operator::LateSupport;
+use crate::operator::{Build, LateSupport};
 use crate::run::conductor::{Conductor, source_id};
 use crate::run::hub::{Hub, Places};
 use crate::run::input::SourceWiring;
@@ -129,7 +130,7 @@ pub fn run(mut graph: Graph, options: &Options) -> Result<Report, RunError> {
             options.workers
         )));
     }
-    let wiring = Arc::new(wire(&graph));
+    let wiring = Arc::new(wire(&graph)?);
     let places = Places::default();
     let busy = Busy::default();
     let hub = {
@@ -196,7 +197,7 @@ fn start(
 }
 
 /// The dataflow of a graph, and which of its steps are fused.
-fn wire(graph: &Graph) -> Wiring {
+fn wire(graph: &Graph) -> Result<Wiring, RunError> {
     let sources = graph.sources.iter().enumerate().map(|(i, source)| SourceWiring {
         id: source_id(i),
         node: NodeId(i),
@@ -211,7 +212,8 @@ fn wire(graph: &Graph) -> Wiring {
         let steps = graph.steps.iter().flat_map(|s| &s.inputs).filter(|i| **i == stream).count();
         steps + usize::from(exits.contains(&stream))
     };
-    let steps = graph.steps.iter().enumerate().map(|(i, step)| {
+    let builds = builds(graph)?;
+    let steps = graph.steps.iter().zip(builds).enumerate().map(|(i, (step, build))| {
         let behind = i.checked_sub(1).map(StreamId::Step);
         let fused = step.planned.late == LateSupport::Stateless
             && behind.is_some_and(|b| step.inputs == [b] && readers(b) == 1);
@@ -221,11 +223,41 @@ fn wire(graph: &Graph) -> Wiring {
             kind: step.kind,
             inputs: step.inputs.clone(),
             output: step.planned.output.clone(),
-            build: Arc::clone(&step.planned.build),
+            build,
+            stateless: step.planned.late == LateSupport::Stateless,
             fused,
         }
     });
-    Wiring { sources: sources.collect(), steps: steps.collect(), exits: exits.clone() }
+    Ok(Wiring { sources: sources.collect(), steps: steps.collect(), exits: exits.clone() })
+}
+
+/// How each step is built: where late rows of a source above may correct it, inside of what corrects it.
+fn builds(graph: &Graph) -> Result<Vec<Build>, RunError> {
+    let corrects = |s: &SourceNode| s.order.late != LatePolicy::DeadLetter;
+    let sources = graph.sources.iter().enumerate().filter(|(_, s)| corrects(s));
+    let mut corrected: BTreeSet<StreamId> = sources.map(|(i, _)| StreamId::Source(i)).collect();
+    let mut builds = Vec::with_capacity(graph.steps.len());
+    for (i, step) in graph.steps.iter().enumerate() {
+        let planned = &step.planned;
+        let mut build = Arc::clone(&planned.build);
+        if step.inputs.iter().any(|input| corrected.contains(input)) {
+            corrected.insert(StreamId::Step(i));
+            let refused = |why: &str| {
+                let (name, kind) = (&step.name, step.kind);
+                RunError::Engine(format!("late rows cannot correct '{name}' ({kind}): {why}"))
+            };
+            match (&planned.late, step.inputs.as_slice()) {
+                (LateSupport::Stateless, _) => {}
+                (LateSupport::Refuses(why), _) => return Err(refused(why)),
+                (LateSupport::Corrects, [input]) => {
+                    build = Correcting::around(planned.clone(), graph.schema(*input));
+                }
+                (LateSupport::Corrects, _) => return Err(refused("it has several inputs")),
+            }
+        }
+        builds.push(build);
+    }
+    Ok(builds)
 }
 
 /// The names of sources and steps, each with the source it reads, if that is only one.
