@@ -173,7 +173,7 @@ fn lists<N: Note + Copy>(pool: &Pool, keys: &[&[Kept<N>]]) -> Result<ArrayRef, F
     let bare = pool.bare(&rows().map(|r| r.place).collect::<Vec<_>>())?;
     let times: Int64Array = rows().map(|r| Some(r.time)).collect();
     let positions: UInt64Array = rows().map(|r| Some(r.position)).collect();
-    let rest = BinaryArray::from_iter_values(rows().map(|r| &*r.rest));
+    let rest: BinaryArray = rows().map(|r| Some(&*r.rest)).collect();
     let notes: Vec<N> = rows().map(|r| r.note).collect();
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
     for (field, column) in bare.schema().fields().iter().zip(bare.columns()) {
