@@ -157,23 +157,22 @@ impl Operator for Folding {
         let input = &inputs[0];
         assert!(input.late.is_empty() && input.revised.is_empty(), "a toy is given new rows only");
         let rows = input.rows;
-        let times = rows.times(&schema()).to_vec();
-        let values = rows.rows.column(2).as_primitive::<Float64Type>();
+        let values = rows.rows.column(2).as_primitive::<Float64Type>().values();
+        let readings = rows.times(&schema()).iter().zip(rows.position.values()).zip(values);
+        let readings: Vec<_> = readings.map(|((&t, &position), &v)| (t, position, v)).collect();
         let mut emitted = Emitted(Vec::new());
         let mut used = 0;
         for group in rows.groups() {
             let slot = self.states.slot(rows, &[0], group.start, State::default)?;
-            for row in group.start..group.end {
+            for &reading in &readings[group.start..group.end] {
                 let state = self.states.get_mut(slot);
-                assert!(times[row] >= i64::MIN);
-                let reading = (times[row], rows.position.value(row), values.value(row));
                 if self.toy.row(state, (slot, group.hash), reading, &mut emitted) {
                     used += 1;
                 } else {
-                    let detail = format!("{} is too much", values.value(row));
+                    let detail = format!("{} is too much", reading.2);
                     out.dead(DeadLetter {
-                        time: Some(times[row]),
-                        position: Some(rows.position.value(row)),
+                        time: Some(reading.0),
+                        position: Some(reading.1),
                         ..DeadLetter::new(Reason("limit"), detail)
                     });
                 }
