@@ -478,3 +478,57 @@ impl History {
 fn unknown_key() -> Fault {
     Fault::new("the step emitted a row of a key that it was not given (a bug in it)")
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::correct::kept::Place;
+    use crate::schema::Column;
+
+    fn schema() -> Schema {
+        let columns = vec![Column::new("m", DataType::Utf8), Column::new("t", DataType::Int64)];
+        Schema::new(columns, &["m"], "t").unwrap()
+    }
+
+    fn epoch() -> Epoch {
+        Epoch { id: 1, clock_ns: 0, inputs: vec![], commands: vec![], ended: vec![] }
+    }
+
+    /// Sends a revision whatever it is given.
+    struct Meddling;
+
+    impl Operator for Meddling {
+        fn epoch(&mut self, _: &Epoch, _: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
+            let rows = Batch::empty(Arc::clone(schema().arrow()));
+            out.emit(Batch { revision: Some(Vec::<u32>::new().into()), ..rows });
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_row_that_comes_back_goes_on_with_its_revision() {
+        let pool = Pool::new(schema()).unwrap();
+        let row = |time, note| {
+            let place = Place::new(0, 0);
+            Kept { time, position: 7, place, rest: Box::default(), note }
+        };
+        let mut history = History::new();
+        history.said.push(row(5, Version { revision: 3, deleted: true }));
+        history.said.push(row(6, Version { revision: 2, deleted: false }));
+        history.n_deleted = 1;
+        assert_eq!(history.comes_back(&pool, &row(6, Version::default())), None);
+        assert_eq!(history.comes_back(&pool, &row(5, Version::default())), Some(4));
+        assert_eq!((history.n_deleted, history.said.len()), (0, 1));
+        assert_eq!(history.comes_back(&pool, &row(5, Version::default())), None);
+    }
+
+    #[test]
+    fn a_step_that_corrects_by_itself_is_found_out() {
+        let rows = Batch::empty(Arc::clone(schema().arrow()));
+        let watermarks = Watermarks::none(schema().key_arrow());
+        let fault = feed(&mut Meddling, &epoch(), &rows, &watermarks).unwrap_err();
+        assert!(fault.message.contains("corrections of its own"), "{fault}");
+    }
+}

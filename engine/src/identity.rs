@@ -55,3 +55,50 @@ impl Identify {
         self.time
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::DataType;
+
+    use super::*;
+    use crate::schema::{Column, PrimaryKey};
+
+    fn rows() -> (Schema, RecordBatch) {
+        let columns = vec![
+            Column::new("machine", DataType::Int64),
+            Column::new("t", DataType::Int64),
+            Column::new("channel", DataType::Utf8),
+        ];
+        let primary_key = PrimaryKey { columns: vec![0, 1, 2], position: false };
+        let schema = Schema::with_primary_key(columns, vec![0], 1, primary_key).unwrap();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![1, 1, 1])),
+            Arc::new(Int64Array::from(vec![5, 5, 5])),
+            Arc::new(StringArray::from(vec!["x", "y", "x"])),
+        ];
+        let rows = RecordBatch::try_new(Arc::clone(schema.arrow()), columns).unwrap();
+        (schema, rows)
+    }
+
+    #[test]
+    fn other_columns_of_the_primary_key_tell_rows_apart() {
+        let (schema, rows) = rows();
+        let identify = Identify::new(&schema).unwrap();
+        let rest = identify.rest(&rows).unwrap();
+        let identity = |row: usize, position| identify.identity(5, position, &rest[row]);
+        assert_ne!(identity(0, 1), identity(1, 1));
+        assert_eq!(identity(0, 1), identity(2, 9), "the position does not belong to it");
+    }
+
+    #[test]
+    fn a_reading_is_told_apart_by_its_position() {
+        let (schema, rows) = rows();
+        let readings = Schema::new(schema.columns().to_vec(), &["machine"], "t").unwrap();
+        let identify = Identify::new(&readings).unwrap();
+        assert!(identify.rest(&rows).unwrap().iter().all(|r| r.is_empty()));
+        assert_ne!(identify.identity(5, 1, &[]), identify.identity(5, 2, &[]));
+    }
+}

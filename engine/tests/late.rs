@@ -175,8 +175,12 @@ fn a_row_behind_the_horizon_is_a_dead_letter() {
 fn every_lane_reaches_the_sinks() {
     let rows = [(0, 1, 1.0), (0, 11, 2.0), (0, 21, 4.0), (0, 12, 1.0), (0, 2, 1.0)];
     let steps = vec![Toy::Window(10).planned(), even(toys::window_schema())];
-    let (graph, collected) = chain(&rows, correct(30), 1, steps);
+    let (graph, collected) = chain(&rows, correct(30), 1, steps.clone());
     let options = Options { epoch_rows: 1, ..Options::default() };
+    run(graph, &options).unwrap();
+    // Without a sink of its own the window has one reader, and the filter is fused with it.
+    let (mut graph, fused) = chain(&rows, correct(30), 1, steps);
+    graph.sinks.remove(1);
     run(graph, &options).unwrap();
     let said = |c: &Collected| {
         let mut said = Vec::new();
@@ -207,6 +211,7 @@ fn every_lane_reaches_the_sinks() {
         said(&collected[2]),
         [(20, 2.0, 0, false), (20, 3.0, 1, true), (10, 2.0, 1, false), (30, 4.0, 0, false)]
     );
+    assert_eq!(said(&fused[2]), said(&collected[2]));
 }
 
 #[test]

@@ -117,10 +117,13 @@ impl History {
 
     /// Puts a row in its order; whether it is the last.
     pub(super) fn insert(&mut self, row: Kept<Reported>) -> bool {
+        if self.rows.last().is_none_or(|last| last.order() <= row.order()) {
+            self.rows.push(row);
+            return true;
+        }
         let at = self.rows.partition_point(|r| r.order() <= row.order());
-        let is_last = at == self.rows.len();
         self.rows.insert(at, row);
-        is_last
+        false
     }
 
     /// Takes out the row that `like` is another version of.

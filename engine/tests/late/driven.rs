@@ -311,6 +311,26 @@ fn cut<'a>(rows: &'a [Row], cuts: &[usize]) -> Vec<&'a [Row]> {
     bounds.windows(2).map(|w| &rows[w[0]..w[1]]).collect()
 }
 
+#[test]
+fn state_of_a_run_without_late_rows_is_refused() {
+    let planned = Toy::Sum.planned();
+    let context = WorkerContext { index: 0, peers: 1 };
+    let mut plain = (planned.build)(context).unwrap();
+    let mut order = Order { within: 0, max: BTreeMap::new() };
+    let Edge { new, late, revised, watermarks, .. } =
+        order.edge(&[(0, 1, 1.0)], 0, false, |_| true);
+    let input = Input { rows: &new, late: &late, revised: &revised, watermarks: &watermarks };
+    let epoch = Epoch { id: 1, clock_ns: 0, inputs: vec![], commands: vec![], ended: vec![] };
+    plain.epoch(&epoch, &[input], &mut Heard::default()).unwrap();
+    let shard = shard_of(new.key_hash.value(0));
+    let state = plain.save(shard).unwrap().unwrap();
+    let mut correcting = Correcting::new(&planned, &schema(), context, TIGHT).unwrap();
+    let fault = correcting.load(shard, 1, state.clone()).unwrap_err();
+    assert!(fault.message.contains("without 'late: correct'"), "{fault}");
+    let fault = correcting.load(shard, 2, state).unwrap_err();
+    assert!(fault.message.contains("version 2"), "{fault}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
