@@ -1,8 +1,8 @@
 //! Corrected steps driven by hand, epoch by epoch: with small bounds, and with state that moves between workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Int64Array, UInt32Array};
+use arrow::array::Int64Array;
 use foreline_engine::{
     Account, Batch, Bounds, Correcting, DeadLetter, Epoch, Input, Operator, Out, Planned, Reason,
     SHARDS, Schema, SourceId, Watermarks, WorkerContext, hash_keys, shard_of, worker_of,
@@ -134,59 +134,77 @@ impl Stage {
     }
 }
 
-/// The ordering step with no lateness, for late rows within `within`.
+/// How far the watermark of a silent key moves on by itself, at most.
+const IDLE: i64 = 9;
+
+/// The ordering step with no lateness. Watermarks of keys that are silent in an epoch move on at times.
 struct Order {
+    /// How far behind the watermark a row may be.
     within: i64,
-    max: BTreeMap<u64, i64>,
+    keys: BTreeMap<u64, Key>,
+}
+
+struct Key {
+    max: i64,
+    watermark: i64,
+    /// A row of the key.
+    row: Batch,
 }
 
 impl Order {
+    fn new(within: i64) -> Self {
+        Order { within: within + IDLE, keys: BTreeMap::new() }
+    }
+
     /// The rows of an epoch that are of shards of a worker.
-    fn edge(
-        &mut self,
-        rows: &[Row],
-        first: usize,
-        ended: bool,
-        mine: impl Fn(u64) -> bool,
-    ) -> Edge {
+    fn edge(&mut self, rows: &[Row], first: usize, low: i64, mine: impl Fn(u64) -> bool) -> Edge {
         let schema = schema();
         let table = table(rows);
-        let key =
-            arrow::compute::cast(table.column(0), schema.arrow().field(0).data_type()).unwrap();
-        let columns = vec![key, table.column(1).clone(), table.column(2).clone()];
+        let key = arrow::compute::cast(table.column(0), schema.arrow().field(0).data_type());
+        let columns = vec![key.unwrap(), table.column(1).clone(), table.column(2).clone()];
         let all = arrow::array::RecordBatch::try_new(schema.arrow().clone(), columns).unwrap();
         let hash = hash_keys(&all, &[0]);
         let positions: Vec<u64> = (0..rows.len()).map(|r| (first + r) as u64).collect();
         let all = Batch::new(all, hash, positions.into()).unwrap();
-        let (mut new, mut late, mut last) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut new, mut late) = (Vec::new(), Vec::new());
+        let mut risen = BTreeSet::new();
         for (r, &(_, t, _)) in rows.iter().enumerate() {
             let hash = all.key_hash.value(r);
             if !mine(hash) {
                 continue;
             }
-            let max = self.max.entry(hash).or_insert(t);
-            if t < *max {
+            let fresh = || Key { max: t, watermark: t, row: all.slice(r, 1) };
+            let key = self.keys.entry(hash).or_insert_with(fresh);
+            if t < key.watermark {
                 late.push(r)
             } else {
                 new.push(r)
             }
-            *max = t.max(*max);
-            last.insert(hash, r);
+            key.max = t.max(key.max);
+            key.watermark = t.max(key.watermark);
+            risen.insert(hash);
+        }
+        for (&hash, key) in self.keys.iter_mut().filter(|(hash, _)| mine(**hash)) {
+            if (hash ^ first as u64).is_multiple_of(3) && risen.insert(hash) {
+                key.watermark = (key.watermark + 4).min(key.max + IDLE);
+            }
         }
         let lane = |mut lane: Vec<usize>| {
             lane.sort_by_key(|&r| (all.key_hash.value(r), rows[r].1, r));
             all.take(&lane.into_iter().map(|r| r as u32).collect::<Vec<_>>().into()).unwrap()
         };
-        let risen: UInt32Array = last.values().map(|&r| Some(r as u32)).collect();
-        let risen = all.take(&risen).unwrap();
+        let samples: Vec<Batch> = risen.iter().map(|hash| self.keys[hash].row.clone()).collect();
+        let named = match samples.is_empty() {
+            true => Batch::empty(schema.arrow().clone()),
+            false => Batch::concat(schema.arrow(), &samples).unwrap(),
+        };
         let marks = |back: i64, low: i64| Watermarks {
-            keys: risen.rows.project(&[0]).unwrap(),
-            key_hash: risen.key_hash.clone(),
-            at: last.keys().map(|h| self.max[h] - back).collect::<Int64Array>(),
+            keys: named.rows.project(&[0]).unwrap(),
+            key_hash: named.key_hash.clone(),
+            at: risen.iter().map(|h| self.keys[h].watermark - back).collect::<Int64Array>(),
             low,
         };
-        let watermarks = marks(0, if ended { Watermarks::END } else { i64::MIN });
-        let horizon = Some(marks(self.within, i64::MIN));
+        let (watermarks, horizon) = (marks(0, low), Some(marks(self.within, i64::MIN)));
         let revised = Batch::empty(schema.arrow().clone());
         Edge { new: lane(new), late: lane(late), revised, watermarks, horizon }
     }
@@ -203,6 +221,13 @@ struct Outcome {
     late: u64,
 }
 
+/// When the end of the stream is told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    WithTheLastRows,
+    Afterwards,
+}
+
 /// When a chain is restarted: before which epoch, and with how many workers.
 type Restarts = BTreeMap<usize, usize>;
 
@@ -212,6 +237,7 @@ fn drive(
     within: i64,
     bounds: Bounds,
     restarts: &Restarts,
+    end: End,
 ) -> Outcome {
     let mut workers = 1;
     let mut input = schema();
@@ -220,7 +246,7 @@ fn drive(
         stages.push(Stage::new(planned, &input, *corrects, workers, bounds));
         input = planned.output.clone();
     }
-    let mut order = Order { within, max: BTreeMap::new() };
+    let mut order = Order::new(within);
     let mut outcome = Outcome { settled: vec![], sent: vec![], letters: vec![], late: 0 };
     let mut first = 0;
     for e in 0..=epochs.len() {
@@ -229,7 +255,8 @@ fn drive(
             stages.iter_mut().for_each(|stage| stage.restart(workers, bounds));
         }
         let rows = epochs.get(e).copied().unwrap_or_default();
-        let ended = e == epochs.len();
+        let ended = e + usize::from(end == End::WithTheLastRows) >= epochs.len();
+        let low = if ended { Watermarks::END } else { i64::MIN };
         let epoch = Epoch {
             id: e as u64,
             clock_ns: 0,
@@ -240,7 +267,7 @@ fn drive(
         let mut sent = Vec::new();
         for worker in 0..workers {
             let mine = |hash| worker_of(shard_of(hash), workers) == worker;
-            let mut edge = order.edge(rows, first, ended, mine);
+            let mut edge = order.edge(rows, first, low, mine);
             for stage in &mut stages {
                 let (next, letters, account) = stage.epoch(&epoch, worker, edge);
                 outcome.letters.extend(letters);
@@ -316,9 +343,9 @@ fn state_of_a_run_without_late_rows_is_refused() {
     let planned = Toy::Sum.planned();
     let context = WorkerContext { index: 0, peers: 1 };
     let mut plain = (planned.build)(context).unwrap();
-    let mut order = Order { within: 0, max: BTreeMap::new() };
+    let mut order = Order::new(0);
     let Edge { new, late, revised, watermarks, .. } =
-        order.edge(&[(0, 1, 1.0)], 0, false, |_| true);
+        order.edge(&[(0, 1, 1.0)], 0, i64::MIN, |_| true);
     let input = Input { rows: &new, late: &late, revised: &revised, watermarks: &watermarks };
     let epoch = Epoch { id: 1, clock_ns: 0, inputs: vec![], commands: vec![], ended: vec![] };
     plain.epoch(&epoch, &[input], &mut Heard::default()).unwrap();
@@ -340,12 +367,13 @@ proptest! {
         cuts in proptest::collection::vec(0_usize..1_000, 0..50),
         restarts in proptest::collection::vec((0_usize..50, 1_usize..4), 0..4),
         which in 0_usize..4,
+        end in prop_oneof![Just(End::WithTheLastRows), Just(End::Afterwards)],
     ) {
         let steps = steps(which);
         let epochs = cut(&rows, &cuts);
-        let calm = drive(&steps, &epochs, 25, Bounds::default(), &Restarts::new());
+        let calm = drive(&steps, &epochs, 25, Bounds::default(), &Restarts::new(), end);
         let restarts = restarts.into_iter().collect();
-        let moved = drive(&steps, &epochs, 25, TIGHT, &restarts);
+        let moved = drive(&steps, &epochs, 25, TIGHT, &restarts, end);
         let want = want(&rows, &steps);
         prop_assert_eq!(&calm.settled, &want);
         prop_assert_eq!(&moved.settled, &want);
@@ -361,7 +389,7 @@ proptest! {
         which in 0_usize..4,
     ) {
         let bounds = Bounds { slack_rows: 4, most_rows: 20 };
-        let outcome = drive(&steps(which), &cut(&rows, &cuts), 40, bounds, &Restarts::new());
+        let outcome = drive(&steps(which), &cut(&rows, &cuts), 40, bounds, &Restarts::new(), End::Afterwards);
         let late = outcome.letters.iter().filter(|l| l.reason == Reason::LATE);
         prop_assert!(late.clone().all(|l| l.detail.contains("at most 20 rows")));
         prop_assert_eq!(late.count() as u64, outcome.late);
