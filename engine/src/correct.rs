@@ -10,20 +10,20 @@
 //! ```
 //!
 //! A late row is put in its place among `rows`, or a row that was revised or deleted above takes the place of its
-//! former version. Then a fresh instance of the step is given the base of that key, all of its `rows` and its watermark
-//! anew, and what it emits is compared with `said` by primary key, bit by bit. The difference goes out: rows that were
-//! not there before as *late* rows, others with the next revision, rows that are gone as *deleted*. At last the fresh
-//! instance's state of the key takes the place of the live one's. Because rows are folded in order from a state that was
-//! reached in order, the corrected rows have the bits that they would have if nothing had been late.
+//! former version. Then a fresh instance of the step is given the base of that key, all of its `rows` and its
+//! watermark anew, and what it emits is compared with `said` by primary key, bit by bit. The difference goes out: rows
+//! that were not there before as *late* rows, others with the next revision, rows that are gone as *deleted*. At last
+//! the fresh instance's state of the key takes the place of the live one's. Because rows are folded in order from a
+//! state that was reached in order, the corrected rows have the bits that they would have if nothing had been late.
 //!
 //! What a reader would get wrong:
 //!
 //! * Everything that a refold brings up goes out late, even if it is ahead of the step's own watermark: `live` has it in
 //!   its state then and will not emit it again.
-//! * The base may go as far as nothing comes any more that corrects. That is not the watermark less the policy's bound,
-//!   except right below the source: a window moves watermarks up to its end. So the bound travels with the data, as the
-//!   *horizon* ([`Operator::horizon`]), and what the base says of its own watermark when it is folded up to the horizon is
-//!   the horizon of the next step.
+//! * The base may go as far as nothing comes any more that corrects. That is not the watermark less the policy's
+//!   bound, except right below the source: a window moves watermarks up to its end. So the bound travels with the
+//!   data, as the *horizon* ([`Operator::horizon`]), and what the base says of its own watermark when it is folded up
+//!   to the horizon is the horizon of the next step.
 //! * How often a row is revised depends on which rows share an epoch. The last revision of each does not.
 
 mod compare;

@@ -1,19 +1,33 @@
 //! Runs steps by the engine with late rows that correct, and demands what a run in order says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
 use foreline_engine::{
-    CollectSink, Graph, LatePolicy, MemorySource, Options, OrderRules, Planned, SinkNode,
-    SourceNode, StepNode, StreamId, hash_keys, run,
+    Bounds, Build, CollectSink, Correcting, Graph, LatePolicy, LateSupport, MemorySource, Options,
+    OrderRules, Planned, SinkNode, SourceNode, StepNode, StreamId, hash_keys, run,
 };
 
 use super::table::cells;
 use super::{Dice, Row, Table};
 
-/// How far rows are shuffled, how many make an epoch, and on how many workers they are run.
-const WAYS: [(u64, usize, usize); 3] = [(3, 4, 1), (12, 1, 2), (60, 17, 3)];
+/// How the rows of a case are disturbed and run.
+struct Disorder {
+    /// How far rows are shuffled.
+    reach: u64,
+    epoch_rows: usize,
+    workers: usize,
+    /// How soon what is final is folded away; `None`: as the engine does, which is after more rows than a case has.
+    slack_rows: Option<usize>,
+}
+
+const WAYS: [Disorder; 3] = [
+    Disorder { reach: 3, epoch_rows: 4, workers: 1, slack_rows: Some(0) },
+    Disorder { reach: 12, epoch_rows: 1, workers: 2, slack_rows: None },
+    Disorder { reach: 60, epoch_rows: 17, workers: 3, slack_rows: Some(16) },
+];
 
 /// Most rows that a sink of a test takes.
 const MAX_ROWS: usize = 1_000_000;
@@ -24,17 +38,37 @@ const MAX_ROWS: usize = 1_000_000;
 /// # Panics
 /// When they differ.
 pub fn late_rows_correct(steps: &[Planned], input: &Table) {
-    for (seed, (reach, epoch_rows, workers)) in (0..).zip(WAYS) {
+    for (seed, Disorder { reach, epoch_rows, workers, slack_rows }) in (0..).zip(WAYS) {
         let (rows, within) = shuffled(input, reach, seed);
         let options = Options { epoch_rows, workers, ..Options::default() };
+        let corrected = slack_rows.map(|slack_rows| folded_soon(steps, input, slack_rows));
+        let corrected = corrected.as_deref().unwrap_or(steps);
         let correct = OrderRules { late: LatePolicy::Correct(within), ..OrderRules::default() };
         let wait = OrderRules { lateness: i64::MAX, ..OrderRules::default() };
-        let got = settled(steps, input, &rows, correct, &options);
+        let got = settled(corrected, input, &rows, correct, &options);
         let want = settled(steps, input, &rows, wait, &Options::default());
         for (i, (got, want)) in got.iter().zip(&want).enumerate() {
             assert_eq!(got, want, "step {i}, rows out of order by {within}, {options:?}");
         }
     }
+}
+
+/// The steps, those with state inside of what corrects them. To the engine they are stateless then: it gives them all
+/// rows and leaves them as they are.
+fn folded_soon(steps: &[Planned], input: &Table, slack_rows: usize) -> Vec<Planned> {
+    let bounds = Bounds { slack_rows, ..Bounds::default() };
+    let mut from = input.schema.clone();
+    let wrapped = steps.iter().map(|step| {
+        let (inner, input) = (step.clone(), std::mem::replace(&mut from, step.output.clone()));
+        if inner.late != LateSupport::Corrects {
+            return inner;
+        }
+        let build: Build = Arc::new(move |context| {
+            Ok(Box::new(Correcting::new(&inner, &input, context, bounds)?))
+        });
+        Planned { late: LateSupport::Stateless, build, ..step.clone() }
+    });
+    wrapped.collect()
 }
 
 /// The rows in an order in which some are late, and by how much at most.
