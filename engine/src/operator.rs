@@ -103,9 +103,9 @@ pub trait Operator {
 
     /// The state of a shard, timers included; `None` when there is none.
     ///
-    /// It has one row a key, with the hash of the key in the column [`HASH_COLUMN`](crate::HASH_COLUMN), and a
-    /// row depends on the rows of its key alone: the state of some keys can be taken out and
-    /// [loaded](Operator::load) by itself. Corrections are made that way.
+    /// It has one row a key, with the hash of the key in the column [`HASH_COLUMN`](crate::HASH_COLUMN). Where the
+    /// step is one that late rows [correct](LateSupport::Corrects), a row depends on the rows of its key alone: the
+    /// state of some keys is taken out and [loaded](Operator::load) by itself.
     ///
     /// # Errors
     /// When the state cannot be written as Arrow.
