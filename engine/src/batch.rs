@@ -198,6 +198,33 @@ impl Batch {
         })
     }
 
+    /// Batches as one in the order of the contract: by key hash, event time and position.
+    pub(crate) fn merge(schema: &Schema, mut batches: Vec<Batch>) -> Result<Self, ArrowError> {
+        if batches.len() == 1 {
+            return Ok(batches.remove(0));
+        }
+        if batches.is_empty() {
+            return Ok(Batch::empty(Arc::clone(schema.arrow())));
+        }
+        Batch::concat(schema.arrow(), &batches)?.sorted(schema)
+    }
+
+    /// The same rows by key hash, event time and position; rows that agree in all three stay as they are.
+    pub(crate) fn sorted(&self, schema: &Schema) -> Result<Self, ArrowError> {
+        let times = self.times(schema);
+        let place = |r: &u32| {
+            let r = *r as usize;
+            (self.key_hash.value(r), times[r], self.position.value(r))
+        };
+        let n_rows = u32::try_from(self.len()).expect("a batch has fewer than 2^32 rows");
+        let mut order: Vec<u32> = (0..n_rows).collect();
+        if order.is_sorted_by_key(place) {
+            return Ok(self.clone());
+        }
+        order.sort_by_key(place);
+        self.take(&UInt32Array::from(order))
+    }
+
     /// The same rows with other columns: one value a row, of `schema`.
     ///
     /// # Errors

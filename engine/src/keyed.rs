@@ -196,14 +196,19 @@ impl<S> Keyed<S> {
         Ok(self.insert(hash, &columns, row, make()))
     }
 
-    /// Takes over the state of the key in `row` of `columns`, in place of what was known of it; its slot.
-    pub(crate) fn restore(
+    /// The slot of the key in `row` of the key columns, for a caller that has no batch; made if it is new.
+    pub(crate) fn slot_of(
         &mut self,
         hash: u64,
         columns: &[&ArrayRef],
         row: usize,
-        state: S,
+        make: impl FnOnce() -> S,
     ) -> u32 {
+        self.find(hash).unwrap_or_else(|| self.insert(hash, columns, row, make()))
+    }
+
+    /// Puts a key's state there, in place of the one it had.
+    pub(crate) fn put(&mut self, hash: u64, columns: &[&ArrayRef], row: usize, state: S) -> u32 {
         match self.find(hash) {
             Some(slot) => {
                 self.states[slot as usize] = state;
@@ -211,20 +216,6 @@ impl<S> Keyed<S> {
             }
             None => self.insert(hash, columns, row, state),
         }
-    }
-
-    /// The slots of a shard, sorted by hash.
-    pub(crate) fn slots_of_shard(&mut self, shard: u8) -> Vec<u32> {
-        let slots = self.slots_by_hash().to_vec();
-        let of = |slot: &u32| shard_of(self.hashes[*slot as usize]);
-        let first = slots.partition_point(|s| of(s) < shard);
-        let end = slots.partition_point(|s| of(s) <= shard);
-        slots[first..end].to_vec()
-    }
-
-    /// Notes that a shard is saved as it is.
-    pub(crate) fn is_saved(&mut self, shard: u8) {
-        self.dirty.remove(shard);
     }
 
     /// The key columns of `slots` and their hashes, with names for a saved state; no dictionaries, which would
@@ -263,6 +254,11 @@ impl<S> Keyed<S> {
         &mut self.states[slot as usize]
     }
 
+    /// All states, for a change that does not show in what is saved: no shard is marked.
+    pub(crate) fn states_mut(&mut self) -> &mut [S] {
+        &mut self.states
+    }
+
     /// The hash of the key in a slot.
     #[must_use]
     pub fn hash(&self, slot: u32) -> u64 {
@@ -289,6 +285,19 @@ impl<S> Keyed<S> {
         self.keys.text(slot)
     }
 
+    /// All slots of a shard, sorted by hash.
+    pub(crate) fn slots_of_shard(&mut self, shard: u8) -> Vec<u32> {
+        let slots = self.slots_by_hash().to_vec();
+        let begin = slots.partition_point(|&s| shard_of(self.hashes[s as usize]) < shard);
+        let end = slots.partition_point(|&s| shard_of(self.hashes[s as usize]) <= shard);
+        slots[begin..end].to_vec()
+    }
+
+    /// Notes that a shard was saved.
+    pub(crate) fn saved(&mut self, shard: u8) {
+        self.dirty.remove(shard);
+    }
+
     /// The shards whose state was touched since they were saved.
     #[must_use]
     pub fn dirty(&self) -> ShardSet {
@@ -297,7 +306,7 @@ impl<S> Keyed<S> {
 }
 
 /// Name of the column that holds a key's hash in saved state.
-pub(crate) const HASH_COLUMN: &str = "foreline_key_hash";
+pub const HASH_COLUMN: &str = "foreline_key_hash";
 /// Name of the column that holds a key's state, as postcard bytes.
 pub(crate) const STATE_COLUMN: &str = "foreline_state";
 
@@ -307,7 +316,7 @@ impl<S: Serialize + DeserializeOwned> Keyed<S> {
     /// # Errors
     /// When a state cannot be written.
     pub fn save(&mut self, shard: u8) -> Result<Option<RecordBatch>, Fault> {
-        self.is_saved(shard);
+        self.saved(shard);
         let slots = self.slots_of_shard(shard);
         if slots.is_empty() {
             return Ok(None);
@@ -324,7 +333,8 @@ impl<S: Serialize + DeserializeOwned> Keyed<S> {
         Ok(Some(RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)?))
     }
 
-    /// Takes over what [`Keyed::save`] wrote, in place of what is known of the same keys.
+    /// Takes over what [`Keyed::save`] wrote, all of it or some rows. The state of a key that is there already is
+    /// replaced, in its slot.
     ///
     /// # Errors
     /// When it does not have that shape.
@@ -341,7 +351,7 @@ impl<S: Serialize + DeserializeOwned> Keyed<S> {
         let columns: Vec<&ArrayRef> = (0..n_key).map(|c| saved.column(c)).collect();
         for row in 0..saved.num_rows() {
             let state = postcard::from_bytes(states.value(row)).map_err(|e| bad(&e.to_string()))?;
-            self.restore(hashes.value(row), &columns, row, state);
+            self.put(hashes.value(row), &columns, row, state);
         }
         Ok(())
     }
@@ -560,6 +570,19 @@ mod tests {
         }
         let slots = other.slots_by_hash().to_vec();
         assert!(slots.windows(2).all(|w| other.hash(w[0]) < other.hash(w[1])));
+    }
+
+    #[test]
+    fn what_is_loaded_replaces_the_state_of_its_keys_alone() {
+        let (schema, batch) = batch(&["a", "b"], &[1, 1]);
+        let mut old = Keyed::<f64>::new(&schema);
+        let mut new = Keyed::<f64>::new(&schema);
+        let slots = [0, 1].map(|row| old.slot(&batch, schema.key(), row, || 1.0).unwrap());
+        new.slot(&batch, schema.key(), 0, || 2.0).unwrap();
+        let saved = new.save(shard_of(batch.key_hash.value(0))).unwrap().unwrap();
+        old.load(&saved).unwrap();
+        assert_eq!((old.len(), old.key_text(slots[0])), (2, "a,1".to_owned()));
+        assert_eq!(slots.map(|slot| *old.get(slot)), [2.0, 1.0]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod account;
 mod batch;
 mod clock;
 mod config;
+mod correct;
 mod dead;
 mod disk;
 mod durable;
@@ -24,6 +25,7 @@ mod exchange;
 mod expression;
 mod graph;
 mod hold;
+mod identity;
 mod journal;
 mod keyed;
 mod memory;
@@ -42,6 +44,7 @@ pub use batch::{Batch, BatchError, Group};
 pub use clock::{Clock, SystemClock};
 pub use config::Resolver;
 pub use config::{ConfigError, Described, Extent, parse_config};
+pub use correct::{Bounds, Correcting};
 pub use dead::{DeadLetter, Reason, dead_letter_schema, dead_letters_to_batch};
 pub use disk::{AppendFile, Disk, RealDisk, SimDisk};
 pub use durable::{Durable, Identity, OnChange};
@@ -54,7 +57,7 @@ pub use journal::{
     Repaired, Replayed, ReplayedInput, RunRecord, Trimmed, Verified, VerifiedSegment, digest,
     repair_journal, verify_journal,
 };
-pub use keyed::{Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
+pub use keyed::{HASH_COLUMN, Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
 pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{
     Build, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,

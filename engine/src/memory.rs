@@ -1,9 +1,10 @@
 //! A source and a sink that live in memory: for `train`, `test`, and the tests of everything else.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
@@ -11,6 +12,7 @@ use arrow::ipc::writer::StreamWriter;
 
 use crate::batch::Batch;
 use crate::dead::{DeadLetter, Reason};
+use crate::identity::Identify;
 use crate::schema::Schema;
 use crate::sink::{Committed, RunId, Sink, SinkError};
 use crate::source::{
@@ -151,14 +153,32 @@ impl Collected {
         if batches.is_empty() {
             return Ok(Batch::empty(Arc::clone(schema.arrow())));
         }
-        let all = Batch::concat(schema.arrow(), &batches)?;
+        Batch::concat(schema.arrow(), &batches)?.sorted(schema)
+    }
+
+    /// The rows that stand at the end, as a sink has them that keeps of each primary key the greatest revision and
+    /// takes deleted rows away; sorted as in [`Collected::sorted`], without revisions.
+    ///
+    /// # Errors
+    /// When the batches are not of `schema`.
+    pub fn settled(&self, schema: &Schema) -> Result<Batch, ArrowError> {
+        let all = self.sorted(schema)?;
+        let identify = Identify::new(schema)?;
+        let rest = identify.rest(&all.rows)?;
         let times = all.times(schema);
-        let mut order: Vec<u32> = (0..u32::try_from(all.len()).expect("rows fit in u32")).collect();
-        order.sort_by_key(|&r| {
-            let r = r as usize;
-            (all.key_hash.value(r), times[r], all.position.value(r))
-        });
-        all.take(&order.into())
+        let mut last: BTreeMap<_, usize> = BTreeMap::new();
+        let revision = |row: usize| all.revision.as_ref().map_or(0, |r| r.value(row));
+        for row in 0..all.len() {
+            let identity = identify.identity(times[row], all.position.value(row), &rest[row]);
+            let stands = last.entry((all.key_hash.value(row), identity)).or_insert(row);
+            if revision(row) >= revision(*stands) {
+                *stands = row;
+            }
+        }
+        let deleted = |row: &usize| all.deleted.as_ref().is_some_and(|d| d.value(*row));
+        let rows = last.into_values().filter(|row| !deleted(row));
+        let rows: UInt32Array = rows.map(|row| u32::try_from(row).ok()).collect();
+        Batch { revision: None, deleted: None, ..all.take(&rows)? }.sorted(schema)
     }
 }
 

@@ -41,6 +41,15 @@ pub trait Out {
     fn watermarks(&mut self, watermarks: Watermarks);
     /// A row that could not be used.
     fn dead(&mut self, letter: DeadLetter);
+    /// A row that was accounted for in an epoch before, and that a correction has made unusable: a letter like any
+    /// other, but the account stays, because a row is counted once, as what it was when it came in.
+    fn dead_after_all(&mut self, letter: DeadLetter) {
+        self.dead(letter);
+    }
+    /// Says up to where this step will not correct what it said: no row of key `k` with an event time below
+    /// `max(at[k], low)` follows as late, revised or deleted. At most once an epoch, and only by a step that is told
+    /// a [horizon](Operator::horizon) itself.
+    fn horizon(&mut self, _horizon: Watermarks) {}
     /// What became of the rows: `used`, `filtered`, `late`, `deduplicated` and `in_flight`, as changes.
     fn count(&mut self, account: Account);
 }
@@ -82,6 +91,11 @@ pub trait Operator {
         out: &mut dyn Out,
     ) -> Result<(), Fault>;
 
+    /// Told before an epoch, where a source above lets late rows correct: once that epoch is taken in, no row of
+    /// key `k` of this input with an event time below `max(at[k], low)` comes late, revised or deleted any more.
+    /// Keys that are not named keep the horizon they had.
+    fn horizon(&mut self, _input: usize, _horizon: &Watermarks) {}
+
     /// The shards whose state has changed since they were saved.
     fn dirty(&self) -> ShardSet {
         ShardSet::none()
@@ -89,13 +103,18 @@ pub trait Operator {
 
     /// The state of a shard, timers included; `None` when there is none.
     ///
+    /// It has one row a key, with the hash of the key in the column [`HASH_COLUMN`](crate::HASH_COLUMN). Where the
+    /// step is one that late rows [correct](LateSupport::Corrects), a row depends on the rows of its key alone: the
+    /// state of some keys is taken out and [loaded](Operator::load) by itself.
+    ///
     /// # Errors
     /// When the state cannot be written as Arrow.
     fn save(&mut self, _shard: u8) -> Result<Option<RecordBatch>, Fault> {
         Ok(None)
     }
 
-    /// Takes over the state of a shard, written by `state_version` of the same step.
+    /// Takes over the state of a shard, or of some keys of it, written by `state_version` of the same step. The
+    /// state of a key that is there already is replaced; that of keys which are not named stays.
     ///
     /// # Errors
     /// When the state cannot be read.
@@ -121,7 +140,8 @@ pub type Build = Arc<dyn Fn(WorkerContext) -> Result<Box<dyn Operator>, Fault> +
 pub enum LateSupport {
     /// It looks at one row at a time, so a corrected row is like any other.
     Stateless,
-    /// It keeps what it needs to fold again.
+    /// The engine corrects it: it keeps the rows that may still change and folds them again. The step itself is
+    /// given new rows only; it has one input, and its output has its input's key.
     Corrects,
     /// It cannot; why, for `foreline check`.
     Refuses(&'static str),

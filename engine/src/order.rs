@@ -39,6 +39,8 @@ pub(crate) struct Ordered {
     pub late: Option<Batch>,
     /// Progress of the keys.
     pub watermarks: Watermarks,
+    /// Up to where no late row of a later epoch can correct; `None` when that has not moved.
+    pub horizon: Option<Watermarks>,
     /// Rows that could not be used.
     pub dead: Vec<DeadLetter>,
     /// What became of the rows.
@@ -166,10 +168,12 @@ impl Orderer {
         let mut account = pass.account;
         account.used += n_released as u64;
         account.in_flight += self.n_held as i64 - n_before as i64;
+        let watermarks = self.watermarks(&pass.risen);
         let ordered = Ordered {
             rows: self.gather(&pass.released, &pass.released_slots)?,
             late: self.gather(&pass.late, &pass.late_slots)?,
-            watermarks: self.watermarks(&pass.risen),
+            horizon: self.horizon(&watermarks),
+            watermarks,
             dead: pass.dead,
             account,
         };
@@ -488,6 +492,16 @@ impl Orderer {
         }
     }
 
+    /// Late rows of the next epoch are at or after this: they are compared with watermarks that never fall.
+    fn horizon(&self, watermarks: &Watermarks) -> Option<Watermarks> {
+        let LatePolicy::Correct(within) = self.rules.late else { return None };
+        if watermarks.key_hash.is_empty() {
+            return None;
+        }
+        let at = watermarks.at.values().iter().map(|at| at.saturating_sub(within));
+        Some(Watermarks { at: at.collect::<Int64Array>(), low: i64::MIN, ..watermarks.clone() })
+    }
+
     /// Drops batches that no held row needs, and copies held rows together when they keep too much alive.
     fn tidy(&mut self) -> Result<(), Fault> {
         if self.n_held == 0 {
@@ -645,7 +659,7 @@ fn push_value(bytes: &mut Vec<u8>, column: &ArrayRef, row: usize) {
 }
 
 /// An event time as a person reads it.
-fn show_time(time: i64, domain: TimeDomain) -> String {
+pub(crate) fn show_time(time: i64, domain: TimeDomain) -> String {
     match domain {
         TimeDomain::Logical => time.to_string(),
         TimeDomain::UtcNanos => arrow::temporal_conversions::timestamp_ns_to_datetime(time)

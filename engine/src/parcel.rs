@@ -27,6 +27,8 @@ pub(crate) enum Parcel {
     Revised(Batch),
     /// Event-time progress.
     Watermarks(Watermarks),
+    /// Up to where nothing is corrected any more.
+    Horizon(Watermarks),
 }
 
 impl Default for Parcel {
@@ -40,7 +42,7 @@ impl Accountable for Parcel {
         let rows = match self {
             Parcel::Rows(b) | Parcel::Late(b) | Parcel::Revised(b) => b.len(),
             // Never zero: an end without keys must travel too.
-            Parcel::Watermarks(w) => w.key_hash.len() + 1,
+            Parcel::Watermarks(w) | Parcel::Horizon(w) => w.key_hash.len() + 1,
         };
         i64::try_from(rows).expect("an epoch has fewer than 2^63 rows")
     }

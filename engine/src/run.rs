@@ -17,7 +17,7 @@ mod start;
 mod step;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -27,11 +27,12 @@ use serde::Serialize;
 
 use crate::account::Account;
 use crate::clock::{Clock, SystemClock};
+use crate::correct::Correcting;
 use crate::durable::Durable;
-use crate::graph::{Graph, StreamId};
+use crate::graph::{Graph, LatePolicy, SourceNode, StreamId};
 use crate::hold::Hold;
 use crate::journal::JournalError;
-use crate::operator::LateSupport;
+use crate::operator::{Build, LateSupport};
 use crate::run::conductor::source_id;
 use crate::run::crew::Crew;
 use crate::run::input::SourceWiring;
@@ -235,7 +236,7 @@ fn start(
 }
 
 /// The dataflow of a graph, and which of its steps are fused.
-fn wire(graph: &Graph) -> Wiring {
+fn wire(graph: &Graph) -> Result<Wiring, RunError> {
     let sources = graph.sources.iter().enumerate().map(|(i, source)| SourceWiring {
         id: source_id(i),
         node: NodeId(i),
@@ -250,7 +251,8 @@ fn wire(graph: &Graph) -> Wiring {
         let steps = graph.steps.iter().flat_map(|s| &s.inputs).filter(|i| **i == stream).count();
         steps + usize::from(exits.contains(&stream))
     };
-    let steps = graph.steps.iter().enumerate().map(|(i, step)| {
+    let builds = builds(graph)?;
+    let steps = graph.steps.iter().zip(builds).enumerate().map(|(i, (step, build))| {
         let behind = i.checked_sub(1).map(StreamId::Step);
         let fused = step.planned.late == LateSupport::Stateless
             && behind.is_some_and(|b| step.inputs == [b] && readers(b) == 1);
@@ -260,11 +262,41 @@ fn wire(graph: &Graph) -> Wiring {
             kind: step.kind,
             inputs: step.inputs.clone(),
             output: step.planned.output.clone(),
-            build: Arc::clone(&step.planned.build),
+            build,
+            stateless: step.planned.late == LateSupport::Stateless,
             fused,
         }
     });
-    Wiring { sources: sources.collect(), steps: steps.collect(), exits: exits.clone() }
+    Ok(Wiring { sources: sources.collect(), steps: steps.collect(), exits: exits.clone() })
+}
+
+/// How each step is built: where late rows of a source above may correct it, inside of what corrects it.
+fn builds(graph: &Graph) -> Result<Vec<Build>, RunError> {
+    let corrects = |s: &SourceNode| s.order.late != LatePolicy::DeadLetter;
+    let sources = graph.sources.iter().enumerate().filter(|(_, s)| corrects(s));
+    let mut corrected: BTreeSet<StreamId> = sources.map(|(i, _)| StreamId::Source(i)).collect();
+    let mut builds = Vec::with_capacity(graph.steps.len());
+    for (i, step) in graph.steps.iter().enumerate() {
+        let planned = &step.planned;
+        let mut build = Arc::clone(&planned.build);
+        if step.inputs.iter().any(|input| corrected.contains(input)) {
+            corrected.insert(StreamId::Step(i));
+            let refused = |why: &str| {
+                let (name, kind) = (&step.name, step.kind);
+                RunError::Engine(format!("late rows cannot correct '{name}' ({kind}): {why}"))
+            };
+            match (&planned.late, step.inputs.as_slice()) {
+                (LateSupport::Stateless, _) => {}
+                (LateSupport::Refuses(why), _) => return Err(refused(why)),
+                (LateSupport::Corrects, [input]) => {
+                    build = Correcting::around(planned.clone(), graph.schema(*input));
+                }
+                (LateSupport::Corrects, _) => return Err(refused("it has several inputs")),
+            }
+        }
+        builds.push(build);
+    }
+    Ok(builds)
 }
 
 /// The names of sources and steps, each with the source it reads, if that is only one.

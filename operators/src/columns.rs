@@ -10,7 +10,7 @@ use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use foreline_engine::{
-    Column, ConfigError, Extent, Fault, Input, PrimaryKey, Schema, SchemaError, TimeDomain,
+    Column, ConfigError, Extent, Fault, PrimaryKey, Schema, SchemaError, TimeDomain,
 };
 
 /// A numeric column with NaN for null; shares the column's memory where nothing is missing.
@@ -127,17 +127,6 @@ pub fn output(
         let error = ConfigError::new("", e.to_string());
         help.into_iter().fold(error, ConfigError::help)
     })
-}
-
-/// Stops a step that cannot correct what it said before when it is asked to.
-///
-/// # Errors
-/// When the input has late or revised rows; a plan that lets them come here is wrong.
-pub fn refuse_corrections(input: &Input<'_>) -> Result<(), Fault> {
-    if input.late.is_empty() && input.revised.is_empty() {
-        return Ok(());
-    }
-    Err(Fault::new("late or revised rows reached a step that cannot correct its results"))
 }
 
 /// Stops a step that is given state which another version of it wrote.

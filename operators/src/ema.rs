@@ -4,7 +4,7 @@
 //! Output  the same rows, each column replaced by its average (or joined by it under the name in `as`),
 //!         `Float64`, in the column's unit; a null stays null
 //! State   the last average of each column and the event time of the value behind it, for each key
-//! Late    refuses `late: { correct }`: an average depends on all rows before it
+//! Late    honours `late: { correct }`; a late row changes every average of its key that follows
 //! Errors  none: a row that came in goes out
 //! Source  pandas `ewm(adjust=False, ignore_na=True)` for `alpha` and `span`; for `half_life`
 //!         `y += (1 - 0.5^(dt / half_life)) * (x - y)` with `dt` since the last value that was not null
@@ -23,7 +23,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::columns::{only, positive, refuse_corrections, same_version};
+use crate::columns::{only, positive, same_version};
 use crate::smoothing::Smoothed;
 
 /// Raised whenever `Level` changes.
@@ -81,7 +81,7 @@ impl OperatorKind for Ema {
         let input = input.clone();
         Ok(Planned {
             output: columns.schema.clone(),
-            late: LateSupport::Refuses("an exponential average depends on every row before it"),
+            late: LateSupport::Corrects,
             state_version: STATE_VERSION,
             build: Arc::new(move |_| {
                 let levels = Keyed::new(&input);
@@ -177,9 +177,7 @@ struct Averages {
 
 impl Operator for Averages {
     fn epoch(&mut self, _: &Epoch, inputs: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
-        let input = &inputs[0];
-        refuse_corrections(input)?;
-        let batch = input.rows;
+        let batch = inputs[0].rows;
         if batch.is_empty() {
             return Ok(());
         }

@@ -4,7 +4,7 @@
 //! Output  the same rows, each column replaced by its average (or joined by it under the name in `as`),
 //!         `Float64`, in the column's unit; a null stays null
 //! State   the rows of the window of each key: `rows - 1`, or those of `duration`, at most `max_rows`
-//! Late    refuses `late: { correct }`: rows before the window are not kept
+//! Late    honours `late: { correct }`
 //! Errors  with `duration`, a row whose window holds `max_rows` already goes to the dead letters as `window_full`
 //! Source  pandas `rolling(rows, min_periods)` and `rolling(duration, min_periods)`, but a null stays null
 //!
@@ -24,7 +24,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::columns::{only, positive, refuse_corrections, same_version};
+use crate::columns::{only, positive, same_version};
 use crate::history::{History, WINDOW_FULL};
 use crate::moments::mean_of;
 use crate::smoothing::Smoothed;
@@ -94,7 +94,7 @@ impl OperatorKind for MovingAverage {
         let (input, min_rows) = (input.clone(), config.min_rows);
         Ok(Planned {
             output: columns.schema.clone(),
-            late: LateSupport::Refuses("the rows before the window are not kept"),
+            late: LateSupport::Corrects,
             state_version: STATE_VERSION,
             build: Arc::new(move |_| {
                 let (input, columns) = (input.clone(), columns.clone());
@@ -230,9 +230,7 @@ struct Results {
 
 impl Operator for Averages {
     fn epoch(&mut self, _: &Epoch, inputs: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
-        let input = &inputs[0];
-        refuse_corrections(input)?;
-        let batch = input.rows;
+        let batch = inputs[0].rows;
         if batch.is_empty() {
             return Ok(());
         }

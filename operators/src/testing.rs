@@ -4,20 +4,26 @@
 //! the runs alone and returns what came out, for a comparison with an oracle. A case is run whole, row by row
 //! and in random cuts; on one, two and three workers; with the state saved by shard at random cuts and loaded
 //! into fresh operators, on another number of workers too. Every run is held to the contract as well: order of
-//! rows, watermarks that are kept, the account, and shards that changed without being `dirty`.
+//! rows, watermarks that are kept, the account, and shards that changed without being `dirty`. A step that late rows
+//! correct is also run by the engine with its rows out of order, and what stands at the end is compared with a run in
+//! order; [`late_rows_correct`] does that for steps one behind the other.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foreline_engine::{Account, Expression, ExpressionError, Planned, Resolver, SHARDS, Schema};
+use foreline_engine::{
+    Account, Expression, ExpressionError, LateSupport, Planned, Resolver, SHARDS, Schema,
+};
 
 use crate::OPERATORS;
 
+pub use late::late_rows_correct;
 pub use run::{Dead, Row, Way};
 pub use table::{Cell, Table};
 
 mod expression;
+mod late;
 mod run;
 mod table;
 
@@ -100,6 +106,9 @@ fn same_in_all_ways(planned: &Planned, input: &Table) -> Outcome {
         assert_eq!(whole, again, "the result differs when run as {way:?}");
     }
     causality(planned, input, &whole);
+    if planned.late == LateSupport::Corrects {
+        late_rows_correct(std::slice::from_ref(planned), input);
+    }
     whole
 }
 

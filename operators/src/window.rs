@@ -6,7 +6,8 @@
 //!         `rolling`: key, event time, features; one row for every `every`-th row, its primary key that of the
 //!         row it ends with. Features are called `<column>_<feature>`; null where not defined
 //! State   the rows of the open windows of each key, at most `max_rows`; for `rolling` the last `rows`
-//! Late    refuses `late: { correct }`: a closed window's rows are not kept
+//! Late    honours `late: { correct }`; a late row opens a window that was not there, and in `rolling` shifts what
+//!         `every` counts
 //! Errors  a row that no longer fits in its window goes to the dead letters as `window_full`
 //! Source  the definitions are in `features`; they agree with NumPy and `scipy.stats`
 //!
@@ -286,7 +287,7 @@ fn planned(
     let out = output.clone();
     Planned {
         output,
-        late: LateSupport::Refuses("the rows of a window that was closed are not kept"),
+        late: LateSupport::Corrects,
         state_version: STATE_VERSION,
         build: Arc::new(move |_| {
             let (input, output, evaluator) = (input.clone(), out.clone(), evaluator.clone());

@@ -25,7 +25,8 @@ fn open(disk: &SimDisk) -> Result<(Journal, Recovered), JournalError> {
 }
 
 fn chunk(n: u64, len: usize) -> Chunk {
-    let range = Range { start: n * 10, end: n * 10 + 10, first_ordinal: n * 10, end_ordinal: n * 10 + 10 };
+    let range =
+        Range { start: n * 10, end: n * 10 + 10, first_ordinal: n * 10, end_ordinal: n * 10 + 10 };
     let payload = (0..len).map(|i| ((n as usize * 31 + i * 7) % 251) as u8).collect();
     Chunk { partition: Partition(0), range, rows: 10, payload }
 }

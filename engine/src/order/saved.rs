@@ -48,7 +48,7 @@ impl Orderer {
 
     /// The state of a shard; `None` when it has no keys.
     pub(crate) fn save(&mut self, shard: u8) -> Result<Option<RecordBatch>, Fault> {
-        self.keys.is_saved(shard);
+        self.keys.saved(shard);
         let slots = self.keys.slots_of_shard(shard);
         if slots.is_empty() {
             return Ok(None);
@@ -95,7 +95,7 @@ impl Orderer {
         for row in 0..saved.num_rows() {
             let key: SavedKey = postcard::from_bytes(states.value(row)).map_err(|_| bad())?;
             let state = key.into_state();
-            slots.push(self.keys.restore(hashes.value(row), &columns, row, state));
+            slots.push(self.keys.put(hashes.value(row), &columns, row, state));
         }
         let offsets: Vec<usize> =
             held.value_offsets().iter().map(|&o| usize::try_from(o).unwrap_or(0)).collect();
@@ -109,7 +109,7 @@ impl Orderer {
             self.wait_again(waiting, &row_slots);
         }
         for &hash in hashes.values() {
-            self.keys.is_saved(shard_of(hash));
+            self.keys.saved(shard_of(hash));
         }
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Crew {
                 options.workers
             )));
         }
-        let wiring = Arc::new(wire(&graph));
+        let wiring = Arc::new(wire(&graph)?);
         let kept = keep(&graph, options)?;
         resume(&mut graph, &kept.known)?;
         let (places, busy, failure) = (Places::default(), Busy::default(), Arc::default());

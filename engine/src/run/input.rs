@@ -168,7 +168,8 @@ pub(crate) fn order<'s>(
                     .map(Parcel::Rows)
                     .into_iter()
                     .chain(ordered.late.map(Parcel::Late))
-                    .chain(news.then_some(Parcel::Watermarks(ordered.watermarks)));
+                    .chain(news.then_some(Parcel::Watermarks(ordered.watermarks)))
+                    .chain(ordered.horizon.map(Parcel::Horizon));
                 for mut parcel in parcels {
                     rows_out
                         .activate()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::RecordBatch;
 use crossbeam_channel::Sender;
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::channels::pact::Pipeline;
@@ -73,6 +73,8 @@ pub(crate) struct Link {
     pub kind: &'static str,
     pub operator: Box<dyn Operator>,
     pub output: Schema,
+    /// Whether what it was told cannot be corrected any more holds for what it says, too.
+    pub stateless: bool,
     /// Sum of what it reported, to check that no row went missing.
     pub total: Account,
 }
@@ -87,13 +89,14 @@ pub(crate) struct Gathered {
     late: Batch,
     revised: Batch,
     watermarks: Watermarks,
+    horizon: Option<Watermarks>,
 }
 
 impl Gathered {
     fn nothing(schema: &Schema, low: i64) -> Self {
         let none = || Batch::empty(Arc::clone(schema.arrow()));
         let watermarks = Watermarks { low, ..Watermarks::none(schema.key_arrow()) };
-        Gathered { rows: none(), late: none(), revised: none(), watermarks }
+        Gathered { rows: none(), late: none(), revised: none(), watermarks, horizon: None }
     }
 
     /// Puts parcels of one epoch together; several of a lane are merged into the order of the contract.
@@ -106,6 +109,7 @@ impl Gathered {
                 Parcel::Late(b) => lanes[1].push(b),
                 Parcel::Revised(b) => lanes[2].push(b),
                 Parcel::Watermarks(w) => gathered.watermarks = w,
+                Parcel::Horizon(h) => gathered.horizon = Some(h),
             }
         }
         gathered.watermarks.low = gathered.watermarks.low.max(low);
@@ -116,7 +120,7 @@ impl Gathered {
             (revised, &mut gathered.revised),
         ] {
             if !lane.is_empty() {
-                *to = merged(schema, lane)?;
+                *to = Batch::merge(schema, lane)?;
             }
         }
         Ok(gathered)
@@ -147,24 +151,9 @@ impl Gathered {
         if !self.watermarks.key_hash.is_empty() || self.watermarks.low > low_before {
             parcels.push(Parcel::Watermarks(self.watermarks));
         }
+        parcels.extend(self.horizon.map(Parcel::Horizon));
         parcels
     }
-}
-
-/// Batches of one lane as one batch in (key hash, time, position) order.
-fn merged(schema: &Schema, mut lane: Vec<Batch>) -> Result<Batch, Fault> {
-    if lane.len() == 1 {
-        return Ok(lane.remove(0));
-    }
-    let all = Batch::concat(schema.arrow(), &lane)?;
-    let times = all.times(schema);
-    let mut order: Vec<u32> =
-        (0..u32::try_from(all.len()).expect("an epoch has fewer than 2^32 rows")).collect();
-    order.sort_by_key(|&r| {
-        let r = r as usize;
-        (all.key_hash.value(r), times[r], all.position.value(r))
-    });
-    Ok(all.take(&UInt32Array::from(order))?)
 }
 
 /// What one step says about an epoch.
@@ -174,6 +163,7 @@ struct Said {
     late: Vec<Batch>,
     revised: Vec<Batch>,
     watermarks: Option<Watermarks>,
+    horizon: Option<Watermarks>,
     dead: Vec<DeadLetter>,
     account: Account,
 }
@@ -205,6 +195,14 @@ impl Out for Said {
         self.dead.push(letter);
     }
 
+    fn dead_after_all(&mut self, letter: DeadLetter) {
+        self.dead.push(letter);
+    }
+
+    fn horizon(&mut self, horizon: Watermarks) {
+        self.horizon = Some(horizon);
+    }
+
     fn count(&mut self, account: Account) {
         let own = Account { input: 0, dead: 0, emitted: 0, ..account };
         self.account.add(&own);
@@ -223,7 +221,14 @@ impl Link {
         let views: Vec<Input<'_>> = inputs.iter().map(Gathered::input).collect();
         let operator = &mut self.operator;
         let done = shared.meter.time(&self.name, || {
-            catch_unwind(AssertUnwindSafe(|| operator.epoch(epoch, &views, &mut said)))
+            catch_unwind(AssertUnwindSafe(|| {
+                for (i, input) in inputs.iter().enumerate() {
+                    if let Some(horizon) = &input.horizon {
+                        operator.horizon(i, horizon);
+                    }
+                }
+                operator.epoch(epoch, &views, &mut said)
+            }))
         });
         done.map_err(|panic| Fault::new(panic_text(&*panic)))??;
         said.account.input = inputs.iter().map(Gathered::n_rows).sum();
@@ -246,9 +251,12 @@ impl Link {
             (said.revised, &mut gathered.revised),
         ] {
             if !lane.is_empty() {
-                *to = merged(&self.output, lane)?;
+                *to = Batch::merge(&self.output, lane)?;
             }
         }
+        // A step that says something of its own about event time may have moved it.
+        let passes_on = self.stateless && said.watermarks.is_none();
+        gathered.horizon = if passes_on { inputs[0].horizon.clone() } else { said.horizon };
         gathered.watermarks = said.watermarks.unwrap_or_else(|| inputs[0].watermarks.clone());
         Ok((gathered, said.dead))
     }

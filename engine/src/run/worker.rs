@@ -44,6 +44,7 @@ pub(crate) struct StepWiring {
     pub inputs: Vec<StreamId>,
     pub output: Schema,
     pub build: Build,
+    pub stateless: bool,
     /// Whether it is carried out right behind the step it reads, in one dataflow operator.
     pub fused: bool,
 }
@@ -311,6 +312,7 @@ fn links(steps: &[StepWiring], context: WorkerContext, shared: &Shared) -> Optio
             kind: step.kind,
             operator,
             output: step.output.clone(),
+            stateless: step.stateless,
             total: Account::default(),
         }),
         Err(fault) => {
@@ -352,9 +354,10 @@ fn leave<'s>(
             input.for_each(|capability, parcel| {
                 let Some(&epoch) = capability.least() else { return };
                 let (lane, rows) = match std::mem::take(parcel) {
-                    Parcel::Rows(rows) => (Lane::New, rows),
+                    // A late row is one that was not there before: to the outside it is new.
+                    Parcel::Rows(rows) | Parcel::Late(rows) => (Lane::New, rows),
                     Parcel::Revised(rows) => (Lane::Revised, rows),
-                    Parcel::Late(_) | Parcel::Watermarks(_) => return,
+                    Parcel::Watermarks(_) | Parcel::Horizon(_) => return,
                 };
                 let rows = Box::new(rows);
                 news.send(News::Rows { exit, epoch, worker, lane, rows }).ok();

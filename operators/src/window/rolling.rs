@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::Evaluator;
 use super::{Rolling, STATE_VERSION};
-use crate::columns::{refuse_corrections, same_version};
+use crate::columns::same_version;
 use crate::history::History;
 
 /// The last rows of a key, and how many it has had in all.
@@ -50,9 +50,7 @@ impl LastRows {
 
 impl Operator for LastRows {
     fn epoch(&mut self, _: &Epoch, inputs: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
-        let input = &inputs[0];
-        refuse_corrections(input)?;
-        let batch = input.rows;
+        let batch = inputs[0].rows;
         let times = batch.times(&self.input);
         let channels = self.evaluator.channels(batch)?;
         let mut emitted = self.evaluator.emitted();

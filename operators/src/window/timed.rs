@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::STATE_VERSION;
 use super::evaluate::{Emitted, Evaluator};
-use crate::columns::{refuse_corrections, same_version};
+use crate::columns::same_version;
 use crate::history::{History, WINDOW_FULL};
 
 /// Where windows start and how long they are: `[k * every, k * every + length)` for every whole `k`.
@@ -202,7 +202,6 @@ struct Taken<'a> {
 impl Operator for Timed {
     fn epoch(&mut self, _: &Epoch, inputs: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
         let input = &inputs[0];
-        refuse_corrections(input)?;
         let schema = self.input.clone();
         let batch = Taken {
             rows: input.rows,

@@ -63,7 +63,7 @@ impl OperatorKind for Union {
         }
         Ok(Planned {
             output: left.clone(),
-            late: LateSupport::Stateless,
+            late: LateSupport::Refuses("it keeps no rows"),
             state_version: 1,
             build: Arc::new(|_| Err(Fault::new("it is only planned"))),
             notes: Vec::new(),
