@@ -17,6 +17,7 @@ mod batch;
 mod clock;
 mod config;
 mod correct;
+mod crash;
 mod dead;
 mod disk;
 mod durable;
@@ -45,6 +46,8 @@ pub use clock::{Clock, SystemClock};
 pub use config::Resolver;
 pub use config::{ConfigError, Described, Extent, parse_config};
 pub use correct::{Bounds, Correcting};
+#[doc(hidden)]
+pub use crash::crash_point;
 pub use dead::{DeadLetter, Reason, dead_letter_schema, dead_letters_to_batch};
 pub use disk::{AppendFile, Disk, RealDisk, SimDisk};
 pub use durable::{Durable, Identity, OnChange};

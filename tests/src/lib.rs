@@ -1,5 +1,7 @@
 //! What the tests of the whole system share: where the repository is, and where recorded data may be.
 
+pub mod torture;
+
 use std::path::{Path, PathBuf};
 
 /// The variable that names the folder of recorded data.

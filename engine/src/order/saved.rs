@@ -105,7 +105,7 @@ impl Orderer {
             .collect();
         if !row_slots.is_empty() {
             let rows = held.values().as_struct_opt().ok_or_else(bad)?;
-            let waiting = self.from_struct(rows, &row_slots)?;
+            let waiting = self.waiting_rows(rows, &row_slots)?;
             self.wait_again(waiting, &row_slots);
         }
         for &hash in hashes.values() {
@@ -151,7 +151,7 @@ impl Orderer {
     }
 
     /// The rows of [`Orderer::as_lists`] again; `slots` has the key of each.
-    fn from_struct(&mut self, rows: &StructArray, slots: &[u32]) -> Result<Batch, Fault> {
+    fn waiting_rows(&mut self, rows: &StructArray, slots: &[u32]) -> Result<Batch, Fault> {
         let n_rest = self.rest().count();
         if rows.num_columns() != n_rest + 1 || rows.len() != slots.len() {
             return Err(Fault::new("the rows that wait do not fit the source's columns"));

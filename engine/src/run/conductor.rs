@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use crate::crash::crash_point;
 use crate::epoch::{Epoch, InputRange, SourceId};
 use crate::graph::SourceNode;
 use crate::hold::Hold;
@@ -18,7 +19,7 @@ use crate::run::journalist::{Durable, Entry, Log};
 use crate::run::ledger::{Failure, Snapshot, Told};
 use crate::run::recovery::Replayer;
 use crate::run::snapshots::{Facts, Gate};
-use crate::run::worker::Order;
+use crate::run::worker::{Order, Share};
 use crate::run::{Options, RunError};
 use crate::source::{Chunk, KnownPartition, Partition, Poll, Range, ReadUpTo, Replay};
 
@@ -63,7 +64,7 @@ pub(crate) struct Cut {
     /// The last epoch that is with the sinks.
     through: u64,
     /// Closed, but perhaps not yet durable.
-    waiting: VecDeque<(Told, Vec<(usize, Arc<Chunk>)>)>,
+    waiting: VecDeque<(Told, Share)>,
     /// By source and partition.
     known: BTreeMap<(usize, Partition), KnownPartition>,
     ended: BTreeSet<usize>,
@@ -103,7 +104,7 @@ impl Cut {
 pub(crate) struct Filling {
     rows: usize,
     bytes: usize,
-    chunks: Vec<(usize, Arc<Chunk>)>,
+    chunks: Share,
     ended: Vec<SourceId>,
 }
 
@@ -204,10 +205,11 @@ impl Conductor {
         }
         let Some(keeping) = &mut self.keeping else { return Ok(Phase::Done) };
         if let Some((epoch, chunks)) = keeping.replayer.next(&mut self.sources)? {
+            crash_point("epoch replayed");
             self.cut.closed = epoch.id;
             self.cut.note(&epoch);
             let told = Told { epoch: Arc::new(epoch), snapshot: Snapshot::No };
-            self.dispatch(told, chunks);
+            self.dispatch(&told, chunks);
             return Ok(Phase::Replaying);
         }
         let mut filling = Filling::default();
@@ -389,7 +391,7 @@ impl Conductor {
             self.cut.waiting.push_back((told, filling.chunks));
             self.settle();
         } else {
-            self.dispatch(told, filling.chunks);
+            self.dispatch(&told, filling.chunks);
         }
     }
 
@@ -419,15 +421,15 @@ impl Conductor {
         let Some(durable) = durable else { return };
         while self.cut.waiting.front().is_some_and(|(told, _)| told.epoch.id <= durable) {
             if let Some((told, chunks)) = self.cut.waiting.pop_front() {
-                self.dispatch(told, chunks);
+                self.dispatch(&told, chunks);
             }
         }
     }
 
     /// Hands an epoch to the workers, its chunks in turn.
-    fn dispatch(&self, told: Told, chunks: Vec<(usize, Arc<Chunk>)>) {
+    fn dispatch(&self, told: &Told, chunks: Share) {
         let workers = self.orders.len();
-        let mut shares: Vec<Vec<(usize, Arc<Chunk>)>> = vec![Vec::new(); workers];
+        let mut shares = vec![Share::new(); workers];
         for (i, chunk) in chunks.into_iter().enumerate() {
             shares[i % workers].push(chunk);
         }

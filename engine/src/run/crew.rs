@@ -74,17 +74,12 @@ impl Crew {
             last_epoch: kept.last_epoch,
             accounts: nodes.iter().map(account).collect(),
             snapshots: kept.desk,
-        };
-        let hub = Hub::open(
-            &mut graph,
-            &wiring,
             nodes,
-            Arc::clone(&places),
-            options,
-            Arc::clone(&busy),
-            done_sender,
-            before,
-        )?;
+            places: Arc::clone(&places),
+            busy: Arc::clone(&busy),
+            done: done_sender,
+        };
+        let hub = Hub::open(&mut graph, &wiring, options, before)?;
         let cut = Cut::after(kept.start.after, &kept.start.ended, kept.known);
         let start = Arc::new(kept.start);
         let (mut orders, mut seats) = (Vec::new(), Vec::new());

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::account::Account;
 use crate::batch::Batch;
+use crate::crash::crash_point;
 use crate::dead::{DeadLetter, dead_letters_to_batch};
 use crate::graph::{Graph, SinkNode, StreamId};
 use crate::run::ledger::{Failure, time_into};
@@ -62,6 +63,12 @@ pub(crate) struct Hub {
 
 /// What the sinks have of earlier runs, and what is to be kept of this one.
 pub(crate) struct Before {
+    /// Names of sources and steps, and for each the source that it reads, if it is only one.
+    pub nodes: Vec<(String, Option<usize>)>,
+    pub places: Places,
+    pub busy: Busy,
+    /// Told each epoch that is with the sinks.
+    pub done: Sender<u64>,
     pub run: RunId,
     pub generation: u64,
     pub first: u64,
@@ -76,11 +83,7 @@ impl Hub {
     pub(crate) fn open(
         graph: &mut Graph,
         wiring: &Wiring,
-        nodes: Vec<(String, Option<usize>)>,
-        places: Places,
         options: &Options,
-        busy: Busy,
-        done: Sender<u64>,
         before: Before,
     ) -> Result<Self, RunError> {
         let mut outlets = Vec::new();
@@ -108,15 +111,15 @@ impl Hub {
             outlets,
             exits,
             accounts: before.accounts,
-            nodes,
-            places,
+            nodes: before.nodes,
+            places: before.places,
             pending: BTreeMap::new(),
             through: vec![before.first - 1; options.workers],
             report: Report::default(),
             observer: options.observer.clone(),
-            busy,
+            busy: before.busy,
             next: before.first,
-            done,
+            done: before.done,
             snapshots: before.snapshots,
         })
     }
@@ -303,8 +306,10 @@ impl Outlet {
     }
 
     fn commit(&mut self, upto: u64) -> Result<(), SinkError> {
+        crash_point("before sink commit");
         match self.sink.commit(upto)? {
             Committed::Yes(upto) => {
+                crash_point("after sink commit");
                 self.committed = Some(upto);
                 Ok(())
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::crash::crash_point;
 use crate::epoch::{Epoch, SourceId};
 use crate::journal::{Journal, JournalError, PartitionRecord, digest};
 use crate::run::RunError;
@@ -128,7 +129,7 @@ impl Writer {
         }
         self.settle()?;
         if wait && self.pending.is_some() {
-            std::thread::sleep(DISK_FULL_PAUSE);
+            crossbeam_channel::after(DISK_FULL_PAUSE).recv().ok();
         }
         Ok(true)
     }
@@ -136,10 +137,13 @@ impl Writer {
     fn settle(&mut self) -> Result<(), JournalError> {
         let batch = std::mem::take(&mut self.batch);
         if batch.epoch.is_some() || !batch.inputs.is_empty() {
+            crash_point("journal appended");
             self.journal.sync()?;
+            crash_point("journal synced");
         }
         if let Some(epoch) = batch.trim {
             self.journal.trim_below(epoch)?;
+            crash_point("journal trimmed");
         }
         let full = self.pending.is_some() || self.journal.is_full();
         self.full.store(full, Ordering::Release);

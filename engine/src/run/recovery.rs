@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
+use crate::crash::crash_point;
 use crate::durable::{Durable, Identity, OnChange};
 use crate::epoch::{Epoch, SourceId};
 use crate::graph::SourceNode;
@@ -23,6 +24,7 @@ use crate::journal::{
 use crate::run::RunError;
 use crate::run::conductor::source_id;
 use crate::run::start::{SavedNode, Start};
+use crate::run::worker::Share;
 use crate::sink::RunId;
 use crate::snapshot::{Loaded, Reached, SnapshotStore};
 use crate::source::{Chunk, KnownPartition, Partition, Range, ReadUpTo, SourceError};
@@ -86,7 +88,9 @@ pub(crate) fn recover(
             remove(durable, &journal_dir)?;
         }
     }
+    crash_point("before state written");
     write_state(durable, &state)?;
+    crash_point("state written");
     let options = JournalOptions {
         segment_bytes: durable.journal_segment_bytes,
         limit_bytes: durable.journal_limit_bytes,
@@ -181,7 +185,7 @@ impl Before {
         }
         let Some(loaded) = loaded else {
             before.start.after = recovered.first_epoch.map_or(0, |first| first - 1);
-            return before.from_the_beginning(durable);
+            return before.at_the_beginning(durable);
         };
         for damaged in &loaded.damaged {
             before.notes.push(format!("a snapshot is damaged, an older one is used: {damaged}"));
@@ -213,7 +217,7 @@ impl Before {
     }
 
     /// Without a snapshot the journal must have everything from the first epoch on, unless that was not asked for.
-    fn from_the_beginning(mut self, durable: &Durable) -> Result<Self, RunError> {
+    fn at_the_beginning(mut self, durable: &Durable) -> Result<Self, RunError> {
         if self.start.after > 0 && durable.on_change != OnChange::FromJournal {
             return Err(RunError::Engine(format!(
                 "there is no snapshot in '{}' and the journal begins at epoch {}; start with `--from-journal` to compute \
@@ -293,8 +297,8 @@ impl Replayer {
     pub(crate) fn next(
         &mut self,
         sources: &mut [SourceNode],
-    ) -> Result<Option<(Epoch, Vec<(usize, Arc<Chunk>)>)>, RunError> {
-        while let Some(item) = self.replay.next() {
+    ) -> Result<Option<(Epoch, Share)>, RunError> {
+        for item in self.replay.by_ref() {
             match item.map_err(RunError::Journal)? {
                 Replayed::Partition(_) => {}
                 Replayed::Epoch { epoch, inputs } => {
@@ -319,7 +323,7 @@ fn chunks_of(
     epoch: &Epoch,
     inputs: Vec<ReplayedInput>,
     sources: &mut [SourceNode],
-) -> Result<Vec<(usize, Arc<Chunk>)>, RunError> {
+) -> Result<Share, RunError> {
     let mut chunks = Vec::with_capacity(inputs.len());
     for (range, input) in epoch.inputs.iter().zip(inputs) {
         let source = range.source.0 as usize;

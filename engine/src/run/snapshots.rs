@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
 use crate::account::Account;
+use crate::crash::crash_point;
 use crate::epoch::SourceId;
 use crate::run::journalist::Entry;
 use crate::run::ledger::{NodeId, Snapshot};
@@ -200,7 +201,9 @@ impl Keeper {
             }
         }
         let ended = facts.ended.iter().filter_map(|s| name(s.0 as usize)).collect();
+        crash_point("before snapshot write");
         let written = draft.write()?;
+        crash_point("snapshot written");
         written.publish(SnapshotFacts {
             nodes: self.nodes.iter().cloned().collect(),
             positions,
@@ -209,6 +212,7 @@ impl Keeper {
             accounts,
             ..self.facts.clone()
         })?;
+        crash_point("snapshot published");
         if let Some(oldest) = self.store.oldest_kept() {
             self.journal.send(Entry::Trim(oldest)).ok();
         }

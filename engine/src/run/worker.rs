@@ -78,11 +78,14 @@ impl Wiring {
     }
 }
 
+/// Chunks, each with its source.
+pub(crate) type Share = Vec<(usize, Arc<Chunk>)>;
+
 /// What a worker is told.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// An epoch, with the chunks that this worker is to decode.
-    Epoch(Told, Vec<(usize, Arc<Chunk>)>),
+    Epoch(Told, Share),
     /// Nothing follows.
     End,
 }

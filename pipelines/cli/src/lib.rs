@@ -7,6 +7,7 @@ pub mod evaluate;
 pub mod failure;
 pub mod fleet;
 pub mod graph;
+pub mod journal;
 pub mod learning;
 pub mod metrics;
 pub mod operators;

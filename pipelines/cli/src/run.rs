@@ -62,6 +62,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let file = &arguments.file;
     let format = if arguments.json { Format::Text } else { file.format };
     let plan = load(&file.file, format, Purpose::default())?;
+    if !arguments.running.quiet {
+        promise(&plan);
+    }
     let (report, time) = carry_out(&plan, &arguments.running, arguments.change.choice())?;
     if arguments.json {
         let text = serde_json::to_string_pretty(&to_json(&plan, &report, time));
@@ -70,6 +73,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
         print!("{}", summary(&plan, &report, time));
     }
     Ok(())
+}
+
+/// Says what the run promises before it begins.
+#[expect(clippy::print_stderr, reason = "it is told to the user, and is no part of the report")]
+fn promise(plan: &Plan) {
+    for promise in foreline_spec::guarantees(plan) {
+        eprintln!("{promise}");
+    }
 }
 
 /// Runs a plan with its own sinks; how long it took.

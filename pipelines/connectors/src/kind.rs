@@ -118,6 +118,8 @@ pub struct PlannedSink {
     pub make: Arc<dyn Fn() -> Result<Box<dyn Sink>, SinkError> + Send + Sync>,
     /// Where the rows will lie, for the report.
     pub place: String,
+    /// Whether rows and epoch become visible in one step, so that a restart knows what is there.
+    pub transactional: bool,
     /// Things a user should know, for `foreline check`.
     pub notes: Vec<String>,
 }

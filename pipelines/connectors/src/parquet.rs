@@ -114,7 +114,7 @@ impl SinkKind for Parquet {
         let place = folder.display().to_string();
         let (config, stream) = (config.clone(), stream.to_owned());
         let make = move || Ok(new_sink(&folder, &stream, &config));
-        Ok(PlannedSink { make: Arc::new(make), place, notes: Vec::new() })
+        Ok(PlannedSink { make: Arc::new(make), place, transactional: true, notes: Vec::new() })
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use arrow::datatypes::DataType;
 use foreline_engine::{Extent, LatePolicy, Schema, StreamId, TimeDomain};
 
+use crate::guarantee::guarantees;
 use crate::plan::Plan;
 
 /// The plan as text: every stream with its key, event time, primary key and columns with type and unit, and where it goes.
@@ -30,6 +31,13 @@ pub fn explain(plan: &Plan) -> String {
         let from = plan.stream_name(sink.from);
         let _ = writeln!(text, "\nsink {} ({}) from {from}", sink.name, sink.kind);
         line(&mut text, "place", &sink.sink.place);
+    }
+    let promises = guarantees(plan);
+    if !promises.is_empty() {
+        text += "\nguarantees\n";
+    }
+    for promise in promises {
+        let _ = writeln!(text, "  {promise}");
     }
     for alert in &plan.alerts {
         let from = plan.stream_name(alert.from);

@@ -16,6 +16,7 @@ mod diagnostic;
 mod draw;
 mod explain;
 mod file;
+mod guarantee;
 mod kinds;
 mod outline;
 mod plan;
@@ -33,10 +34,11 @@ pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
-    AlertConfig, AlertSeverity, Columns, EpochConfig, EvaluationConfig, JudgedRows, Late, Names,
-    RemainingConfig, SinkCommon, SourceCommon, StepCommon, TargetConfig, TestConfig, TestExpect,
-    TestRows, TrainingConfig, TruthConfig, TruthTable,
+    AlertConfig, AlertSeverity, Columns, EpochConfig, EvaluationConfig, JournalConfig, JudgedRows,
+    Late, Names, RemainingConfig, SinkCommon, SnapshotConfig, SourceCommon, StepCommon,
+    TargetConfig, TestConfig, TestExpect, TestRows, TrainingConfig, TruthConfig, TruthTable,
 };
+pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
 pub use outline::{Outline, outline};
 pub use plan::{

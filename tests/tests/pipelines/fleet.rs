@@ -11,6 +11,7 @@ use foreline::run::carry_out;
 use foreline::session::{Purpose, keep, load};
 use foreline::simulate::{self, FaultRates, PumpFleet};
 use foreline::train::fit;
+use foreline_engine::OnChange;
 use foreline_sdk::trees;
 use foreline_spec::Only;
 use tempfile::TempDir;
@@ -62,7 +63,8 @@ fn the_files_have_the_same_bytes_at_1_2_and_3_workers() {
     // In one folder: dead letters name the file they come from.
     let (folder, file) = own_folder();
     for workers in [1, 2, 3] {
-        let (report, _) = carry_out(&plan(&file), &running(workers)).expect("the run works");
+        let (report, _) =
+            carry_out(&plan(&file), &running(workers), OnChange::Fresh).expect("the run works");
         assert!(report.accounts.values().all(foreline_engine::Account::balances));
         let mut files = files_below(&folder.path().join("lake"));
         files.retain(|name, _| name.extension().is_some_and(|e| e == "parquet"));
@@ -138,7 +140,7 @@ fn the_model_is_better_than_guessing_the_mean() {
 #[test]
 fn faults_of_the_fleet_end_up_where_they_belong() {
     let (_folder, file) = own_folder();
-    let (report, _) = carry_out(&plan(&file), &running(2)).expect("the run works");
+    let (report, _) = carry_out(&plan(&file), &running(2), OnChange::Fresh).expect("the run works");
     let readings = report.accounts["readings"];
     let reasons = &report.dead["readings"];
     assert!(reasons["field_count"] > 0 && reasons["bad_value"] > 0, "{reasons:?}");

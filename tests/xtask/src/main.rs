@@ -6,6 +6,7 @@ mod bench;
 mod needs;
 mod plugins;
 mod test;
+mod torture;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Task {
     Plugins,
     /// Measures something and prints the figures.
     Bench(bench::Options),
+    /// Kills the command again and again while it works; what was lost, and what is there twice.
+    Torture(torture::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Plugins => plugins::run(),
         Task::Bench(options) => bench::run(&options),
+        Task::Torture(options) => torture::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ::parquet::file::properties::WriterProperties;
-use foreline_engine::{Batch, Committed, RunId, Schema, Sink, SinkError};
+use foreline_engine::{Batch, Committed, RunId, Schema, Sink, SinkError, crash_point};
 
 use super::manifest::{FileEntry, FileKind, Manifest, sync_folder};
 use super::sorted::{Split, sorted, split};
@@ -234,6 +234,7 @@ impl Sink for ParquetSink {
         }
         let mut manifest = opened.manifest.clone();
         self.write_files(&opened, upto, &mut manifest)?;
+        crash_point("parquet files written");
         manifest.committed = Some(upto);
         self.store(&manifest)?;
         opened.manifest = manifest;

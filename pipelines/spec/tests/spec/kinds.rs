@@ -99,6 +99,7 @@ impl SinkKind for Postbox {
             return Err(vec![ConfigError::new("url", message).help("write scheme://host")]);
         }
         Ok(PlannedSink {
+            transactional: true,
             make: Arc::new(|| Err(SinkError::Fatal("it is only planned".to_owned()))),
             place: "a postbox".to_owned(),
             notes: vec!["what goes in does not come out".to_owned()],

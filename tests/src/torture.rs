@@ -1,0 +1,374 @@
+//! Kills the real command again and again while it works, and looks at what is there afterwards.
+//!
+//! A pipeline smooths and counts readings of some machines and writes both to Parquet. The process is ended by SIGKILL
+//! at random instants, or by its own hand at a named place, with another number of workers each time, and is started
+//! again until it has come to its end. After every death and at the end, every reading must be there at most once; at
+//! the end exactly once, and both streams must have the bits of a run that was left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use arrow::array::{Array as _, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Serialize;
+
+/// Places at which a build for debugging can end itself.
+pub const PLACES: &[&str] = &[
+    "before state written",
+    "state written",
+    "journal appended",
+    "journal synced",
+    "journal trimmed",
+    "epoch replayed",
+    "parquet files written",
+    "before sink commit",
+    "after sink commit",
+    "before snapshot write",
+    "snapshot written",
+    "snapshot published",
+];
+
+/// How many machines there are.
+const MACHINES: u64 = 12;
+/// Seconds of a window.
+const WINDOW_S: i64 = 10;
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The command.
+    pub command: PathBuf,
+    /// At least so many deaths.
+    pub kills: u64,
+    /// At least so long.
+    pub time: Duration,
+    /// Readings of a round.
+    pub rows: u64,
+    /// Another seed is another sequence of deaths, as far as the machine allows.
+    pub seed: u64,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Outcome {
+    /// How often the process died.
+    pub kills: u64,
+    /// How often at each named place.
+    pub places: BTreeMap<String, u64>,
+    /// Rounds that came to their end.
+    pub rounds: u64,
+    /// Readings that were to be in the result.
+    pub acknowledged: u64,
+    /// Readings that were not.
+    pub lost: u64,
+    /// Readings that were there more than once.
+    pub duplicated: u64,
+    /// Rows that differ from those of a run that was left alone.
+    pub different: u64,
+}
+
+/// Rounds of deaths until there were enough.
+///
+/// # Errors
+/// When the command fails otherwise than by being killed, or what it left cannot be read.
+pub fn torture(options: &Options) -> Result<Outcome> {
+    let begun = now();
+    let folder = tempfile::tempdir().context("a folder to work in")?;
+    let mut dice = Dice(options.seed);
+    let expected = write_input(folder.path(), options.rows)?;
+    let alone = folder.path().join("alone");
+    prepare(&alone, folder.path())?;
+    let status = start(&options.command, &alone, 2, None)?.wait()?;
+    ensure!(status.success(), "the run that was left alone ended with {status}");
+    let quiet = read_result(&alone)?;
+    check(&quiet, &expected, true, &mut Outcome::default())?;
+    let mut outcome = Outcome::default();
+    while outcome.kills < options.kills || begun.elapsed() < options.time {
+        let place = folder.path().join(format!("round-{}", outcome.rounds));
+        prepare(&place, folder.path())?;
+        live_through(options, &place, &expected, &mut dice, &mut outcome)?;
+        let result = read_result(&place)?;
+        outcome.acknowledged += expected.len() as u64;
+        check(&result, &expected, true, &mut outcome)?;
+        outcome.different += differences(&result, &quiet);
+        outcome.rounds += 1;
+        fs::remove_dir_all(&place)?;
+    }
+    Ok(outcome)
+}
+
+/// Starts the command again and again until it comes to its end.
+fn live_through(
+    options: &Options,
+    folder: &Path,
+    expected: &BTreeSet<Reading>,
+    dice: &mut Dice,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    // In some rounds it dies five times before it has got anywhere: recovery must itself survive its end.
+    let hasty = if dice.below(4) == 0 { 5 } else { 0 };
+    for attempt in 0.. {
+        ensure!(attempt < 500, "the run does not come to its end in '{}'", folder.display());
+        let workers = [1, 2, 4][dice.below(3)];
+        let named = dice.below(2) == 0;
+        let place = PLACES[dice.below(PLACES.len())];
+        let at = named
+            .then(|| format!("{place}:{}", 1 + dice.below(if attempt < hasty { 1 } else { 6 })));
+        let mut child = start(&options.command, folder, workers, at.as_deref())?;
+        let status = if named {
+            child.wait()?
+        } else {
+            let most = if attempt < hasty { 60 } else { 900 };
+            wait(Duration::from_millis(20 + dice.below(most) as u64));
+            // It may be done by then.
+            child.kill().ok();
+            child.wait()?
+        };
+        if status.success() {
+            return Ok(());
+        }
+        if let Some(code) = status.code() {
+            bail!("the command ended with {code} in '{}':\n{}", folder.display(), said(folder));
+        }
+        outcome.kills += 1;
+        if named {
+            *outcome.places.entry(place.to_owned()).or_default() += 1;
+        }
+        // A reader that comes now sees whole epochs, and nothing twice.
+        check(&read_result(folder)?, expected, false, outcome)?;
+    }
+    Ok(())
+}
+
+fn said(folder: &Path) -> String {
+    fs::read_to_string(folder.join("stderr")).unwrap_or_default()
+}
+
+fn start(command: &Path, folder: &Path, workers: usize, at: Option<&str>) -> Result<Child> {
+    let mut child = Command::new(command);
+    child.args(["run", "--quiet", "--workers", &workers.to_string()]).arg(folder.join("pump.yaml"));
+    if let Some(at) = at {
+        child.env("FORELINE_CRASH_AT", at);
+    }
+    child
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(folder.join("stderr"))?)
+        .spawn()
+        .with_context(|| format!("start '{}'", command.display()))
+}
+
+/// The pipeline file of a round.
+fn prepare(folder: &Path, data: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let text = format!(
+        "version: 1
+name: torture
+sources:
+  readings:
+    csv: {{ path: '{}/in/*.csv', order: first_time }}
+    columns: {{ ts: timestamp, machine: string, v: {{ type: float64, unit: mm/s }} }}
+    key: [machine]
+    time: ts
+    lateness: 30s
+    dedupe: [machine, ts]
+steps:
+  smooth: {{ from: readings, ema: {{ columns: [v], half_life: 5s }} }}
+  counts: {{ from: smooth, window: {{ tumbling: {WINDOW_S}s, features: {{ v: [count, mean, std, slope] }} }} }}
+sinks:
+  lake: {{ from: [smooth, counts], parquet: {{ path: lake }} }}
+epoch: {{ rows: 700 }}
+snapshot: {{ interval: 40ms, keep: 2 }}
+",
+        data.display()
+    );
+    fs::write(folder.join("pump.yaml"), text)?;
+    Ok(())
+}
+
+/// A reading: machine and time.
+type Reading = (String, i64);
+
+/// Writes the input, some of it out of order, repeated or unreadable; the readings that must come through.
+fn write_input(folder: &Path, rows: u64) -> Result<BTreeSet<Reading>> {
+    let folder = folder.join("in");
+    fs::create_dir_all(&folder)?;
+    let mut dice = Dice(7);
+    let (mut expected, mut lines) = (BTreeSet::new(), Vec::new());
+    for row in 0..rows {
+        let (machine, second) = (row % MACHINES, row / MACHINES);
+        let name = format!("P-{machine:02}");
+        let stamp =
+            format!("2026-03-01T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60);
+        let line = format!("{stamp},{name},{}.{:03}", 1 + dice.below(9), dice.below(1000));
+        if dice.below(60) == 0 {
+            // The same reading once more, a little later.
+            lines.push((row + 20, line.clone()));
+        }
+        if dice.below(500) == 0 {
+            lines.push((row, format!("{stamp},{name}")));
+        }
+        let swapped = if dice.below(10) == 0 { row + dice.below(40) as u64 } else { row };
+        lines.push((swapped, line));
+        let base = 1_772_323_200_i64;
+        expected.insert((name, (base + i64::try_from(second)?) * 1_000_000_000));
+    }
+    lines.sort_by_key(|l| l.0);
+    for (part, lines) in lines.chunks(lines.len() / 3 + 1).enumerate() {
+        let mut text = String::from("ts,machine,v\n");
+        for (_, line) in lines {
+            writeln!(text, "{line}")?;
+        }
+        fs::write(folder.join(format!("{part}.csv")), text)?;
+    }
+    Ok(expected)
+}
+
+/// What lies in the sinks.
+#[derive(Debug, Default)]
+struct Found {
+    /// The smoothed readings with the bits of their value.
+    readings: Vec<(Reading, u64)>,
+    /// By machine and end: how many readings, and the bits of the rest.
+    windows: BTreeMap<Reading, (i64, Vec<u64>)>,
+    /// Windows that were there before.
+    repeated: u64,
+}
+
+fn read_result(folder: &Path) -> Result<Found> {
+    let mut found = Found::default();
+    for batch in rows(&folder.join("lake/smooth"))? {
+        let values = floats(&batch, "v")?;
+        for (row, key) in keys(&batch, "ts")?.into_iter().enumerate() {
+            found.readings.push((key, values[row]));
+        }
+    }
+    for batch in rows(&folder.join("lake/counts"))? {
+        let columns = ["v_mean", "v_std", "v_slope"].map(|name| floats(&batch, name));
+        let columns = columns.into_iter().collect::<Result<Vec<_>>>()?;
+        let counts = batch.column_by_name("v_count").context("there is 'v_count'")?;
+        let counts = cast(counts, &DataType::Int64)?;
+        let counts = counts.as_primitive::<Int64Type>();
+        for (row, key) in keys(&batch, "window_end")?.into_iter().enumerate() {
+            let bits = columns.iter().map(|c| c[row]).collect();
+            let before = found.windows.insert(key, (counts.value(row), bits));
+            found.repeated += u64::from(before.is_some());
+        }
+    }
+    Ok(found)
+}
+
+/// The rows that the manifest of a folder lists; none where nothing was committed yet.
+fn rows(folder: &Path) -> Result<Vec<RecordBatch>> {
+    let Ok(text) = fs::read(folder.join("_manifest.json")) else { return Ok(Vec::new()) };
+    let manifest: serde_json::Value = serde_json::from_slice(&text)?;
+    let mut batches = Vec::new();
+    for entry in manifest["files"].as_array().context("a manifest lists files")? {
+        let name = entry["name"].as_str().context("a file has a name")?;
+        let file = File::open(folder.join(name)).with_context(|| format!("'{name}' is listed"))?;
+        let before: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        for batch in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {
+            batches.push(batch?);
+        }
+        let after: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        ensure!(
+            entry["rows"] == (after - before),
+            "'{name}' has as many rows as the manifest says"
+        );
+    }
+    Ok(batches)
+}
+
+fn keys(batch: &RecordBatch, time: &str) -> Result<Vec<Reading>> {
+    let machines = batch.column_by_name("machine").context("there is 'machine'")?;
+    let machines = cast(machines, &DataType::Utf8)?;
+    let machines = machines.as_string::<i32>();
+    let times = batch.column_by_name(time).context("there is a time")?;
+    let times = times.as_primitive::<TimestampNanosecondType>();
+    Ok((0..batch.num_rows()).map(|r| (machines.value(r).to_owned(), times.value(r))).collect())
+}
+
+/// The bits of a column; those of no number for null.
+fn floats(batch: &RecordBatch, name: &str) -> Result<Vec<u64>> {
+    let column = batch.column_by_name(name).with_context(|| format!("there is '{name}'"))?;
+    let column = column.as_primitive::<Float64Type>();
+    let bits = |r: usize| if column.is_null(r) { u64::MAX } else { column.value(r).to_bits() };
+    Ok((0..batch.num_rows()).map(bits).collect())
+}
+
+/// Counts what is lost or there twice. Where the run has not `ended`, what is missing may still come.
+fn check(
+    found: &Found,
+    expected: &BTreeSet<Reading>,
+    ended: bool,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for (reading, _) in &found.readings {
+        ensure!(expected.contains(reading), "{reading:?} was never written");
+        outcome.duplicated += u64::from(!seen.insert(reading));
+    }
+    outcome.duplicated += found.repeated;
+    if !ended {
+        return Ok(());
+    }
+    outcome.lost += (expected.len() - seen.len()) as u64;
+    // The model, in one loop: how many readings each window has.
+    let mut counts: BTreeMap<Reading, i64> = BTreeMap::new();
+    let length = WINDOW_S * 1_000_000_000;
+    for (machine, time) in expected {
+        let end = time - time.rem_euclid(length) + length;
+        *counts.entry((machine.clone(), end)).or_default() += 1;
+    }
+    for (window, count) in &counts {
+        let there = found.windows.get(window).map_or(0, |w| w.0);
+        outcome.lost += u64::try_from((count - there).max(0))?;
+        outcome.duplicated += u64::try_from((there - count).max(0))?;
+    }
+    ensure!(found.windows.len() == counts.len(), "there are windows of nothing");
+    Ok(())
+}
+
+/// How many rows differ in a bit from those of another run.
+fn differences(one: &Found, other: &Found) -> u64 {
+    let sorted = |found: &Found| {
+        let mut readings = found.readings.clone();
+        readings.sort();
+        readings
+    };
+    let (a, b) = (sorted(one), sorted(other));
+    let readings = a.iter().zip(&b).filter(|(a, b)| a != b).count() + a.len().abs_diff(b.len());
+    let windows = one.windows.iter().filter(|(key, w)| other.windows.get(*key) != Some(*w)).count();
+    (readings + windows) as u64
+}
+
+/// SplitMix64.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % (n as u64)).unwrap_or(0)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the instant of death is what is tried out")]
+fn wait(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long to go on is asked in minutes")]
+fn now() -> Instant {
+    Instant::now()
+}
