@@ -125,19 +125,19 @@ pub enum RunError {
     },
     /// A source could not be read.
     #[error("source '{0}': {1}")]
-    Source(String, #[source] SourceError),
+    Source(String, SourceError),
     /// A sink could not be written.
     #[error("sink '{0}': {1}")]
-    Sink(String, #[source] SinkError),
+    Sink(String, SinkError),
     /// A newer run of the pipeline has taken over.
     #[error("fenced by run {0}: a newer run of this pipeline has taken over its data directory")]
     Fenced(RunId),
     /// The journal failed.
-    #[error("{0}")]
-    Journal(#[source] JournalError),
+    #[error(transparent)]
+    Journal(JournalError),
     /// The snapshots cannot be used.
-    #[error("{0}")]
-    Snapshot(#[source] SnapshotError),
+    #[error(transparent)]
+    Snapshot(SnapshotError),
     /// The progress that was kept is that of another pipeline.
     #[error(
         "the progress in '{}' is that of another pipeline:\n  {}\nchoose: `--migrate` goes on and keeps the state of what \

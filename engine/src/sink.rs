@@ -36,7 +36,7 @@ pub enum SinkError {
     #[error("{0}")]
     Fatal(String),
     /// A newer run of the pipeline has taken over.
-    #[error("fenced by run {0}")]
+    #[error("fenced by run {0}: a newer run writes there; if none does, remove what is there")]
     Fenced(RunId),
 }
 

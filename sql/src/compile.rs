@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::prelude::SessionConfig;
 use foreline_engine::{EvaluateError, Expression, ExpressionError, Schema, TimeDomain};
 
@@ -100,7 +102,27 @@ impl SqlExpressions {
             Prepare::Type(e) => e,
         })?;
         let physical = self.state.create_physical_expr(expr, &columns).map_err(fail)?;
+        let physical = checked(physical).map_err(fail)?;
         Ok(Arc::new(Compiled { physical, data_type }))
+    }
+
+    /// Refuses constants that overflow: folding would wrap them around in silence.
+    fn check_constants(&self, expr: &Expr, columns: &DFSchema) -> Result<(), DataFusionError> {
+        expr.apply(|node| {
+            if !matches!(node, Expr::BinaryExpr(_)) || !node.column_refs().is_empty() {
+                return Ok(TreeNodeRecursion::Continue);
+            }
+            let constant = checked(self.state.create_physical_expr(node.clone(), columns)?)?;
+            let row = RecordBatchOptions::new().with_row_count(Some(1));
+            let nothing = RecordBatch::try_new_with_options(
+                Arc::new(arrow::datatypes::Schema::empty()),
+                Vec::new(),
+                &row,
+            )?;
+            constant.evaluate(&nothing)?;
+            Ok(TreeNodeRecursion::Jump)
+        })?;
+        Ok(())
     }
 
     /// Coerces types, folds constants and brings the result to a type a stream may have.
@@ -111,6 +133,7 @@ impl SqlExpressions {
             .build();
         let simplifier = ExprSimplifier::new(context);
         let expr = simplifier.coerce(expr, columns)?;
+        self.check_constants(&expr, columns)?;
         let expr = simplifier.simplify(expr)?;
         let found = expr.get_type(columns)?;
         let wanted = stream_type(&found)?;
@@ -129,6 +152,18 @@ impl SqlExpressions {
             None => translated,
         }
     }
+}
+
+/// The same expression with whole numbers that overflow as errors of their row instead of wrong numbers.
+fn checked(physical: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let done = physical.transform_up(|node| match node.downcast_ref::<BinaryExpr>() {
+        Some(binary) => {
+            let binary = binary.clone().with_fail_on_overflow(true);
+            Ok(Transformed::yes(Arc::new(binary) as Arc<dyn PhysicalExpr>))
+        }
+        None => Ok(Transformed::no(node)),
+    })?;
+    Ok(done.data)
 }
 
 enum Prepare {

@@ -18,6 +18,21 @@ pub(crate) fn allow_pure(text: &Text<'_>, expr: &Expr) -> Result<(), ExpressionE
     refused.map_or(Ok(()), Err)
 }
 
+/// Functions whose result may be of any length, whatever the length of what they are given: one row could take all
+/// memory.
+const UNBOUNDED: &[&str] = &[
+    "repeat",
+    "lpad",
+    "rpad",
+    "array_repeat",
+    "list_repeat",
+    "array_resize",
+    "list_resize",
+    "range",
+    "generate_series",
+    "gen_series",
+];
+
 fn refusal(text: &Text<'_>, node: &Expr) -> Option<ExpressionError> {
     let named = |name: &str, why: &str| {
         let mut error = whole(&format!("function '{name}' {why}"));
@@ -25,6 +40,10 @@ fn refusal(text: &Text<'_>, node: &Expr) -> Option<ExpressionError> {
         Some(error)
     };
     match node {
+        Expr::ScalarFunction(call) if UNBOUNDED.contains(&call.func.name()) => named(
+            call.func.name(),
+            "can make a value of any length, so one row could take all memory",
+        ),
         Expr::ScalarFunction(call) => {
             let why = match call.func.signature().volatility {
                 Volatility::Immutable => return None,

@@ -91,6 +91,7 @@ pub fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(COMPILE_SUBCOMMAND) {
         return foreline_plugins::compile_child_main();
     }
+    end_quietly_when_nobody_reads();
     let done = match Cli::parse().command {
         Command::Demo(a) => demo::demo(&a),
         Command::Check(a) => check::check(&a),
@@ -108,4 +109,18 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// What `println!` does where standard output cannot be written is a panic; here it is an error like any other.
+#[expect(clippy::print_stderr, reason = "the last word of the command")]
+fn end_quietly_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if let Some(why) = text.strip_prefix("failed printing to stdout: ") {
+            eprintln!("error: standard output cannot be written: {why}");
+            std::process::exit(1);
+        }
+        usual(panic);
+    }));
 }

@@ -12,14 +12,14 @@ use clap::Args;
 use foreline_engine::OnChange;
 use foreline_spec::Plan;
 
-use crate::commands::{Format, Running};
+use crate::commands::Running;
 use crate::evaluate::{Evaluated, judge_one};
 use crate::failure::Outcome;
 use crate::fleet;
 use crate::learning::key_names;
 use crate::progress::Progress;
 use crate::run::{carry_out, summary};
-use crate::session::{Purpose, keep, load};
+use crate::session::{Purpose, keep, load_again};
 use crate::simulate::{self, PumpFleet};
 use crate::table::{Table, decimal};
 use crate::train::fit;
@@ -77,7 +77,7 @@ pub fn demo(arguments: &Arguments) -> Outcome {
     println!("{}", fit(&file, TRAINING, inputs, running)?.line());
 
     step("run", &format!("foreline run {}", file.display()));
-    let plan = load(&file, Format::Text, Purpose::default())?;
+    let plan = load_again(&file, Purpose::default())?;
     let (report, time) = carry_out(&plan, running, OnChange::Fresh)?;
     print!("{}", summary(&plan, &report, time));
 

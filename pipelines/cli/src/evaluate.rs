@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::learning::{Judged, Rows, Truth, judge, truth_by_line, truth_from_table};
 use crate::metrics::{Comparison, ComparisonReport};
 use crate::progress::Progress;
-use crate::session::{Purpose, RowBar, keep, load};
+use crate::session::{Purpose, RowBar, keep, load, load_again};
 use crate::train::{given_inputs, source_path};
 
 /// What `foreline evaluate` takes.
@@ -105,9 +105,9 @@ pub fn judge_one(
         .map(|(source, path)| (source.clone(), SourceOverride::Path(PathBuf::from(path))))
         .collect();
     inputs.extend(given);
-    let truth = read_truth(folder, &config.truth)?;
     let purpose = Purpose::part(Only::Stream(config.from.clone()), inputs);
-    let plan = load(file, Format::Text, purpose)?;
+    let plan = load_again(file, purpose)?;
+    let truth = read_truth(folder, &config.truth)?;
     let observer = RowBar::of(Progress::detect(running.quiet).counter("evaluating", "rows"), &plan);
     let kept = keep(&plan, &[&config.from], running.workers(), Some(observer))?;
     let (schema, batch) =

@@ -115,6 +115,9 @@ fn describe(schema: &Value, definitions: &Value, depth: usize) {
         let text = text.and_then(Value::as_str).unwrap_or("").replace('\n', " ");
         let mark = if required.contains(&key.as_str()) { " (required)" } else { "" };
         println!("{}{key}{mark}\n{}{text}", "  ".repeat(depth), "  ".repeat(depth + 2));
+        if let Some(choices) = choices(&full, definitions) {
+            println!("{}one of: {choices}", "  ".repeat(depth + 2));
+        }
         if full.get("properties").is_some() && depth < MAX_DEPTH {
             describe(&full, definitions, depth + 1);
         }
@@ -127,4 +130,24 @@ fn inner(value: &Value, definitions: &Value) -> Value {
     let branches = direct.get("anyOf").and_then(Value::as_array);
     let some = branches.and_then(|b| b.iter().find(|s| s.get("$ref").is_some()));
     some.map_or(direct.clone(), |s| resolve(s, definitions))
+}
+
+/// The words that a value may be, or that its members may be.
+fn choices(schema: &Value, definitions: &Value) -> Option<String> {
+    let members = ["items", "additionalProperties"].into_iter().find_map(|k| schema.get(k));
+    if let Some(members) = members {
+        return choices(&inner(members, definitions), definitions);
+    }
+    let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
+    let branches = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    let of_branch = |branch: &Value| {
+        let one = branch.get("const").and_then(Value::as_str).map(|c| vec![c.to_owned()]);
+        let several = branch.get("enum").and_then(Value::as_array);
+        let several =
+            several.map(|e| e.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        one.or(several).unwrap_or_default()
+    };
+    let mut words: Vec<String> = listed.filter_map(Value::as_str).map(str::to_owned).collect();
+    words.extend(branches.flat_map(of_branch));
+    (!words.is_empty()).then(|| words.join(", "))
 }

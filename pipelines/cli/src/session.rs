@@ -48,21 +48,32 @@ impl Purpose {
     }
 }
 
-/// Plans a file and prints what is wrong with it; warnings only where the whole file is planned, not for each part of
-/// it that a command goes through.
+/// Plans a file and prints what is wrong with it.
 ///
 /// # Errors
 /// When it cannot be read, or has mistakes, which were printed.
 pub fn load(file: &Path, format: Format, purpose: Purpose) -> Result<Plan, Failure> {
-    let Purpose { checking, only, inputs } = purpose;
-    let whole = only.is_none();
-    let options = PlanOptions { checking, only, overrides: inputs, cache_dir: cache_dir(file) };
-    let Checked { plan, diagnostics } =
-        check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))?;
-    if whole || diagnostics.has_errors() {
-        print_diagnostics(&diagnostics, format);
+    let Checked { plan, diagnostics } = checked(file, purpose)?;
+    print_diagnostics(&diagnostics, format);
+    plan.ok_or(Failure::Configuration)
+}
+
+/// As [`load`], without warnings: for a file, or a part of it, that the user was told of already.
+///
+/// # Errors
+/// When it cannot be read, or has mistakes, which were printed.
+pub fn load_again(file: &Path, purpose: Purpose) -> Result<Plan, Failure> {
+    let Checked { plan, diagnostics } = checked(file, purpose)?;
+    if diagnostics.has_errors() {
+        print_diagnostics(&diagnostics, Format::Text);
     }
     plan.ok_or(Failure::Configuration)
+}
+
+fn checked(file: &Path, purpose: Purpose) -> Result<Checked, Failure> {
+    let Purpose { checking, only, inputs } = purpose;
+    let options = PlanOptions { checking, only, overrides: inputs, cache_dir: cache_dir(file) };
+    check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))
 }
 
 /// Prints errors and warnings to standard error, or as JSON to standard output.

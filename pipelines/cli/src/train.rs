@@ -20,7 +20,7 @@ use crate::commands::{Format, Running};
 use crate::failure::{Failure, Outcome};
 use crate::learning::{life, life_unit, matrix, numbers, remaining};
 use crate::progress::Progress;
-use crate::session::{Purpose, RowBar, keep, load};
+use crate::session::{Purpose, RowBar, keep, load, load_again};
 use crate::table::grouped;
 
 /// What `foreline train` takes.
@@ -125,7 +125,7 @@ pub fn fit(
     running: &Running,
 ) -> Result<Fitted, Failure> {
     let only = Only::Training(name.to_owned());
-    let plan = load(file, Format::Text, Purpose::part(only, inputs))?;
+    let plan = load_again(file, Purpose::part(only, inputs))?;
     let training = plan.training.iter().find(|t| t.name == name);
     let training = training.with_context(|| format!("there is no training '{name}'"))?;
     let progress = Progress::detect(running.quiet);

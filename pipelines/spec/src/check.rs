@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::planner::{Given, Planner};
 use crate::read::Reader;
 use crate::secret::{Environment, ProcessEnvironment, Secrets};
-use crate::yaml::{Entry, Node, Value, parse};
+use crate::yaml::{Entry, MAX_FILE_BYTES, Node, Value, parse};
 
 /// What else a plan depends on.
 #[derive(Debug, Clone)]
@@ -73,8 +73,22 @@ pub fn check_file(file: &Path, options: &PlanOptions) -> Result<Checked, ReadErr
 /// The text of a pipeline file.
 pub(crate) fn read_text(file: &Path) -> Result<String, ReadError> {
     let fail = |why: String| ReadError { file: file.to_owned(), why };
-    let bytes = std::fs::read(file).map_err(|e| fail(e.to_string()))?;
+    let bytes = read_up_to(file, MAX_FILE_BYTES as u64).map_err(|e| fail(e.to_string()))?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(fail(format!("it has more than {MAX_FILE_BYTES} bytes, which is the limit")));
+    }
     String::from_utf8(bytes).map_err(|_| fail("the file is not UTF-8".to_owned()))
+}
+
+/// The bytes of a file, at most one more than `limit`. Only of a file: a device has no end, and a pipe may never begin.
+pub(crate) fn read_up_to(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Plans `text` as if it stood in `file`, whose folder paths are relative to.

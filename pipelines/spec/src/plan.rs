@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use foreline_connectors::{ColumnConfig, PlannedSink, PlannedSource};
 use foreline_engine::{
-    Expression, Graph, Identity, OrderRules, Planned, Schema, Sink, SinkError, SinkNode,
-    SourceError, SourceNode, StepNode, StreamId, dead_letter_schema,
+    Expression, Graph, Identity, LatePolicy, OrderRules, Planned, Schema, Sink, SinkError,
+    SinkNode, SourceError, SourceNode, StepNode, StreamId, dead_letter_schema,
 };
 
 use crate::file::{AlertSeverity, TestConfig};
@@ -170,10 +170,10 @@ impl std::fmt::Debug for ExtraSink {
 pub enum GraphError {
     /// A source could not be opened.
     #[error("source '{0}': {1}")]
-    Source(String, #[source] SourceError),
+    Source(String, SourceError),
     /// A sink could not be made.
     #[error("sink '{0}': {1}")]
-    Sink(String, #[source] SinkError),
+    Sink(String, SinkError),
     /// There is no such stream.
     #[error("there is no stream '{0}'")]
     Stream(String),
@@ -218,10 +218,18 @@ impl Plan {
             let text = format!("{} {} {:?} {}", s.kind, s.config, s.order, columns.join(", "));
             nodes.insert(s.name.clone(), text);
         }
-        for s in &self.steps {
+        for (i, s) in self.steps.iter().enumerate() {
             let from: Vec<&str> = s.inputs.iter().map(|i| self.stream_name(*i)).collect();
             let mut text = format!("{} {} from {}", s.kind, s.config, from.join(", "));
             text.extend(s.planned.depends_on.iter().map(|d| format!(", {d}")));
+            // Below a source that corrects, a step's state holds what it corrects with.
+            for above in self.leading_to([StreamId::Step(i)]) {
+                if let StreamId::Source(i) = above
+                    && let LatePolicy::Correct(within) = self.sources[i].order.late
+                {
+                    text += &format!(", corrected by '{}' within {within}", self.sources[i].name);
+                }
+            }
             nodes.insert(s.name.clone(), text);
         }
         for s in &self.sinks {

@@ -58,11 +58,11 @@ impl Environment for ProcessEnvironment {
     }
 
     fn file(&self, path: &Path) -> Result<String, String> {
-        let length = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-        if length > MAX_SECRET_BYTES {
-            return Err(format!("it has {length} bytes, the limit is {MAX_SECRET_BYTES}"));
+        let text = crate::check::read_up_to(path, MAX_SECRET_BYTES).map_err(|e| e.to_string())?;
+        if text.len() as u64 > MAX_SECRET_BYTES {
+            return Err(format!("it has more than {MAX_SECRET_BYTES} bytes, which is the limit"));
         }
-        std::fs::read_to_string(path).map_err(|e| e.to_string())
+        String::from_utf8(text).map_err(|_| "it is not UTF-8".to_owned())
     }
 }
 

@@ -252,9 +252,22 @@ fn find(names: &[String], name: &str) -> Result<usize, String> {
                 .filter(|(similarity, _)| *similarity >= SIMILARITY_MIN)
                 .max_by(|a, b| a.0.total_cmp(&b.0));
             let hint = closest.map(|(_, n)| format!(" (did you mean '{n}'?)")).unwrap_or_default();
-            Err(format!("has no field '{name}'{hint}; its header has '{}'", names.join("', '")))
+            Err(format!("has no field '{name}'{hint}; its header has {}", shown(names)))
         }
     }
+}
+
+/// Names as they may go to a terminal: what is in a file is not to be trusted.
+fn shown(names: &[String]) -> String {
+    const NAMES_MAX: usize = 20;
+    const LENGTH_MAX: usize = 40;
+    let one = |name: &String| {
+        let short: String = name.chars().take(LENGTH_MAX).flat_map(char::escape_debug).collect();
+        format!("'{short}'")
+    };
+    let more = if names.len() > NAMES_MAX { ", ..." } else { "" };
+    let listed: Vec<String> = names.iter().take(NAMES_MAX).map(one).collect();
+    format!("{}{more}", listed.join(", "))
 }
 
 fn stem(path: &Path) -> String {

@@ -165,7 +165,11 @@ impl<'a> Planner<'a> {
 
 fn schema_error(error: &SchemaError, node: &Node) -> Diagnostic {
     let (key, help) = match error {
-        SchemaError::NoKey => ("key", "name the column that tells one machine from another"),
+        SchemaError::NoKey => (
+            "key",
+            "name the column that tells one machine from another; where each file is one machine, declare it as \
+             machine: { type: string, field: \"#file\" }",
+        ),
         SchemaError::NotATime { .. } => (
             "time",
             "give the column 'type: timestamp', or 'type: int64' for a count such as a cycle",
