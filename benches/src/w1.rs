@@ -29,6 +29,10 @@ struct Figures {
     one_worker_s: f64,
     one_worker_rows_per_s: f64,
     ratio: f64,
+    /// One worker with a journal and a snapshot every second.
+    kept_s: f64,
+    /// Its time over that of one worker without.
+    kept_ratio: f64,
     two_workers_s: f64,
     two_workers_rows_per_s: f64,
     scaling: f64,
@@ -53,6 +57,7 @@ pub(crate) fn run(rows: u64, rounds: u32, json: bool) -> Result<()> {
     memory::forget_peak();
     let (mut floor_best, mut two_best) = (Duration::MAX, Duration::MAX);
     let (mut one_best, mut both_best) = (Duration::MAX, Duration::MAX);
+    let mut kept_best = Duration::MAX;
     let mut stages = BTreeMap::new();
     for _ in 0..rounds.max(1) {
         let (time, found) = timed(|| floor::run(&csv, &weights))?;
@@ -66,6 +71,8 @@ pub(crate) fn run(rows: u64, rounds: u32, json: bool) -> Result<()> {
         ensure!(found.rows == rows, "the floor read {} rows of {rows}", found.rows);
         let read = report.accounts["readings"].input;
         ensure!(read == rows, "the engine read {read} rows of {rows}");
+        let data = folder.path().join("data");
+        kept_best = kept_best.min(timed(|| pipeline::run_kept(folder.path(), &csv, &data))?.0);
         both_best = both_best.min(timed(|| pipeline::run(folder.path(), &csv, 2))?.0);
     }
     let per_second = |time: Duration| rows as f64 / time.as_secs_f64();
@@ -79,6 +86,8 @@ pub(crate) fn run(rows: u64, rounds: u32, json: bool) -> Result<()> {
         one_worker_s: one_best.as_secs_f64(),
         one_worker_rows_per_s: per_second(one_best),
         ratio: ratio(one_best, floor_best),
+        kept_s: kept_best.as_secs_f64(),
+        kept_ratio: ratio(kept_best, one_best),
         two_workers_s: both_best.as_secs_f64(),
         two_workers_rows_per_s: per_second(both_best),
         scaling: ratio(one_best, both_best),
@@ -126,6 +135,10 @@ fn print(figures: &Figures, json: bool) -> Result<()> {
         figures.two_workers_s, figures.two_workers_rows_per_s
     );
     println!("  ratio to by hand      {:8.2}", figures.ratio);
+    println!(
+        "  journal and snapshots {:8.3} s              {:.2} times one worker without",
+        figures.kept_s, figures.kept_ratio
+    );
     println!(
         "  scaling to two        {:8.2}   (two by hand at once: {:.2})",
         figures.scaling, figures.two_floors_scaling

@@ -65,7 +65,7 @@ impl Hold {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
-                    std::thread::sleep(PAUSE);
+                    crossbeam_channel::after(PAUSE).recv().ok();
                 }
                 Err(TryLockError::WouldBlock) => {
                     let seconds = patience.as_secs();

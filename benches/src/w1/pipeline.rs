@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow::array::AsArray as _;
 use arrow::datatypes::Float64Type;
-use foreline_engine::{CollectSink, Options, Report, RunId};
+use foreline_engine::{CollectSink, Durable, OnChange, Options, RealDisk, Report, RunId};
 use foreline_sdk::linear;
 use foreline_sdk::weights::{self, Family, Feature, Header, Missing, Output, OutputKind};
 use foreline_spec::{ExtraSink, Kinds, PlanOptions, ProcessEnvironment, RenderStyle, check_text};
@@ -78,14 +80,19 @@ sinks:
 
 /// Carries W1 out with so many workers.
 pub(crate) fn run(folder: &Path, csv: &Path, workers: usize) -> Result<Report> {
-    run_with(folder, csv, workers, Vec::new())
+    run_with(folder, csv, workers, Vec::new(), None)
+}
+
+/// As [`run`] on one worker, with a journal and a snapshot every second in `data`.
+pub(crate) fn run_kept(folder: &Path, csv: &Path, data: &Path) -> Result<Report> {
+    run_with(folder, csv, 1, Vec::new(), Some(data))
 }
 
 /// Carries W1 out on one worker; how many windows it finds, and the sum of their scores.
 pub(crate) fn scores(folder: &Path, csv: &Path) -> Result<(u64, f64)> {
     let (sink, kept) = CollectSink::new(usize::MAX);
     let sink = ExtraSink { name: "kept".into(), stream: "score".into(), sink: Box::new(sink) };
-    run_with(folder, csv, 1, vec![sink])?;
+    run_with(folder, csv, 1, vec![sink], None)?;
     let (mut windows, mut sum) = (0, 0.0);
     for batch in kept.batches() {
         let column = batch.rows.column_by_name("score").context("the column 'score'")?;
@@ -95,7 +102,13 @@ pub(crate) fn scores(folder: &Path, csv: &Path) -> Result<(u64, f64)> {
     Ok((windows, sum))
 }
 
-fn run_with(folder: &Path, csv: &Path, workers: usize, extra: Vec<ExtraSink>) -> Result<Report> {
+fn run_with(
+    folder: &Path,
+    csv: &Path,
+    workers: usize,
+    extra: Vec<ExtraSink>,
+    data: Option<&Path>,
+) -> Result<Report> {
     let options = PlanOptions {
         checking: false,
         only: None,
@@ -109,7 +122,20 @@ fn run_with(folder: &Path, csv: &Path, workers: usize, extra: Vec<ExtraSink>) ->
     };
     let graph = plan.graph(extra).context("W1's graph")?;
     let run = RunId(next_run());
-    Ok(foreline_engine::run(graph, &Options { workers, run, ..Options::default() })?)
+    let durable = data.map(|dir| {
+        Arc::new(Durable {
+            disk: Arc::new(RealDisk),
+            dir: dir.to_owned(),
+            snapshot_interval: Duration::from_secs(1),
+            snapshots_kept: 3,
+            journal_limit_bytes: 4 << 30,
+            journal_segment_bytes: 16 << 20,
+            identity: plan.identity(),
+            on_change: OnChange::Fresh,
+            bounded: true,
+        })
+    });
+    Ok(foreline_engine::run(graph, &Options { workers, run, durable, ..Options::default() })?)
 }
 
 /// Runs of one process are numbered.
