@@ -223,3 +223,35 @@ fn bounds() {
     let error = refused(&deep).message;
     assert!(error.contains("nested too deeply"), "{error}");
 }
+
+#[test]
+fn whole_numbers_that_overflow_are_errors_not_other_numbers() {
+    for sql in [
+        "count * 9223372036854775807",
+        "count + 9223372036854775807",
+        "-count - 9223372036854775807",
+    ] {
+        let error = evaluate(sql).unwrap_err();
+        assert!(error.0.contains("verflow"), "{sql}: {error}");
+    }
+    for sql in [
+        "9223372036854775807 + 1",
+        "count + 9223372036854775807 * 2",
+        "T24 > 9223372036854775807 + 1",
+    ] {
+        assert!(refused(sql).message.contains("verflow"), "{sql}: {}", refused(sql).message);
+    }
+    assert_eq!(floats("T24 * 2 + 1")[0], Some(4.0));
+}
+
+#[test]
+fn functions_that_make_values_of_any_length_are_refused() {
+    for sql in [
+        "repeat(machine, 1000000000)",
+        "lpad(machine, 2000000000)",
+        "rpad(machine, 2000000000, 'x')",
+    ] {
+        let error = refused(sql);
+        assert!(error.message.contains("of any length"), "{sql}: {}", error.message);
+    }
+}
