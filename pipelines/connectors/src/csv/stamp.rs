@@ -52,6 +52,8 @@ pub(super) struct Stamps {
     zone: Zone,
     /// The day read last and its first nanosecond: consecutive records mostly share it.
     day: ([u8; 10], i64),
+    /// The stamp read last and what it names: the machines of a fleet often report together.
+    last: (Vec<u8>, i64),
 }
 
 impl Stamps {
@@ -65,7 +67,7 @@ impl Stamps {
     ) -> Result<Self, (&'static str, String)> {
         let format = Format::new(format.unwrap_or("rfc3339")).map_err(|e| ("format", e))?;
         let zone = Zone::new(zone.unwrap_or("UTC")).map_err(|e| ("zone", e))?;
-        Ok(Stamps { format, zone, day: (*b"1970-01-01", 0) })
+        Ok(Stamps { format, zone, day: (*b"1970-01-01", 0), last: (Vec::new(), 0) })
     }
 
     /// The instant that `text` names.
@@ -74,7 +76,14 @@ impl Stamps {
     /// What is wrong with it, to be read after the quoted text.
     pub(super) fn read(&mut self, text: &[u8]) -> Result<i64, &'static str> {
         match &self.format {
-            Format::Rfc3339 => self.rfc3339(text),
+            Format::Rfc3339 if !text.is_empty() && text == self.last.0 => Ok(self.last.1),
+            Format::Rfc3339 => {
+                let read = self.rfc3339(text)?;
+                self.last.0.clear();
+                self.last.0.extend_from_slice(text);
+                self.last.1 = read;
+                Ok(read)
+            }
             Format::Epoch { nanos_per_unit } => epoch(text, *nanos_per_unit),
             Format::Pattern { items, halves_of_day } => {
                 pattern(text, items, *halves_of_day, self.zone)

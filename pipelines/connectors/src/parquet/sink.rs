@@ -16,6 +16,10 @@ const LOCK_NAME: &str = "_lock";
 /// The folder of rows that correct others; readers of Parquet folders ignore names that begin with `_`.
 const CORRECTIONS: &str = "_corrections";
 
+/// A file is written when so many bytes of values wait, however few rows they are: sorting and writing take several
+/// times as much.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+
 /// The files of one stream.
 #[derive(Debug)]
 pub(super) struct ParquetSink {
@@ -245,7 +249,10 @@ impl Sink for ParquetSink {
     }
 
     fn full(&self) -> bool {
-        self.opened.as_ref().is_some_and(|o| o.n_waiting >= self.config.file_rows)
+        self.opened.as_ref().is_some_and(|o| {
+            let bytes = o.n_waiting * o.schema.columns().len() * size_of::<u64>();
+            o.n_waiting >= self.config.file_rows || bytes >= WAITING_BYTES_MAX
+        })
     }
 }
 
