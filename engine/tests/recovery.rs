@@ -335,6 +335,8 @@ struct World {
     run: u64,
     /// The last run was to end with the power going.
     power_goes: bool,
+    /// The turns of the next run.
+    pull_after: Option<Turns>,
 }
 
 impl World {
@@ -365,11 +367,22 @@ impl World {
             replay,
             run: 0,
             power_goes: false,
+            pull_after: None,
         }
     }
 
     /// A run; `faults` says whether anything may go wrong. Whether it came to its end.
     fn run(&mut self, faults: bool) -> Result<Option<Report>, RunError> {
+        self.run_as("sum", OnChange::Refuse, faults)
+    }
+
+    /// A run whose step is configured as `config`.
+    fn run_as(
+        &mut self,
+        config: &str,
+        on_change: OnChange,
+        faults: bool,
+    ) -> Result<Option<Report>, RunError> {
         self.run += 1;
         let table = Table {
             database: Arc::clone(&self.database),
@@ -380,7 +393,7 @@ impl World {
         };
         let source = Subscription::new(&self.broker, self.replay, Dice(self.dice.roll()));
         let order = OrderRules {
-            lateness: 400,
+            lateness: 30,
             dedupe: vec![0, 1],
             dedupe_within: 10_000,
             ..OrderRules::default()
@@ -423,10 +436,10 @@ impl World {
             identity: Identity {
                 nodes: BTreeMap::from([
                     ("readings".to_owned(), "broker".to_owned()),
-                    ("sum".to_owned(), "sum".to_owned()),
+                    ("sum".to_owned(), config.to_owned()),
                 ]),
             },
-            on_change: OnChange::Refuse,
+            on_change,
             // What was acknowledged does not come again, so such a pipeline never begins anew by itself.
             bounded: self.replay == Replay::ByRange,
         };
@@ -451,6 +464,7 @@ impl World {
                 _ => {}
             }
         }
+        let mut turns = self.pull_after.take().unwrap_or(turns);
         simulate(graph, &options, &mut turns)
     }
 
@@ -551,4 +565,77 @@ fn nothing_acknowledged_is_lost_or_counted_twice() {
         failed.len(),
         failed.iter().take(20).cloned().collect::<Vec<_>>().join("\n")
     );
+}
+
+/// A world of files that was stopped in the middle, with a snapshot and rows in the table.
+fn stopped() -> World {
+    for seed in 0.. {
+        let mut world = World::new(seed);
+        world.replay = Replay::ByRange;
+        let turns = Turns { dice: Dice(seed), left: Some(200 + seed % 10 * 100) };
+        world.pull_after = Some(turns);
+        if world.run(false).unwrap().is_some() {
+            continue;
+        }
+        let snapshots = PathBuf::from("/data/snapshots");
+        let has_snapshot = world.disk.files().keys().any(|path| {
+            path.starts_with(&snapshots) && path.extension().is_some_and(|e| e == "json")
+        });
+        if has_snapshot && !world.database.lock().unwrap().rows.is_empty() {
+            return world;
+        }
+    }
+    unreachable!("some seed stops in the middle")
+}
+
+impl World {
+    fn rows(&self) -> Vec<(String, i64, f64)> {
+        let mut rows = self.database.lock().unwrap().rows.clone();
+        rows.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+        rows
+    }
+}
+
+#[test]
+fn a_changed_pipeline_is_named_and_begins_nothing() {
+    let mut world = stopped();
+    let before = world.rows();
+    let error = world.run_as("another sum", OnChange::Refuse, false).unwrap_err();
+    let RunError::Changed { differences, .. } = &error else { panic!("{error}") };
+    assert_eq!(differences, &["- sum: sum", "+ sum: another sum"]);
+    for choice in ["--migrate", "--from-journal", "--fresh"] {
+        assert!(error.to_string().contains(choice), "{error}");
+    }
+    assert_eq!(world.rows(), before);
+    // As it was, it goes on.
+    world.run(false).unwrap().unwrap();
+    assert_eq!(world.rows(), world.expected());
+}
+
+#[test]
+fn a_migrated_pipeline_keeps_the_state_of_what_has_not_changed() {
+    let mut world = stopped();
+    world.run_as("another sum", OnChange::Migrate, false).unwrap().unwrap();
+    let (rows, expected) = (world.rows(), world.expected());
+    // The source's step was kept: no reading is lost and none is there twice. The sum began anew.
+    let keys = |rows: &[(String, i64, f64)]| -> Vec<(String, i64)> {
+        rows.iter().map(|r| (r.0.clone(), r.1)).collect()
+    };
+    assert_eq!(keys(&rows), keys(&expected));
+    assert_ne!(rows, expected);
+}
+
+#[test]
+fn a_fresh_start_and_one_from_the_journal_compute_everything_anew() {
+    for choice in [OnChange::Fresh, OnChange::FromJournal] {
+        let mut world = stopped();
+        world.run_as("another sum", choice, false).unwrap().unwrap();
+        let (rows, expected) = (world.rows(), world.expected());
+        if choice == OnChange::Fresh {
+            assert_eq!(rows, expected);
+        }
+        // The journal may have been trimmed: then the new results begin where it begins.
+        assert!(rows.len() <= expected.len() && !rows.is_empty());
+        assert_eq!(rows.last().map(|r| (&r.0, r.1)), expected.last().map(|r| (&r.0, r.1)));
+    }
 }
