@@ -137,27 +137,12 @@ fn claim(dir: &Path, run: RunId) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let own = format!("foreline-hold-{name}-{}", std::process::id());
-            Folder(std::env::temp_dir().join(own))
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).ok();
-        }
-    }
-
     #[test]
     fn the_older_run_is_fenced_and_the_newer_waits_for_it() {
-        let folder = Folder::new("fenced");
-        let mut first = Hold::take(&folder.0, RunId(7), Duration::ZERO).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = Hold::take(folder.path(), RunId(7), Duration::ZERO).unwrap();
         assert_eq!((first.run(), first.fenced_by()), (RunId(7), None));
-        let dir = folder.0.clone();
+        let dir = folder.path().to_owned();
         let second =
             std::thread::spawn(move || Hold::take(&dir, RunId(1), Duration::from_secs(60)));
         let newer = loop {
@@ -174,13 +159,13 @@ mod tests {
 
     #[test]
     fn a_run_that_does_not_let_go_is_named() {
-        let folder = Folder::new("busy");
-        let first = Hold::take(&folder.0, RunId(3), Duration::ZERO).unwrap();
-        let refused = Hold::take(&folder.0, RunId(1), Duration::ZERO).unwrap_err().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let first = Hold::take(folder.path(), RunId(3), Duration::ZERO).unwrap();
+        let refused = Hold::take(folder.path(), RunId(1), Duration::ZERO).unwrap_err().to_string();
         assert!(refused.contains("run 3 works in"), "{refused}");
         drop(first);
         // A number is never given out twice.
-        let third = Hold::take(&folder.0, RunId(1), Duration::ZERO).unwrap();
+        let third = Hold::take(folder.path(), RunId(1), Duration::ZERO).unwrap();
         assert_eq!(third.run(), RunId(5));
     }
 }

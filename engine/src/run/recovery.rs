@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +196,7 @@ impl Before {
         let ended = sources.iter().enumerate().filter(|(_, s)| facts.ended.contains(&s.name));
         before.start.ended = ended.map(|(i, _)| source_id(i)).collect();
         before.start.after = loaded.epoch();
+        let mut nodes = BTreeMap::new();
         for (node, shards) in loaded.shards() {
             let was = facts.nodes.get(node);
             let is = durable.identity.nodes.get(node);
@@ -211,8 +212,9 @@ impl Before {
                     saved.shards.insert(shard, state);
                 }
             }
-            before.start.nodes.insert(node.to_owned(), saved);
+            nodes.insert(node.to_owned(), saved);
         }
+        before.start.nodes = Mutex::new(nodes);
         Ok(before)
     }
 

@@ -1,7 +1,7 @@
 //! Where a run begins: at the first epoch, or behind the last one that an earlier run has a snapshot of.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 
@@ -24,8 +24,8 @@ pub(crate) struct Start {
     pub after: u64,
     /// Sources that had ended by then.
     pub ended: BTreeSet<SourceId>,
-    /// By the name of the source or step.
-    pub nodes: BTreeMap<String, SavedNode>,
+    /// By the name of the source or step; each worker takes what is its own out.
+    pub nodes: Mutex<BTreeMap<String, SavedNode>>,
 }
 
 impl Start {
@@ -68,12 +68,16 @@ impl WorkerStart {
         node: &str,
         mut load: impl FnMut(u8, u32, RecordBatch) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let Some(saved) = self.start.nodes.get(node) else { return Ok(()) };
-        for (&shard, state) in &saved.shards {
-            if worker_of(shard, self.worker.peers) == self.worker.index {
-                load(shard, saved.state_version, state.clone())?;
-            }
-        }
-        Ok(())
+        let (version, own) = self.take(node);
+        own.into_iter().try_for_each(|(shard, state)| load(shard, version, state))
+    }
+
+    /// This worker's shards of `node`, with the version of the code that wrote them.
+    fn take(&self, node: &str) -> (u32, Vec<(u8, RecordBatch)>) {
+        let mut nodes = self.start.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(saved) = nodes.get_mut(node) else { return (0, Vec::new()) };
+        let own = self.shards();
+        let taken = own.iter().filter_map(|s| Some((s, saved.shards.remove(&s)?))).collect();
+        (saved.state_version, taken)
     }
 }

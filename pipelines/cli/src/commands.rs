@@ -92,6 +92,13 @@ pub fn main() -> ExitCode {
         return foreline_plugins::compile_child_main();
     }
     end_quietly_when_nobody_reads();
+    // What the engine has to say while it works: damage that it got round, a disk that is full.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
     let done = match Cli::parse().command {
         Command::Demo(a) => demo::demo(&a),
         Command::Check(a) => check::check(&a),

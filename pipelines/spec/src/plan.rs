@@ -58,7 +58,7 @@ pub struct SourcePlan {
     pub schema: Schema,
     /// The columns as declared.
     pub columns: Vec<(String, ColumnConfig)>,
-    /// The configuration of its kind as text, to tell whether it has changed.
+    /// What the file says of it, on one line and without secrets, to tell whether it has changed.
     pub config: String,
     /// How its rows are put in order.
     pub order: OrderRules,
@@ -75,7 +75,7 @@ pub struct StepPlan {
     pub kind: &'static str,
     /// The streams it reads.
     pub inputs: Vec<StreamId>,
-    /// The configuration of its kind as text, to tell whether it has changed.
+    /// What the file says of it, on one line and without secrets, to tell whether it has changed.
     pub config: String,
     /// What it emits and how it is built.
     pub planned: Planned,
@@ -90,6 +90,8 @@ pub struct SinkPlan {
     pub kind: &'static str,
     /// The stream it takes.
     pub from: StreamId,
+    /// What the file says of it, on one line and without secrets, to tell whether it has changed.
+    pub config: String,
     /// Makes it.
     pub sink: PlannedSink,
 }
@@ -213,14 +215,10 @@ impl Plan {
     pub fn identity(&self) -> Identity {
         let mut nodes = BTreeMap::new();
         for s in &self.sources {
-            let columns: Vec<String> =
-                s.columns.iter().map(|(n, c)| format!("{n}: {c:?}")).collect();
-            let text = format!("{} {} {:?} {}", s.kind, s.config, s.order, columns.join(", "));
-            nodes.insert(s.name.clone(), text);
+            nodes.insert(s.name.clone(), s.config.clone());
         }
         for (i, s) in self.steps.iter().enumerate() {
-            let from: Vec<&str> = s.inputs.iter().map(|i| self.stream_name(*i)).collect();
-            let mut text = format!("{} {} from {}", s.kind, s.config, from.join(", "));
+            let mut text = s.config.clone();
             text.extend(s.planned.depends_on.iter().map(|d| format!(", {d}")));
             // Below a source that corrects, a step's state holds what it corrects with.
             for above in self.leading_to([StreamId::Step(i)]) {
@@ -234,7 +232,7 @@ impl Plan {
         }
         for s in &self.sinks {
             let name = format!("{}/{}", s.name, self.stream_name(s.from));
-            nodes.insert(name, format!("{} to {}", s.kind, s.sink.place));
+            nodes.insert(name, s.config.clone());
         }
         Identity { nodes }
     }

@@ -271,7 +271,7 @@ impl<'a> Planner<'a> {
             Ok(planned) => {
                 self.notes(kind.entry.key_span, &planned.notes);
                 let name = step.name.to_owned();
-                let config = format!("{:?}", kind.config);
+                let config = step.node.written(self.text);
                 Some(StepPlan { name, kind: kind.name, inputs: ids, config, planned })
             }
             Err(errors) => {
@@ -349,6 +349,7 @@ impl<'a> Planner<'a> {
                             name,
                             kind: kind.name,
                             from,
+                            config: sink.node.written(self.text),
                             sink: planned,
                         });
                     }

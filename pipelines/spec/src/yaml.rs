@@ -120,16 +120,29 @@ impl Node {
     /// The value as JSON, secrets in the clear: only for the kind that is to use them.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
+        self.as_json(&|_, secret| secret.expose().to_owned())
+    }
+
+    /// The value on one line as the file `text` has it: with `${env:NAME}`, not with what it stands for.
+    #[must_use]
+    pub(crate) fn written(&self, text: &str) -> String {
+        let raw = |node: &Node, _: &Secret| {
+            text.get(node.span.start..node.span.end).unwrap_or_default().to_owned()
+        };
+        self.as_json(&raw).to_string()
+    }
+
+    fn as_json(&self, secret_text: &dyn Fn(&Node, &Secret) -> String) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,
             Value::Bool(b) => (*b).into(),
             Value::Int(n) => (*n).into(),
             Value::Float(x) => (*x).into(),
             Value::Text(text) => text.as_str().into(),
-            Value::Secret(secret) => secret.expose().into(),
-            Value::Seq(items) => items.iter().map(Node::to_json).collect(),
+            Value::Secret(secret) => secret_text(self, secret).into(),
+            Value::Seq(items) => items.iter().map(|n| n.as_json(secret_text)).collect(),
             Value::Map(entries) => {
-                entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect()
+                entries.iter().map(|e| (e.key.clone(), e.value.as_json(secret_text))).collect()
             }
         }
     }

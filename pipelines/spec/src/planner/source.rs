@@ -43,7 +43,7 @@ impl<'a> Planner<'a> {
             name: source.name.to_owned(),
             kind: kind.name,
             columns: common.columns.0.clone(),
-            config: format!("{:?}", kind.config),
+            config: source.node.written(self.text),
             order: order?,
             schema,
             source: planned,
