@@ -23,15 +23,19 @@ mod decoder;
 mod dictionary;
 mod files;
 mod input;
+mod layout;
 mod merge;
 mod plan;
 mod reader;
 mod source;
 mod split;
 mod stamp;
+mod text;
 #[cfg(test)]
 mod tests;
 mod value;
+
+pub(crate) use text::Text;
 
 /// Reads delimited text files.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -77,6 +81,27 @@ pub struct CsvConfig {
     /// Longest record in bytes; a longer one becomes a dead letter. Default 1048576.
     #[serde(default = "one_mebibyte")]
     pub max_row_bytes: usize,
+}
+
+impl CsvConfig {
+    /// All that is not said is as usual.
+    pub(crate) fn at(path: &str) -> Self {
+        CsvConfig {
+            path: path.to_owned(),
+            order: FileOrder::Name,
+            header: yes(),
+            delimiter: comma(),
+            quote: double_quote(),
+            decimal: point(),
+            encoding: utf_8(),
+            compression: Compression::default(),
+            null: null_words(),
+            comment: None,
+            skip_lines: 0,
+            extra_fields: ExtraFields::default(),
+            max_row_bytes: one_mebibyte(),
+        }
+    }
 }
 
 /// In which order several files are read.

@@ -4,8 +4,11 @@
 //! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
 
 pub mod csv;
+mod cut;
 mod kind;
+mod objects;
 pub mod parquet;
+pub mod s3;
 
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
@@ -13,7 +16,7 @@ pub use kind::{
 };
 
 /// All kinds of source.
-pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>()];
+pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<s3::S3>()];
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];

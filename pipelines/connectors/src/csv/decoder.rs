@@ -7,7 +7,8 @@ use foreline_engine::{Chunk, DeadLetter, Decoded, Decoder, Position, Reason};
 use memchr::memchr;
 
 use super::column::{Column, Unfit};
-use super::files::{Cell, TextFile};
+use super::files::TextFile;
+use super::layout::{Cell, Layout};
 use super::merge;
 use super::plan::Plan;
 use super::reader::without_line_break;
@@ -32,7 +33,6 @@ pub(super) struct CsvDecoder {
 /// A record, where it stands, and whether it may hold quotes.
 #[derive(Debug, Clone, Copy)]
 struct Line<'a> {
-    file: usize,
     line: u64,
     position: u64,
     text: &'a [u8],
@@ -51,10 +51,15 @@ impl CsvDecoder {
         CsvDecoder { plan, files, columns, positions: Vec::new(), fields: Fields::default() }
     }
 
-    fn decode_in_turn(&mut self, chunk: &Chunk, out: &mut Decoded) {
-        let text = &chunk.payload[..];
+    /// Decodes records that follow one another in a file with this layout.
+    pub(super) fn decode_text(
+        &mut self,
+        layout: &Layout,
+        chunk: &Chunk,
+        text: &[u8],
+        out: &mut Decoded,
+    ) {
         let quoted = self.plan.dialect.quote.is_some_and(|q| memchr(q, text).is_some());
-        let file = chunk.partition.0 as usize;
         let mut at = 0;
         let mut line = chunk.range.first_ordinal;
         while at < text.len() {
@@ -67,41 +72,44 @@ impl CsvDecoder {
             };
             let position = Position::new(chunk.partition, line).0;
             let text = without_line_break(&rest[..end]);
-            self.record(Line { file, line, position, text, quoted }, out);
+            self.record(layout, Line { line, position, text, quoted }, out);
             at += end;
             line += lines;
         }
+        self.finish(out);
     }
 
     fn decode_merged(&mut self, chunk: &Chunk, out: &mut Decoded) {
+        let files = Arc::clone(&self.files);
         let frames = merge::frames(&chunk.payload);
         for (ordinal, (file, line, text)) in (chunk.range.first_ordinal..).zip(frames) {
             let position = Position::new(chunk.partition, ordinal).0;
-            self.record(Line { file, line, position, text, quoted: true }, out);
+            let line = Line { line, position, text, quoted: true };
+            self.record(&files[file].layout, line, out);
         }
+        self.finish(out);
     }
 
     #[inline]
-    fn record(&mut self, line: Line<'_>, out: &mut Decoded) {
+    fn record(&mut self, layout: &Layout, line: Line<'_>, out: &mut Decoded) {
         if self.plan.dialect.is_skipped(line.text) {
             return;
         }
         out.records += 1;
-        match self.row(line) {
+        match self.row(layout, line) {
             Ok(()) => self.positions.push(line.position),
             Err(rejected) => {
                 let n_rows = self.positions.len();
                 self.columns.iter_mut().for_each(|c| c.truncate(n_rows));
-                out.dead.push(self.dead_letter(line, rejected));
+                out.dead.push(self.dead_letter(layout, line, rejected));
             }
         }
     }
 
     /// Adds a value to each column. After an error some columns may have one too many.
     #[inline]
-    fn row(&mut self, line: Line<'_>) -> Result<(), Rejected> {
-        let CsvDecoder { plan, files, columns, fields, .. } = self;
-        let file = &files[line.file];
+    fn row(&mut self, layout: &Layout, line: Line<'_>) -> Result<(), Rejected> {
+        let CsvDecoder { plan, columns, fields, .. } = self;
         if line.text.len() > plan.dialect.row_bytes_max {
             return Err(too_long(plan.dialect.row_bytes_max));
         }
@@ -113,17 +121,18 @@ impl CsvDecoder {
             fields.split_plain(&plan.dialect, line.text);
         }
         let n_fields = fields.len();
-        if n_fields != file.n_fields
-            && (n_fields < file.n_fields || plan.extra_fields == ExtraFields::Error)
+        if n_fields != layout.n_fields
+            && (n_fields < layout.n_fields || plan.extra_fields == ExtraFields::Error)
         {
-            return Err(field_count(n_fields, file.n_fields));
+            return Err(field_count(n_fields, layout.n_fields));
         }
-        for (index, (column, cell)) in columns.iter_mut().zip(&file.cells).enumerate() {
+        for (index, (column, cell)) in columns.iter_mut().zip(&layout.cells).enumerate() {
             let field = match *cell {
                 Cell::Field(place) => fields.get(line.text, place),
-                Cell::File => file.stem.as_bytes(),
+                Cell::File => layout.stem.as_bytes(),
+                Cell::Key(part) => layout.parts[part].as_bytes(),
                 Cell::Row => {
-                    column.push_count(line.line - file.first_line);
+                    column.push_count(line.line - layout.first_line);
                     continue;
                 }
             };
@@ -135,14 +144,13 @@ impl CsvDecoder {
     }
 
     #[cold]
-    fn dead_letter(&self, line: Line<'_>, rejected: Rejected) -> DeadLetter {
-        let file = &self.files[line.file];
+    fn dead_letter(&self, layout: &Layout, line: Line<'_>, rejected: Rejected) -> DeadLetter {
         let mut detail = rejected.detail;
-        if file.header.as_deref() == Some(line.text) {
+        if layout.header.as_deref() == Some(line.text) {
             detail = "the header is repeated".to_owned();
         }
         if self.plan.order == FileOrder::Merge {
-            detail = format!("{}:{}: {detail}", file.path.display(), line.line);
+            detail = format!("{}:{}: {detail}", layout.name, line.line);
         }
         let kept = ORIGINAL_BYTES_MAX.min(self.plan.dialect.row_bytes_max).min(line.text.len());
         DeadLetter {
@@ -169,9 +177,12 @@ impl Decoder for CsvDecoder {
     fn decode(&mut self, chunk: &Chunk, out: &mut Decoded) {
         match self.plan.order {
             FileOrder::Merge => self.decode_merged(chunk, out),
-            FileOrder::Name | FileOrder::FirstTime => self.decode_in_turn(chunk, out),
+            FileOrder::Name | FileOrder::FirstTime => {
+                let files = Arc::clone(&self.files);
+                let layout = &files[chunk.partition.0 as usize].layout;
+                self.decode_text(layout, chunk, &chunk.payload, out);
+            }
         }
-        self.finish(out);
     }
 }
 

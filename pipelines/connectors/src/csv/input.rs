@@ -1,9 +1,8 @@
-//! A file as a stream of UTF-8 text, whatever it is compressed with and encoded in.
+//! A file or an object as a stream of UTF-8 text, whatever it is compressed with and encoded in.
 //!
 //! A byte order mark is dropped. In an encoding other than UTF-8, bytes that mean nothing come out as U+FFFD;
 //! UTF-8 itself passes through unchecked, since the decoder checks the fields that it keeps as text.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,14 +33,14 @@ pub(super) struct Input {
     pub(super) offset: u64,
 }
 
-/// Opens `path` and goes to byte `from` of its text.
+/// Where bytes come from: a file or an object, called `path`. Goes to byte `from` of its text.
 pub(super) fn open(
+    mut file: impl Read + Seek + Send + 'static,
     path: &Path,
     compression: Compression,
     encoding: &'static Encoding,
     from: u64,
 ) -> io::Result<Input> {
-    let mut file = File::open(path)?;
     let mut magic = [0; 4];
     let n_magic = read_up_to(&mut file, &mut magic)?;
     file.rewind()?;
@@ -79,7 +78,11 @@ impl Compression {
 }
 
 /// UTF-8 in a plain file needs no copy and can be entered anywhere.
-fn plain(mut file: File, encoding: &'static Encoding, from: u64) -> io::Result<Input> {
+fn plain(
+    mut file: impl Read + Seek + Send + 'static,
+    encoding: &'static Encoding,
+    from: u64,
+) -> io::Result<Input> {
     if encoding != UTF_8 || from == 0 {
         return decoded(file, encoding, from);
     }
@@ -134,20 +137,20 @@ fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Counts the bytes of a compressed file as they are read.
-struct Counted {
-    file: File,
+struct Counted<R> {
+    file: R,
     n_bytes: Arc<AtomicU64>,
 }
 
-impl Counted {
-    fn new(file: File) -> (BufReader<Counted>, Arc<AtomicU64>) {
+impl<R: Read> Counted<R> {
+    fn new(file: R) -> (BufReader<Self>, Arc<AtomicU64>) {
         let n_bytes = Arc::new(AtomicU64::new(0));
         let counted = Counted { file, n_bytes: Arc::clone(&n_bytes) };
         (BufReader::with_capacity(READ_BYTES, counted), n_bytes)
     }
 }
 
-impl Read for Counted {
+impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read(buffer)?;
         self.n_bytes.fetch_add(n as u64, Ordering::Relaxed);

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use foreline_engine::{Chunk, Partition, Range, SourceError};
 
-use super::files::{TextFile, TimeReader};
+use super::files::TextFile;
+use super::layout::TimeReader;
 use super::plan::Plan;
 use super::reader::Reader;
 
@@ -120,7 +121,7 @@ impl Merge {
         head.line = record.line;
         head.text.clear();
         head.text.extend_from_slice(record.text);
-        let time = self.clock.time(&self.plan, &self.files[index], head.line, &head.text);
+        let time = self.clock.time(&self.plan, &self.files[index].layout, head.line, &head.text);
         head.time = time.unwrap_or(head.time);
         self.next.push(Reverse((head.time, index)));
         Ok(())

@@ -25,6 +25,8 @@ pub(super) enum Origin {
     Row,
     /// The file's name without folder and extensions.
     File,
+    /// This part of an object's key.
+    Key(usize),
 }
 
 /// A declared column.
@@ -129,8 +131,33 @@ impl Plan {
         given: &dyn Resolver,
     ) -> Result<Self, Vec<ConfigError>> {
         let mut mistakes = Mistakes(Vec::new());
+        let place = place(&config.path, given, &mut mistakes);
+        Self::with(config, place, inputs, &[], mistakes)
+    }
+
+    /// As [`Plan::new`] for text that lies in objects; the columns in `keyed` come from their keys.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(super) fn of_objects(
+        config: &CsvConfig,
+        inputs: &SourceInputs<'_>,
+        keyed: &[String],
+    ) -> Result<Self, Vec<ConfigError>> {
+        let written = config.path.clone();
+        let place = Place { literal: PathBuf::from(&written), pattern: String::new(), written };
+        Self::with(config, place, inputs, keyed, Mistakes(Vec::new()))
+    }
+
+    fn with(
+        config: &CsvConfig,
+        place: Place,
+        inputs: &SourceInputs<'_>,
+        keyed: &[String],
+        mut mistakes: Mistakes,
+    ) -> Result<Self, Vec<ConfigError>> {
         let plan = Plan {
-            place: place(&config.path, given, &mut mistakes),
+            place,
             order: config.order,
             header: config.header,
             skip_lines: config.skip_lines,
@@ -140,7 +167,7 @@ impl Plan {
             dialect: dialect(config, &mut mistakes),
             decimal: mistakes.or(decimal(config), b'.'),
             null: NullWords::new(&config.null),
-            columns: columns(config.header, inputs, &mut mistakes),
+            columns: columns(config.header, inputs, keyed, &mut mistakes),
             time: inputs.schema.time(),
             schema: inputs.schema.arrow().clone(),
         };
@@ -241,13 +268,21 @@ fn decimal(config: &CsvConfig) -> Result<u8, ConfigError> {
     }
 }
 
-fn columns(header: bool, inputs: &SourceInputs<'_>, mistakes: &mut Mistakes) -> Vec<PlannedColumn> {
+fn columns(
+    header: bool,
+    inputs: &SourceInputs<'_>,
+    keyed: &[String],
+    mistakes: &mut Mistakes,
+) -> Vec<PlannedColumn> {
     let mut place = 0;
     let mut found = Vec::new();
     for (index, (name, config)) in inputs.columns.iter().enumerate() {
         let at = |field: &str| format!("columns.{name}.{field}");
-        let origin = mistakes.or(origin(name, config, header, place), Origin::Placed(place));
-        place += usize::from(!matches!(origin, Origin::Row | Origin::File));
+        let origin = match keyed.iter().position(|key| key == name) {
+            Some(part) => Origin::Key(part),
+            None => mistakes.or(origin(name, config, header, place), Origin::Placed(place)),
+        };
+        place += usize::from(!matches!(origin, Origin::Row | Origin::File | Origin::Key(_)));
         let data_type = &inputs.schema.columns()[index].data_type;
         let kind = kind(config, data_type).map_err(|(field, m)| ConfigError::new(at(field), m));
         let is_key = inputs.schema.key().contains(&index);

@@ -4,7 +4,8 @@
 //! A record that is too long is handed on cut off one byte behind the limit, so memory stays bounded and the
 //! decoder still sees that it was too long.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub(super) struct Reader {
     plan: Arc<Plan>,
     path: PathBuf,
     text: Box<dyn Read + Send>,
+    /// Offset at which the text ends for this reader, at the latest.
+    limit: u64,
     ended: bool,
     /// What was read and not yet handed out, from `at` on.
     buffer: Vec<u8>,
@@ -59,12 +62,25 @@ impl Reader {
         offset: u64,
         line: u64,
     ) -> Result<Self, SourceError> {
-        let input = input::open(path, plan.compression, plan.encoding, offset)
+        let file = File::open(path).map_err(|e| failed(path, &e))?;
+        Self::over(plan, file, path, offset, line)
+    }
+
+    /// As [`Reader::open`], for what is called `path` and may lie anywhere.
+    pub(super) fn over(
+        plan: &Arc<Plan>,
+        bytes: impl Read + Seek + Send + 'static,
+        path: &Path,
+        offset: u64,
+        line: u64,
+    ) -> Result<Self, SourceError> {
+        let input = input::open(bytes, path, plan.compression, plan.encoding, offset)
             .map_err(|e| failed(path, &e))?;
         Ok(Reader {
             plan: Arc::clone(plan),
             path: path.to_owned(),
             text: input.text,
+            limit: u64::MAX,
             ended: false,
             buffer: Vec::new(),
             at: 0,
@@ -75,8 +91,17 @@ impl Reader {
 
     /// Ends the text at offset `end`.
     pub(super) fn until(mut self, end: u64) -> Self {
-        self.text = Box::new(self.text.take(end.saturating_sub(self.offset)));
+        self.limit = end;
         self
+    }
+
+    /// Goes on to offset `end`, if all up to the former end was taken and `offset` is there.
+    pub(super) fn go_on(&mut self, offset: u64, end: u64) -> bool {
+        let goes_on = offset == self.offset && self.at == self.buffer.len() && self.limit == offset;
+        if goes_on {
+            (self.limit, self.ended) = (end, false);
+        }
+        goes_on
     }
 
     /// The line that comes next.
@@ -219,14 +244,17 @@ impl Reader {
 
     /// Reads until `n_bytes` are at hand or the text ends.
     fn fill(&mut self, n_bytes: usize) -> Result<(), SourceError> {
-        let missing = n_bytes.saturating_sub(self.buffer.len() - self.at);
+        let at_hand = self.buffer.len() - self.at;
+        let missing = n_bytes.saturating_sub(at_hand);
         if missing == 0 || self.ended {
             return Ok(());
         }
+        let before_limit = self.limit.saturating_sub(self.offset + at_hand as u64);
         self.buffer.drain(..self.at);
         self.at = 0;
         self.buffer.reserve(missing);
-        let read = self.text.by_ref().take(missing as u64).read_to_end(&mut self.buffer);
+        let wanted = before_limit.min(missing as u64);
+        let read = self.text.by_ref().take(wanted).read_to_end(&mut self.buffer);
         self.ended = read.map_err(|e| failed(&self.path, &e))? < missing;
         Ok(())
     }
@@ -239,5 +267,9 @@ pub(super) fn without_line_break(record: &[u8]) -> &[u8] {
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> SourceError {
+    // What an object is read through says more than that bytes could not be read.
+    if let Some(known) = error.get_ref().and_then(|e| e.downcast_ref::<SourceError>()) {
+        return known.clone();
+    }
     SourceError::Io(format!("cannot read '{}': {error}", path.display()))
 }

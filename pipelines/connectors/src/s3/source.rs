@@ -1,0 +1,186 @@
+//! The source as the engine sees it: takes what the reading thread hands over, and reads ranges again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use foreline_engine::{
+    Chunk, Decoder, KnownPartition, Partition, Poll, Position, Range, ReadUpTo, Replay, Source,
+    SourceError,
+};
+
+use super::Plan;
+use super::reading::{News, Reading, open_records};
+use super::seen::{Identity, Seen};
+use crate::cut::Records;
+use crate::objects::{Found, ObjectReader, Objects};
+
+/// What the thread may be ahead of the engine: text comes in chunks of up to 512 KiB.
+const NEWS_MAX: usize = 8;
+
+/// An opened source.
+pub(super) struct S3Source {
+    plan: Arc<Plan>,
+    objects: Arc<Objects>,
+    begin: Begin,
+    thread: Option<Thread>,
+    /// Objects that may be asked for: before the first poll all that were known, then the one that is read.
+    known: BTreeMap<Partition, Arc<Found>>,
+    /// The object that ranges are read from again.
+    again: Option<(Partition, Box<dyn Records>)>,
+    ended: bool,
+}
+
+/// Where reading begins.
+#[derive(Default)]
+struct Begin {
+    seen: Seen,
+    next: u32,
+    current: Option<(Partition, Arc<Found>, Option<ReadUpTo>)>,
+}
+
+/// The thread that reads.
+struct Thread {
+    news: Receiver<News>,
+    /// Dropped to have it stop.
+    _stop: SyncSender<()>,
+    handle: JoinHandle<()>,
+}
+
+impl S3Source {
+    /// Prepares the source; nothing is asked of the store yet.
+    pub(super) fn open(plan: &Arc<Plan>) -> Result<Self, SourceError> {
+        let objects = Objects::open(&plan.place, &plan.connection)
+            .map_err(|e| SourceError::Io(format!("cannot use '{}': {e}", plan.place)))?;
+        Ok(S3Source {
+            plan: Arc::clone(plan),
+            objects: Arc::new(objects),
+            begin: Begin::default(),
+            thread: None,
+            known: BTreeMap::new(),
+            again: None,
+            ended: false,
+        })
+    }
+
+    fn start(&mut self) -> Result<Thread, SourceError> {
+        let Begin { seen, next, current } = std::mem::take(&mut self.begin);
+        // From here on only the object that is read is asked for.
+        let last = current.as_ref().map(|(partition, ..)| *partition);
+        self.known.retain(|partition, _| Some(*partition) == last);
+        self.again = None;
+        let (news, receiver) = sync_channel(NEWS_MAX);
+        let (stop, stopped) = sync_channel(0);
+        let (plan, objects) = (Arc::clone(&self.plan), Arc::clone(&self.objects));
+        let reading = Reading { plan, objects, seen, next, current, news, stop: stopped };
+        let handle = std::thread::Builder::new()
+            .name("s3 reading".to_owned())
+            .spawn(move || reading.work())
+            .map_err(|e| SourceError::Io(format!("cannot start a thread: {e}")))?;
+        Ok(Thread { news: receiver, _stop: stop, handle })
+    }
+
+    /// The records of an object that is read again.
+    fn open_again(&self, partition: Partition, range: Range) -> Result<Box<dyn Records>, SourceError> {
+        let found = self.known.get(&partition).ok_or_else(|| {
+            SourceError::Io(format!("'{}' has no object {}", self.plan.place, partition.0))
+        })?;
+        let reader = ObjectReader::open(&self.objects, found, 0, self.plan.patience());
+        let from = ReadUpTo { end: range.start, end_ordinal: range.first_ordinal };
+        open_records(&self.plan, &self.objects, found, reader, Some(from))
+    }
+}
+
+impl Source for S3Source {
+    fn replay(&self) -> Replay {
+        Replay::ByRange
+    }
+
+    fn poll(&mut self, _: usize) -> Result<Poll, SourceError> {
+        if self.ended {
+            return Ok(Poll::Ended);
+        }
+        let thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => self.start()?,
+        };
+        let thread = self.thread.insert(thread);
+        loop {
+            match thread.news.try_recv() {
+                Ok(News::Chunk(chunk)) => return Ok(Poll::Ready(chunk)),
+                Ok(News::Object(partition, found)) => {
+                    self.known.clear();
+                    self.known.insert(partition, found);
+                }
+                Ok(News::Ended) => {
+                    self.ended = true;
+                    return Ok(Poll::Ended);
+                }
+                Ok(News::Failed(error)) => return Err(error),
+                Err(TryRecvError::Empty) => return Ok(Poll::Pending),
+                Err(TryRecvError::Disconnected) => {
+                    let place = &self.plan.place;
+                    return Err(SourceError::Io(format!("nothing reads '{place}' any more")));
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, partition: Partition, range: Range) -> Result<Chunk, SourceError> {
+        if self.again.as_ref().is_none_or(|(of, _)| *of != partition) {
+            self.again = Some((partition, self.open_again(partition, range)?));
+        }
+        let (_, records) = self.again.as_mut().expect("it was just opened");
+        let read = records.read(partition, range);
+        if read.is_err() {
+            self.again = None;
+        }
+        read
+    }
+
+    /// Objects stay where they are, so there is nobody to tell.
+    fn durable(&mut self, _: Partition, _: Position) {}
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        self.plan.format.decoder()
+    }
+
+    fn partition_name(&self, partition: Partition) -> Option<String> {
+        self.known.get(&partition).map(|found| self.objects.name(&found.key))
+    }
+
+    fn identity(&self, partition: Partition) -> Vec<u8> {
+        let identity = self.known.get(&partition).map(|found| Identity::of(found));
+        identity.and_then(|i| postcard::to_allocvec(&i).ok()).unwrap_or_default()
+    }
+
+    fn resume(&mut self, known: &[KnownPartition]) -> Result<(), SourceError> {
+        for one in known {
+            let identity: Identity = postcard::from_bytes(&one.identity).map_err(|_| {
+                SourceError::Io(format!("what is known of '{}' cannot be read", one.name))
+            })?;
+            let found = Arc::new(identity.found());
+            self.begin.seen.note(&found);
+            self.begin.next = self.begin.next.max(one.partition.0 + 1);
+            self.known.insert(one.partition, found);
+        }
+        // Objects are read one after the other: only the last may have more.
+        let last = known.iter().max_by_key(|k| k.partition);
+        self.begin.current = last.and_then(|last| {
+            let found = Arc::clone(self.known.get(&last.partition)?);
+            Some((last.partition, found, last.read))
+        });
+        Ok(())
+    }
+}
+
+impl Drop for S3Source {
+    fn drop(&mut self) {
+        let Some(Thread { news, _stop, handle }) = self.thread.take() else { return };
+        // With nobody to answer it and nobody to listen the thread ends wherever it is.
+        drop((news, _stop));
+        self.objects.network().stop();
+        handle.join().ok();
+    }
+}
