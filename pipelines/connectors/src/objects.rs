@@ -96,18 +96,6 @@ impl Objects {
         found
     }
 
-    /// Bytes of an object, all of `range`, if it still is the one with this ETag.
-    pub(crate) fn get(
-        &self,
-        key: &str,
-        range: Range<u64>,
-        etag: Option<&str>,
-    ) -> Result<Bytes, ObjectError> {
-        let (store, key) = (Arc::clone(&self.store), key.to_owned());
-        let etag = etag.map(str::to_owned);
-        self.network.wait(async move { get_range(&store, &key, range, etag.as_deref()).await })
-    }
-
     /// A whole object with its ETag; `None` where there is none.
     pub(crate) fn get_whole(&self, key: &str) -> Result<Option<(Bytes, String)>, ObjectError> {
         let (store, key) = (Arc::clone(&self.store), key.to_owned());

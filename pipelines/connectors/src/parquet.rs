@@ -1,10 +1,12 @@
-//! Parquet files in a folder, one folder a stream, readable as they lie.
+//! Parquet files in a folder or a bucket, one folder a stream, readable as they lie.
 //!
 //! What a reader would get wrong:
 //!
 //! * Rows appear whole commits at a time. A file gets its name only when all of it is on disk, and it counts
 //!   only when the manifest lists it: `write → fsync → rename → fsync folder → manifest`. A file that a crash
-//!   left between rename and manifest is removed when the sink is opened again.
+//!   left between rename and manifest is removed when the sink is opened again. In a bucket an object is whole when it
+//!   is there, and the manifest is replaced only while nobody else has replaced it: `put files → put manifest if its
+//!   ETag is still that one`.
 //! * Within a file rows are sorted by the key columns, then by time. Files overlap in both.
 //! * A generation is one computation over the input from its start. The same generation goes on where it was;
 //!   rows of an earlier one are kept, replaced or refused as `if_exists` says. Only files that the manifest
@@ -12,17 +14,21 @@
 //! * Rows that correct earlier ones, or make them vanish, lie apart in the folder `_corrections` with the
 //!   columns `_revision` and `_deleted`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use foreline_engine::{ConfigError, Resolver, Schema, Sink};
+use foreline_engine::{ConfigError, Resolver, Schema, Sink, SinkError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kind::{PlannedSink, SinkKind};
+use crate::objects::{self, Connection, Objects};
 
+mod bucket;
 mod files;
+mod folder;
 mod manifest;
+mod place;
 mod sink;
 mod sorted;
 #[cfg(test)]
@@ -32,8 +38,12 @@ mod tests;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
-    /// The folder, relative to the pipeline file. The rows of a stream lie in its sub-folder of that name.
+    /// The folder, relative to the pipeline file, or `s3://bucket/prefix`. The rows of a stream lie in its sub-folder of
+    /// that name.
     pub path: PathBuf,
+    /// How the store is reached, where the path is that of a bucket.
+    #[serde(default)]
+    pub s3: Option<Connection>,
     /// What becomes of rows that an earlier run over the same input left there.
     #[serde(default)]
     pub if_exists: IfExists,
@@ -98,7 +108,7 @@ pub struct Parquet;
 impl SinkKind for Parquet {
     type Config = ParquetConfig;
     const NAME: &'static str = "parquet";
-    const SUMMARY: &'static str = "writes Parquet files into a folder";
+    const SUMMARY: &'static str = "writes Parquet files into a folder or a bucket";
 
     fn plan(
         config: &Self::Config,
@@ -110,16 +120,44 @@ impl SinkKind for Parquet {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let folder = given.path(&config.path).join(stream);
-        let place = folder.display().to_string();
         let (config, stream) = (config.clone(), stream.to_owned());
-        let make = move || Ok(new_sink(&folder, &stream, &config));
+        if let Some(place) = bucket(&config) {
+            return in_bucket(config, &stream, &place, given);
+        }
+        let folder = given.path(&config.path).join(&stream);
+        let place = folder.display().to_string();
+        let make = move || {
+            let folder = Box::new(folder::Folder::new(&folder));
+            Ok(Box::new(sink::ParquetSink::new(folder, &stream, config.clone())) as Box<dyn Sink>)
+        };
         Ok(PlannedSink { make: Arc::new(make), place, transactional: true, notes: Vec::new() })
     }
 }
 
-fn new_sink(folder: &Path, stream: &str, config: &ParquetConfig) -> Box<dyn Sink> {
-    Box::new(sink::ParquetSink::new(folder, stream, config.clone()))
+/// The bucket that the path names, if it names one.
+fn bucket(config: &ParquetConfig) -> Option<Result<objects::Place, String>> {
+    let path = config.path.to_str().filter(|path| path.starts_with("s3://"))?;
+    Some(objects::Place::parse(path))
+}
+
+fn in_bucket(
+    config: ParquetConfig,
+    stream: &str,
+    place: &Result<objects::Place, String>,
+    given: &dyn Resolver,
+) -> Result<PlannedSink, Vec<ConfigError>> {
+    let above = place.as_ref().map_err(|e| vec![ConfigError::new("path", e)])?;
+    let place = objects::Place { bucket: above.bucket.clone(), prefix: above.key(stream) };
+    let mut connection = config.s3.clone().unwrap_or_default();
+    connection.ca_file = connection.ca_file.map(|file| given.path(&file));
+    let (stream, written) = (stream.to_owned(), place.to_string());
+    let make = move || {
+        let objects = Objects::open(&place, &connection)
+            .map_err(|e| SinkError::Fatal(format!("cannot use '{place}': {e}")))?;
+        let bucket = Box::new(bucket::Bucket::new(objects));
+        Ok(Box::new(sink::ParquetSink::new(bucket, &stream, config.clone())) as Box<dyn Sink>)
+    };
+    Ok(PlannedSink { make: Arc::new(make), place: written, transactional: true, notes: Vec::new() })
 }
 
 fn mistakes(config: &ParquetConfig) -> Vec<ConfigError> {
@@ -127,6 +165,16 @@ fn mistakes(config: &ParquetConfig) -> Vec<ConfigError> {
     if config.path.as_os_str().is_empty() {
         found.push(ConfigError::new("path", "the path is empty"));
     }
+    match (bucket(config), &config.s3) {
+        (Some(Err(message)), _) => found.push(ConfigError::new("path", message)),
+        (None, Some(_)) => found.push(
+            ConfigError::new("s3", "the path is a folder of this machine")
+                .help("write path: s3://bucket/prefix, or remove `s3`"),
+        ),
+        _ => {}
+    }
+    let connection = config.s3.iter().flat_map(objects::mistakes);
+    found.extend(connection.map(|e| e.under("s3")));
     for (name, rows) in [("row_group_rows", config.row_group_rows), ("file_rows", config.file_rows)]
     {
         if !(1..=FILE_ROWS_MAX).contains(&rows) {

@@ -7,6 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+mod faults;
+mod s3;
+
+pub use faults::{Fault, FaultyWay, Rule};
+pub use s3::{ACCESS_KEY, S3Server, SECRET_KEY};
+
 /// How long a server may take to answer after its start: minutes on a machine that is busy building.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 

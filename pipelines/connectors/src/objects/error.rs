@@ -1,7 +1,5 @@
 //! What can go wrong with an object, as far as it decides what to do about it.
 
-use std::error::Error as _;
-
 /// Longest text of a store that a message repeats.
 const SHOWN_CHARS_MAX: usize = 300;
 
@@ -26,27 +24,28 @@ impl ObjectError {
     pub(crate) fn of(error: &object_store::Error) -> Self {
         use object_store::Error as E;
         let text = shown(error);
-        match error {
-            E::NotFound { .. } if text.contains("NoSuchBucket") => ObjectError::Definite(text),
-            E::NotFound { .. } => ObjectError::Gone,
-            E::Precondition { .. } | E::AlreadyExists { .. } | E::NotModified { .. } => {
+        match (error, status(&text)) {
+            _ if text.contains("NoSuchBucket") => ObjectError::Definite(text),
+            (E::NotFound { .. }, _) | (_, Some(404)) => ObjectError::Gone,
+            (E::Precondition { .. } | E::AlreadyExists { .. }, _) | (_, Some(412)) => {
                 ObjectError::Changed("another one is there than before".to_owned())
             }
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => ObjectError::Definite(text),
-            E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. } => {
+            (E::InvalidPath { .. } | E::NotSupported { .. } | E::NotImplemented { .. }, _) => {
                 ObjectError::Definite(text)
             }
-            E::Generic { .. } if is_final(&text) => ObjectError::Definite(text),
+            (_, Some(408 | 429)) => ObjectError::Transient(text),
+            // The request itself is refused; a redirection is the answer to a wrong region.
+            (_, Some(300..=499 | 501 | 505)) => ObjectError::Definite(text),
+            _ if text.contains("redirect") => ObjectError::Definite(text),
             _ => ObjectError::Transient(text),
         }
     }
 }
 
-/// Answers that no repetition changes: the request itself is refused.
-fn is_final(text: &str) -> bool {
-    ["status code: 400", "status code: 405", "status code: 501", "redirect", "status code: 301"]
-        .iter()
-        .any(|mark| text.contains(mark))
+/// The status of the answer, where there was one: the client keeps it only in its text.
+fn status(text: &str) -> Option<u16> {
+    let (_, rest) = text.split_once("status code: ")?;
+    rest.get(..3)?.parse().ok()
 }
 
 /// The innermost cause, which says most; of an answer in XML its code and message. No address and no header.
@@ -60,12 +59,13 @@ fn shown(error: &object_store::Error) -> String {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
         rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner.to_owned())
     };
-    let text = match (element("Code"), element("Message")) {
-        (Some(code), Some(message)) => {
-            let status = text.split("<?xml").next().unwrap_or_default().trim();
-            format!("{} {code}: {message}", status.trim_end_matches(':'))
+    let text = match element("Code") {
+        Some(code) => {
+            let status = text.split('<').next().unwrap_or_default().trim();
+            let message = element("Message").map(|m| format!(": {m}")).unwrap_or_default();
+            format!("{status} {code}{message}")
         }
-        _ => text,
+        None => text,
     };
     text.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS_MAX).collect()
 }

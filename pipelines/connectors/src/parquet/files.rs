@@ -59,20 +59,35 @@ pub(super) fn write(
     properties: &WriterProperties,
 ) -> Result<Written, ParquetError> {
     let temporary = temporary(path);
-    let file = Hashed { file: File::create(&temporary)?, digest: Sha256::new(), bytes: 0 };
-    let mut writer = ArrowWriter::try_new(
-        BufWriter::new(file),
-        Arc::clone(rows.schema_ref()),
-        Some(properties.clone()),
-    )?;
-    writer.write(rows)?;
-    let buffered = writer.into_inner()?;
-    let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.file.sync_all()?;
+    let buffered = encode_into(BufWriter::new(File::create(&temporary)?), rows, properties)?;
+    let written = buffered.written();
+    let file = buffered.to.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
     fs::rename(&temporary, path)?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))?;
-    let sha256 = file.digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Written { bytes: file.bytes, sha256 })
+    Ok(written)
+}
+
+/// The bytes of a file of `rows`.
+pub(super) fn encode(
+    rows: &RecordBatch,
+    properties: &WriterProperties,
+) -> Result<(Vec<u8>, Written), ParquetError> {
+    let encoded = encode_into(Vec::new(), rows, properties)?;
+    let written = encoded.written();
+    Ok((encoded.to, written))
+}
+
+fn encode_into<W: Write + Send>(
+    to: W,
+    rows: &RecordBatch,
+    properties: &WriterProperties,
+) -> Result<Hashed<W>, ParquetError> {
+    let hashed = Hashed { to, digest: Sha256::new(), bytes: 0 };
+    let schema = Arc::clone(rows.schema_ref());
+    let mut writer = ArrowWriter::try_new(hashed, schema, Some(properties.clone()))?;
+    writer.write(rows)?;
+    writer.into_inner()
 }
 
 /// The name of a file that is not yet whole: hidden, and not matched by `*.parquet`.
@@ -82,21 +97,28 @@ fn temporary(path: &Path) -> std::path::PathBuf {
 }
 
 /// Counts and digests what is written.
-struct Hashed {
-    file: File,
+struct Hashed<W> {
+    to: W,
     digest: Sha256,
     bytes: u64,
 }
 
-impl Write for Hashed {
+impl<W> Hashed<W> {
+    fn written(&self) -> Written {
+        let sha256 = self.digest.clone().finalize().iter().map(|b| format!("{b:02x}")).collect();
+        Written { bytes: self.bytes, sha256 }
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(buffer)?;
+        let n = self.to.write(buffer)?;
         self.digest.update(&buffer[..n]);
         self.bytes += n as u64;
         Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.to.flush()
     }
 }

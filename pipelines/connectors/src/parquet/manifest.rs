@@ -87,21 +87,34 @@ impl Manifest {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),
         };
+        Manifest::parse(&bytes).map(Some)
+    }
+
+    /// Reads the text of a manifest.
+    ///
+    /// # Errors
+    /// When it is not one, or of a version that is not known.
+    pub(super) fn parse(bytes: &[u8]) -> io::Result<Self> {
         let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|e| invalid(&e.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|e| invalid(&e.to_string()))?;
         if manifest.version != VERSION {
             return Err(invalid(&format!("version {} is not known", manifest.version)));
         }
-        Ok(Some(manifest))
+        Ok(manifest)
+    }
+
+    /// The text of the manifest.
+    pub(super) fn text(&self) -> io::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::from)?;
+        text.push(b'\n');
+        Ok(text)
     }
 
     /// Replaces the manifest of `folder` by this one, durably and at once.
     pub(super) fn store(&self, folder: &Path) -> io::Result<()> {
         let temporary = folder.join(format!(".{NAME}.tmp"));
         let mut file = File::create(&temporary)?;
-        let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::from)?;
-        text.push(b'\n');
-        file.write_all(&text)?;
+        file.write_all(&self.text()?)?;
         file.sync_all()?;
         fs::rename(&temporary, folder.join(NAME))?;
         sync_folder(folder)

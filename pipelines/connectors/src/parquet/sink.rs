@@ -1,20 +1,17 @@
 //! Collects rows and writes them at each commit.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
-
 use ::parquet::file::properties::WriterProperties;
 use foreline_engine::{Batch, Committed, RunId, Schema, Sink, SinkError, crash_point};
 
-use super::manifest::{FileEntry, FileKind, Manifest, sync_folder};
+use super::manifest::{FileEntry, FileKind, Manifest};
+use super::place::{Place, PlaceError};
 use super::sorted::{Split, sorted, split};
 use super::{IfExists, ParquetConfig, files};
 
-/// Held locked while a manifest is checked and replaced.
-const LOCK_NAME: &str = "_lock";
+/// How often taking over is tried while others do the same.
+const TAKE_OVERS_MAX: usize = 5;
 /// The folder of rows that correct others; readers of Parquet folders ignore names that begin with `_`.
-const CORRECTIONS: &str = "_corrections";
+pub(super) const CORRECTIONS: &str = "_corrections";
 
 /// A file is written when so many bytes of values wait, however few rows they are: sorting and writing take several
 /// times as much.
@@ -23,7 +20,7 @@ const WAITING_BYTES_MAX: usize = 32 << 20;
 /// The files of one stream.
 #[derive(Debug)]
 pub(super) struct ParquetSink {
-    folder: PathBuf,
+    place: Box<dyn Place>,
     stream: String,
     config: ParquetConfig,
     opened: Option<Opened>,
@@ -42,40 +39,35 @@ struct Opened {
 }
 
 impl ParquetSink {
-    pub(super) fn new(folder: &Path, stream: &str, config: ParquetConfig) -> Self {
-        ParquetSink { folder: folder.to_owned(), stream: stream.to_owned(), config, opened: None }
+    pub(super) fn new(place: Box<dyn Place>, stream: &str, config: ParquetConfig) -> Self {
+        ParquetSink { place, stream: stream.to_owned(), config, opened: None }
     }
 
     fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> SinkError {
-        SinkError::Fatal(format!("cannot {what} in '{}': {error}", self.folder.display()))
+        SinkError::Fatal(format!("cannot {what} in '{}': {error}", self.place.name()))
     }
 
-    /// Locks the folder against other processes until the answer is dropped.
-    fn lock(&self) -> Result<File, SinkError> {
-        let lock = || {
-            let file = File::create(self.folder.join(LOCK_NAME))?;
-            file.lock()?;
-            Ok(file)
-        };
-        lock().map_err(|e: io::Error| self.failed("take the lock", &e))
+    fn told(&self, error: &PlaceError) -> SinkError {
+        let text = format!("'{}': {error}", self.place.name());
+        match error {
+            PlaceError::Retry(_) | PlaceError::Unknown(_) => SinkError::Retry(text),
+            PlaceError::Fatal(_) | PlaceError::Raced => SinkError::Fatal(text),
+        }
     }
 
-    fn load(&self) -> Result<Option<Manifest>, SinkError> {
-        Manifest::load(&self.folder).map_err(|e| self.failed("read the manifest", &e))
-    }
-
-    fn store(&self, manifest: &Manifest) -> Result<(), SinkError> {
-        manifest.store(&self.folder).map_err(|e| self.failed("write the manifest", &e))
-    }
-
-    fn create_folders(&self) -> Result<(), SinkError> {
-        let create = || {
-            fs::create_dir_all(self.folder.join(CORRECTIONS))?;
-            let above = self.folder.parent().filter(|p| !p.as_os_str().is_empty());
-            sync_folder(above.unwrap_or(Path::new(".")))?;
-            sync_folder(&self.folder)
-        };
-        create().map_err(|e| self.failed("create the folder", &e))
+    /// Makes the manifest this run's, and says what it is then.
+    fn take(&mut self, run: RunId, generation: u64) -> Result<Manifest, SinkError> {
+        for _ in 0..TAKE_OVERS_MAX {
+            let found = self.place.load().map_err(|e| self.told(&e))?;
+            let manifest = self.take_over(found, run, generation)?;
+            match self.place.store(&manifest) {
+                Ok(()) => return Ok(manifest),
+                // Another run takes over at the same time; which is newer shows in what it has left.
+                Err(PlaceError::Raced) => {}
+                Err(error) => return Err(self.told(&error)),
+            }
+        }
+        Err(self.told(&PlaceError::Raced))
     }
 
     /// The manifest for this run, made from the one that was found.
@@ -105,7 +97,7 @@ impl ParquetSink {
             IfExists::Append => Ok(Manifest { files: found.files, ..fresh }),
             IfExists::Error => Err(SinkError::Fatal(format!(
                 "'{}' already has {} rows of an earlier run; set `if_exists: replace` or `if_exists: append`, or remove the folder",
-                self.folder.display(),
+                self.place.name(),
                 found.files.iter().map(|f| f.rows).sum::<u64>(),
             ))),
         }
@@ -113,7 +105,7 @@ impl ParquetSink {
 
     /// Without a manifest, files named like ours are someone else's.
     fn refuse_strangers(&self) -> Result<(), SinkError> {
-        let names = self.names().map_err(|e| self.failed("list files", &e))?;
+        let names = self.place.names().map_err(|e| self.told(&e))?;
         match names.iter().find(|name| is_ours(name)) {
             None => Ok(()),
             Some(name) => {
@@ -122,28 +114,18 @@ impl ParquetSink {
         }
     }
 
-    /// Removes what crashed runs left behind: files that are not whole, or that no manifest lists.
-    fn remove_leftovers(&self, manifest: &Manifest) -> io::Result<()> {
-        for name in self.names()? {
+    /// Removes what crashed runs left behind: files that are not whole, or that no manifest lists. Files of a newer run
+    /// are its own business.
+    fn remove_leftovers(&self, manifest: &Manifest) -> Result<(), PlaceError> {
+        for name in self.place.names()? {
             let unfinished =
                 name.rsplit('/').next().is_some_and(|n| n.starts_with('.') && n.ends_with(".tmp"));
-            if unfinished || (is_ours(&name) && !manifest.lists(&name)) {
-                fs::remove_file(self.folder.join(&name))?;
+            let older = run_of(&name).is_none_or(|run| run <= manifest.run);
+            if unfinished || (is_ours(&name) && older && !manifest.lists(&name)) {
+                self.place.remove(&name)?;
             }
         }
         Ok(())
-    }
-
-    /// The files in the folder and among the corrections, as the manifest names them.
-    fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for (folder, prefix) in [("", ""), (CORRECTIONS, "_corrections/")] {
-            for entry in self.folder.join(folder).read_dir()? {
-                names.push(format!("{prefix}{}", entry?.file_name().to_string_lossy()));
-            }
-        }
-        names.sort();
-        Ok(names)
     }
 
     /// Writes what waits as files of the epochs up to `to` and adds them to `manifest`.
@@ -163,13 +145,13 @@ impl ParquetSink {
             if rows == 0 {
                 continue;
             }
-            let name = file_name(kind, manifest, from, to);
-            let written = sorted(&opened.schema, batches, kind == FileKind::Corrections)
-                .map_err(|e| self.failed("sort rows", &e))
-                .and_then(|sorted| {
-                    files::write(&self.folder.join(&name), &sorted, &opened.properties)
-                        .map_err(|e| self.failed(&format!("write '{name}'"), &e))
-                })?;
+            let name = file_name(kind, manifest, from, to, &self.place.mark(manifest.run));
+            let sorted = sorted(&opened.schema, batches, kind == FileKind::Corrections)
+                .map_err(|e| self.failed("sort rows", &e))?;
+            let written = self
+                .place
+                .write(&name, &sorted, &opened.properties)
+                .map_err(|e| self.told(&e))?;
             let (generation, bytes, sha256) = (manifest.generation, written.bytes, written.sha256);
             manifest.files.push(FileEntry {
                 name,
@@ -184,6 +166,38 @@ impl ParquetSink {
         }
         Ok(())
     }
+
+    /// Writes what waits and has the manifest list it.
+    fn commit_new(&mut self, opened: &mut Opened, upto: u64) -> Result<Committed, SinkError> {
+        let _lock = self.place.lock().map_err(|e| self.told(&e))?;
+        let found = self.place.taken_over_by().map_err(|e| self.told(&e))?;
+        if let Some(newer) = found.filter(|run| *run > opened.manifest.run) {
+            return Err(SinkError::Fenced(newer));
+        }
+        let mut manifest = opened.manifest.clone();
+        self.write_files(opened, upto, &mut manifest)?;
+        crash_point("parquet files written");
+        manifest.committed = Some(upto);
+        match self.place.store(&manifest) {
+            Ok(()) => {}
+            Err(PlaceError::Unknown(_)) => return Ok(Committed::Unknown),
+            Err(PlaceError::Raced) => return Err(self.fenced(opened.manifest.run)),
+            Err(error) => return Err(self.told(&error)),
+        }
+        opened.manifest = manifest;
+        opened.waiting = Split::default();
+        (opened.n_waiting, opened.from) = (0, None);
+        Ok(Committed::Yes(upto))
+    }
+
+    /// Who has replaced the manifest.
+    fn fenced(&mut self, run: RunId) -> SinkError {
+        match self.place.load() {
+            Ok(Some(found)) if found.run > run => SinkError::Fenced(found.run),
+            Ok(_) => self.told(&PlaceError::Raced),
+            Err(error) => self.told(&error),
+        }
+    }
 }
 
 impl Sink for ParquetSink {
@@ -196,12 +210,11 @@ impl Sink for ParquetSink {
         self.opened = None;
         let properties = files::properties(&self.config, schema)
             .map_err(|e| self.failed("prepare files", &e))?;
-        self.create_folders()?;
-        let _lock = self.lock()?;
-        let manifest = self.take_over(self.load()?, run, generation)?;
-        self.store(&manifest)?;
+        self.place.prepare().map_err(|e| self.told(&e))?;
+        let _lock = self.place.lock().map_err(|e| self.told(&e))?;
+        let manifest = self.take(run, generation)?;
         // Files that are replaced are no longer listed, so they are leftovers, too.
-        self.remove_leftovers(&manifest).map_err(|e| self.failed("remove old files", &e))?;
+        self.remove_leftovers(&manifest).map_err(|e| self.told(&e))?;
         let committed = manifest.committed;
         self.opened = Some(Opened {
             schema: schema.clone(),
@@ -231,21 +244,12 @@ impl Sink for ParquetSink {
             self.opened = Some(opened);
             return Ok(Committed::Yes(has));
         }
-        let _lock = self.lock()?;
-        let found = self.load()?;
-        if let Some(newer) = found.filter(|found| found.run > opened.manifest.run) {
-            return Err(SinkError::Fenced(newer.run));
+        let committed = self.commit_new(&mut opened, upto);
+        // What failed for now is done again with the same rows; otherwise they are not known to be wanted.
+        if matches!(committed, Ok(Committed::Yes(_)) | Err(SinkError::Retry(_))) {
+            self.opened = Some(opened);
         }
-        let mut manifest = opened.manifest.clone();
-        self.write_files(&opened, upto, &mut manifest)?;
-        crash_point("parquet files written");
-        manifest.committed = Some(upto);
-        self.store(&manifest)?;
-        opened.manifest = manifest;
-        opened.waiting = Split::default();
-        (opened.n_waiting, opened.from) = (0, None);
-        self.opened = Some(opened);
-        Ok(Committed::Yes(upto))
+        committed
     }
 
     fn full(&self) -> bool {
@@ -258,11 +262,11 @@ impl Sink for ParquetSink {
 
 /// The name of the file with the rows of the epochs `from` to `to`. Beside rows of an earlier generation it
 /// carries the generation, too.
-fn file_name(kind: FileKind, manifest: &Manifest, from: u64, to: u64) -> String {
+fn file_name(kind: FileKind, manifest: &Manifest, from: u64, to: u64, mark: &str) -> String {
     let generation = manifest.generation;
     let appends = manifest.files.iter().any(|f| f.generation != generation);
     let generation = if appends { format!("{generation}-") } else { String::new() };
-    let name = format!("part-{generation}{from:08}-{to:08}.parquet");
+    let name = format!("part-{generation}{from:08}-{to:08}{mark}.parquet");
     match kind {
         FileKind::Rows => name,
         FileKind::Corrections => format!("{CORRECTIONS}/{name}"),
@@ -271,10 +275,24 @@ fn file_name(kind: FileKind, manifest: &Manifest, from: u64, to: u64) -> String 
 
 /// Whether a name is one that [`file_name`] gives.
 fn is_ours(name: &str) -> bool {
-    let name = name.strip_prefix("_corrections/").unwrap_or(name);
-    let numbers = name.strip_prefix("part-").and_then(|n| n.strip_suffix(".parquet"));
+    let Some((numbers, _)) = numbers_and_run(name) else { return false };
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    numbers.is_some_and(|n| matches!(n.split('-').count(), 2 | 3) && n.split('-').all(is_number))
+    matches!(numbers.split('-').count(), 2 | 3) && numbers.split('-').all(is_number)
+}
+
+/// The run that a file's name carries.
+fn run_of(name: &str) -> Option<RunId> {
+    numbers_and_run(name)?.1.map(RunId)
+}
+
+/// What stands between `part-` and the extension: generation and epochs, and the run if it is there.
+fn numbers_and_run(name: &str) -> Option<(&str, Option<u64>)> {
+    let name = name.strip_prefix("_corrections/").unwrap_or(name);
+    let numbers = name.strip_prefix("part-")?.strip_suffix(".parquet")?;
+    match numbers.rsplit_once("-r") {
+        Some((numbers, run)) => Some((numbers, Some(run.parse().ok()?))),
+        None => Some((numbers, None)),
+    }
 }
 
 fn not_open() -> SinkError {

@@ -17,9 +17,12 @@ use foreline_engine::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::folder::Folder;
 use super::manifest::Manifest;
 use super::sink::ParquetSink;
 use super::{ParquetConfig, mistakes};
+
+mod bucket;
 
 const RUN: RunId = RunId(1);
 
@@ -50,7 +53,8 @@ fn sink(folder: &Path, mut config: Value) -> ParquetSink {
     config["path"] = json!("lake");
     let config: ParquetConfig = parse_config(&config).unwrap();
     assert_eq!(mistakes(&config), []);
-    ParquetSink::new(&folder.join("rul"), "rul", config)
+    let place = Box::new(Folder::new(&folder.join("rul")));
+    ParquetSink::new(place, "rul", config)
 }
 
 fn open(folder: &Path, config: Value) -> ParquetSink {

@@ -1,0 +1,206 @@
+//! A way to an HTTP server on which things go wrong, as they do on networks: one request a connection.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+/// Longest head of a request.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longer than any client waits.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The server answers with this status and does nothing.
+    Status(u16),
+    /// No answer comes.
+    Stall,
+    /// The answer breaks off behind so many bytes of its body.
+    Truncate(usize),
+    /// The server does what was asked, and its answer is lost.
+    LoseAnswer,
+}
+
+/// Which requests it goes wrong for.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The method, such as `GET`.
+    pub method: &'static str,
+    /// What stands in the path or the query.
+    pub contains: String,
+    /// What goes wrong.
+    pub fault: Fault,
+    /// So many requests pass before.
+    pub after: usize,
+    /// For so many requests.
+    pub times: usize,
+}
+
+/// A proxy before a server of this machine, gone with the value.
+#[derive(Debug)]
+pub struct FaultyWay {
+    port: u16,
+    state: Arc<Mutex<State>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rules: Vec<Rule>,
+    requests: Vec<String>,
+}
+
+impl FaultyWay {
+    /// Starts a proxy before the server on port `to`. Nothing goes wrong yet.
+    ///
+    /// # Errors
+    /// When there is no port or thread for it.
+    pub fn start(to: u16) -> Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let port = listener.local_addr()?.port();
+        let state = Arc::new(Mutex::new(State::default()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::clone(&state);
+        let thread = std::thread::Builder::new().name("faulty way".to_owned()).spawn(move || {
+            let serve = async move {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
+                while let Ok((client, _)) = listener.accept().await {
+                    let state = Arc::clone(&shared);
+                    tokio::spawn(async move { pass_on(client, to, &state).await.ok() });
+                }
+            };
+            runtime.block_on(async {
+                tokio::select! { () = serve => {}, _ = stopped => {} }
+            });
+            runtime.shutdown_background();
+        })?;
+        Ok(FaultyWay { port, state, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The port of the loopback that it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Adds a rule; the first that fits decides.
+    pub fn rule(&self, rule: Rule) {
+        self.lock().rules.push(rule);
+    }
+
+    /// Nothing goes wrong from here on.
+    pub fn heal(&self) {
+        self.lock().rules.clear();
+    }
+
+    /// Requests so far, each as its first line.
+    #[must_use]
+    pub fn requests(&self) -> Vec<String> {
+        self.lock().requests.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for FaultyWay {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+impl State {
+    /// Notes a request; what goes wrong with it.
+    fn fault(&mut self, line: &str) -> Option<Fault> {
+        self.requests.push(line.to_owned());
+        let fits = |r: &&mut Rule| {
+            r.times > 0 && line.starts_with(r.method) && line.contains(&r.contains)
+        };
+        let rule = self.rules.iter_mut().find(fits)?;
+        if rule.after > 0 {
+            rule.after -= 1;
+            return None;
+        }
+        rule.times -= 1;
+        Some(rule.fault)
+    }
+}
+
+/// Passes one request on, and its answer back.
+async fn pass_on(mut client: TcpStream, to: u16, state: &Mutex<State>) -> std::io::Result<()> {
+    let (head, body) = read_request(&mut client).await?;
+    let line = head.lines().next().unwrap_or_default().to_owned();
+    let fault = state.lock().unwrap_or_else(PoisonError::into_inner).fault(&line);
+    match fault {
+        Some(Fault::Status(status)) => {
+            let text = "<Error><Code>Injected</Code><Message>asked for</Message></Error>";
+            let length = text.len();
+            let answer = format!(
+                "HTTP/1.1 {status} Injected\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{text}"
+            );
+            return client.write_all(answer.as_bytes()).await;
+        }
+        Some(Fault::Stall) => {
+            tokio::time::sleep(FOR_EVER).await;
+            return Ok(());
+        }
+        _ => {}
+    }
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await?;
+    let head = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+    server.write_all(head.as_bytes()).await?;
+    server.write_all(&body).await?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).await?;
+    let n_bytes = match fault {
+        Some(Fault::LoseAnswer) => 0,
+        Some(Fault::Truncate(n)) => (end_of_head(&answer).unwrap_or(0) + n).min(answer.len()),
+        _ => answer.len(),
+    };
+    client.write_all(&answer[..n_bytes]).await?;
+    client.shutdown().await
+}
+
+async fn read_request(client: &mut TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = end_of_head(&bytes) {
+            break end;
+        }
+        if bytes.len() > HEAD_BYTES_MAX || client.read_buf(&mut bytes).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    };
+    let mut body = bytes.split_off(end);
+    let head = String::from_utf8_lossy(&bytes).into_owned();
+    let length = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, value)| value.trim().parse().ok())
+        .unwrap_or(0);
+    while body.len() < length {
+        if client.read_buf(&mut body).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok((head, body))
+}
+
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4)
+}
