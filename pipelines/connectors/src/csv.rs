@@ -17,10 +17,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kind::{PlannedSource, SourceInputs, SourceKind};
+use crate::record::default_null_words;
 
-mod column;
 mod decoder;
-mod dictionary;
 mod files;
 mod input;
 mod layout;
@@ -28,12 +27,9 @@ mod merge;
 mod plan;
 mod reader;
 mod source;
-mod split;
-mod stamp;
-mod text;
 #[cfg(test)]
 mod tests;
-mod value;
+mod text;
 
 pub(crate) use text::Text;
 
@@ -67,7 +63,7 @@ pub struct CsvConfig {
     pub compression: Compression,
     /// Fields that mean "no value". Default: the empty field, `NULL`, `null`, `NaN`, `nan` and `NA`. A lone `-` is
     /// not among them. NaN is null in a float64 column, whatever is listed.
-    #[serde(default = "null_words")]
+    #[serde(default = "default_null_words")]
     pub null: Vec<String>,
     /// Lines that begin with this are passed over, such as `#`. Default: no line is a comment.
     #[serde(default)]
@@ -95,7 +91,7 @@ impl CsvConfig {
             decimal: point(),
             encoding: utf_8(),
             compression: Compression::default(),
-            null: null_words(),
+            null: default_null_words(),
             comment: None,
             skip_lines: 0,
             extra_fields: ExtraFields::default(),
@@ -162,10 +158,6 @@ fn point() -> String {
 
 fn utf_8() -> String {
     "utf-8".to_owned()
-}
-
-fn null_words() -> Vec<String> {
-    ["", "NULL", "null", "NaN", "nan", "NA"].map(str::to_owned).to_vec()
 }
 
 fn one_mebibyte() -> usize {

@@ -5,9 +5,11 @@
 
 pub mod csv;
 mod cut;
+pub mod format;
 mod kind;
 mod objects;
 pub mod parquet;
+mod record;
 pub mod s3;
 
 pub use kind::{

@@ -5,11 +5,9 @@ use std::path::Path;
 use foreline_engine::SourceError;
 use serde::{Deserialize, Serialize};
 
-use super::column::Kind;
 use super::plan::{Origin, Plan, most_frequent};
 use super::reader::Reader;
-use super::split::Fields;
-use super::value;
+use crate::record::{Fields, Kind, value};
 
 /// Records looked at when a file is first opened: for its first event time and its number of fields.
 const PROBE_RECORDS: usize = 100;
@@ -229,7 +227,7 @@ impl TimeReader {
         };
         match &mut self.kind {
             Kind::Time(stamps) => stamps.read(field).ok(),
-            _ => value::int(field, plan.decimal),
+            _ => value::int(field, plan.writing.decimal),
         }
     }
 }
