@@ -17,7 +17,7 @@ use foreline_engine::{ConfigError, Extent, Replay, Resolver, Source};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{PlannedSource, SourceInputs, SourceKind};
+use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind};
 use crate::record::default_null_words;
 
 mod decoder;
@@ -26,6 +26,7 @@ mod follow;
 mod input;
 mod merge;
 mod plan;
+mod probe;
 mod reader;
 mod source;
 #[cfg(test)]
@@ -230,6 +231,7 @@ impl SourceKind for Csv {
             notes.push("files are merged by time: reading one again from the middle reads all from the start".to_owned());
         }
         let bounded = plan.follow.is_none();
+        let probed = Arc::clone(&plan);
         let open = move || {
             Ok(match &plan.follow {
                 Some(rules) => {
@@ -238,6 +240,14 @@ impl SourceKind for Csv {
                 None => Box::new(source::CsvSource::open(&plan)?),
             })
         };
-        Ok(PlannedSource { open: Arc::new(open), bounded, replay: Replay::ByRange, notes })
+        let probe: Probe = Arc::new(move || probe::probe(&probed));
+        Ok(PlannedSource {
+            open: Arc::new(open),
+            bounded,
+            replay: Replay::ByRange,
+            notes,
+            probe: Some(probe),
+            door: None,
+        })
     }
 }

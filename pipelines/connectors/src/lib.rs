@@ -4,18 +4,21 @@
 //! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
 
 pub mod csv;
+mod door;
 pub mod format;
+pub mod http;
 mod kind;
 pub mod parquet;
 mod record;
 
+pub use door::{Door, DoorLimits, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
+    ColumnConfig, ColumnType, FieldRef, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
     SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
 };
 
 /// All kinds of source.
-pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>()];
+pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<http::Http>()];
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];

@@ -19,7 +19,7 @@ use foreline_engine::{ConfigError, Resolver, Schema, Sink};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{PlannedSink, SinkKind};
+use crate::kind::{PlannedSink, Probe, SinkKind};
 
 mod files;
 mod manifest;
@@ -105,7 +105,7 @@ impl SinkKind for Parquet {
         stream: &str,
         _schema: &Schema,
         given: &dyn Resolver,
-    ) -> Result<PlannedSink, Vec<ConfigError>> {
+    ) -> Result<PlannedSink, Probe, Vec<ConfigError>> {
         let mistakes = mistakes(config);
         if !mistakes.is_empty() {
             return Err(mistakes);
@@ -114,8 +114,30 @@ impl SinkKind for Parquet {
         let place = folder.display().to_string();
         let (config, stream) = (config.clone(), stream.to_owned());
         let make = move || Ok(new_sink(&folder, &stream, &config));
-        Ok(PlannedSink { make: Arc::new(make), place, transactional: true, notes: Vec::new() })
+        let probed = given.path(&config.path);
+        let probe: Probe = Arc::new(move || probe(&probed));
+        Ok(PlannedSink {
+            make: Arc::new(make),
+            place,
+            transactional: true,
+            notes: Vec::new(),
+            probe: Some(probe),
+        })
     }
+}
+
+/// Whether the folder can be written to. Where it does not exist yet, the nearest that does is asked.
+fn probe(folder: &Path) -> Result<String, String> {
+    let here = |path: &&Path| path.is_dir();
+    let found = folder.ancestors().find(here).unwrap_or(Path::new("."));
+    let failed = |e: std::io::Error| format!("cannot write to '{}': {e}", found.display());
+    let name = found.join(format!("._foreline_probe_{}", std::process::id()));
+    std::fs::write(&name, b"").map_err(failed)?;
+    std::fs::remove_file(&name).map_err(failed)?;
+    if found == folder {
+        return Ok(format!("folder '{}' can be written to", folder.display()));
+    }
+    Ok(format!("folder '{}' can be made in '{}'", folder.display(), found.display()))
 }
 
 fn new_sink(folder: &Path, stream: &str, config: &ParquetConfig) -> Box<dyn Sink> {
