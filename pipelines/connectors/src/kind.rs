@@ -10,6 +10,8 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::door::Door;
+
 /// The type of a column as the pipeline file names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -82,7 +84,18 @@ pub struct PlannedSource {
     pub replay: Replay,
     /// Things a user should know, for `foreline check`.
     pub notes: Vec<String>,
+    /// Tries what the source connects to, for `foreline check --connect`. Without it there is nothing to try.
+    pub probe: Option<Probe>,
+    /// The way in for records that are pushed; a server is needed then.
+    pub door: Option<Arc<Door>>,
 }
+
+/// Tries an endpoint and says in a line what is there, or what is wrong. It changes nothing, waits at most for
+/// [`PROBE_TIME`], and never shows a secret.
+pub type Probe = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// How long a probe may take: as long as people wait for an answer.
+pub const PROBE_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl fmt::Debug for PlannedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,6 +135,8 @@ pub struct PlannedSink {
     pub transactional: bool,
     /// Things a user should know, for `foreline check`.
     pub notes: Vec<String>,
+    /// Tries what the sink connects to, for `foreline check --connect`. Without it there is nothing to try.
+    pub probe: Option<Probe>,
 }
 
 impl fmt::Debug for PlannedSink {

@@ -5,20 +5,27 @@
 
 pub mod csv;
 mod cut;
+mod door;
 pub mod format;
+pub mod http;
 mod kind;
 mod objects;
 pub mod parquet;
 mod record;
 pub mod s3;
 
+pub use door::{Door, DoorLimits, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
+    ColumnConfig, ColumnType, FieldRef, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
     SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
 };
 
 /// All kinds of source.
-pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<s3::S3>()];
+pub const SOURCES: &[SourceRegistration] = &[
+    SourceRegistration::of::<csv::Csv>(),
+    SourceRegistration::of::<http::Http>(),
+    SourceRegistration::of::<s3::S3>(),
+];
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];

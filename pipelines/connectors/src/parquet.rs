@@ -14,14 +14,14 @@
 //! * Rows that correct earlier ones, or make them vanish, lie apart in the folder `_corrections` with the
 //!   columns `_revision` and `_deleted`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foreline_engine::{ConfigError, Resolver, Schema, Sink, SinkError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{PlannedSink, SinkKind};
+use crate::kind::{PlannedSink, Probe, SinkKind};
 use crate::objects::{self, Connection, Objects};
 
 mod bucket;
@@ -126,12 +126,34 @@ impl SinkKind for Parquet {
         }
         let folder = given.path(&config.path).join(&stream);
         let place = folder.display().to_string();
+        let probed = given.path(&config.path);
+        let probe: Probe = Arc::new(move || probe(&probed));
         let make = move || {
             let folder = Box::new(folder::Folder::new(&folder));
             Ok(Box::new(sink::ParquetSink::new(folder, &stream, config.clone())) as Box<dyn Sink>)
         };
-        Ok(PlannedSink { make: Arc::new(make), place, transactional: true, notes: Vec::new() })
+        Ok(PlannedSink {
+            make: Arc::new(make),
+            place,
+            transactional: true,
+            notes: Vec::new(),
+            probe: Some(probe),
+        })
     }
+}
+
+/// Whether the folder can be written to. Where it does not exist yet, the nearest that does is asked.
+fn probe(folder: &Path) -> Result<String, String> {
+    let here = |path: &&Path| path.is_dir();
+    let found = folder.ancestors().find(here).unwrap_or(Path::new("."));
+    let failed = |e: std::io::Error| format!("cannot write to '{}': {e}", found.display());
+    let name = found.join(format!("._foreline_probe_{}", std::process::id()));
+    std::fs::write(&name, b"").map_err(failed)?;
+    std::fs::remove_file(&name).map_err(failed)?;
+    if found == folder {
+        return Ok(format!("folder '{}' can be written to", folder.display()));
+    }
+    Ok(format!("folder '{}' can be made in '{}'", folder.display(), found.display()))
 }
 
 /// The bucket that the path names, if it names one.
@@ -151,13 +173,22 @@ fn in_bucket(
     let mut connection = config.s3.clone().unwrap_or_default();
     connection.ca_file = connection.ca_file.map(|file| given.path(&file));
     let (stream, written) = (stream.to_owned(), place.to_string());
+    let (probed, hurried) = (place.clone(), connection.hurried());
+    let probe: Probe =
+        Arc::new(move || bucket::Bucket::new(Objects::open(&probed, &hurried)?).probe());
     let make = move || {
         let objects = Objects::open(&place, &connection)
             .map_err(|e| SinkError::Fatal(format!("cannot use '{place}': {e}")))?;
         let bucket = Box::new(bucket::Bucket::new(objects));
         Ok(Box::new(sink::ParquetSink::new(bucket, &stream, config.clone())) as Box<dyn Sink>)
     };
-    Ok(PlannedSink { make: Arc::new(make), place: written, transactional: true, notes: Vec::new() })
+    Ok(PlannedSink {
+        make: Arc::new(make),
+        place: written,
+        transactional: true,
+        notes: Vec::new(),
+        probe: Some(probe),
+    })
 }
 
 fn mistakes(config: &ParquetConfig) -> Vec<ConfigError> {

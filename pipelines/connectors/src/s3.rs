@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use crate::csv::{Compression, CsvConfig, Text};
 use crate::cut::Format;
-use crate::kind::{PlannedSource, SourceInputs, SourceKind};
+use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind};
 use crate::objects::{Connection, Hidden, Patience, Place, mistakes};
 
 mod keys;
@@ -256,8 +256,17 @@ impl SourceKind for S3 {
                     .to_owned(),
             );
         }
+        let probed = Arc::clone(&plan);
+        let probe: Probe = Arc::new(move || source::probe(&probed));
         let open = move || Ok(Box::new(source::S3Source::open(&plan)?) as Box<dyn Source>);
-        Ok(PlannedSource { open: Arc::new(open), bounded, replay: Replay::ByRange, notes })
+        Ok(PlannedSource {
+            open: Arc::new(open),
+            bounded,
+            replay: Replay::ByRange,
+            notes,
+            probe: Some(probe),
+            door: None,
+        })
     }
 }
 
@@ -307,6 +316,7 @@ impl S3Config {
             allow_http: self.allow_http,
             ca_file: self.ca_file.as_ref().map(|file| given.path(file)),
             timeout: self.timeout,
+            ..Connection::default()
         }
     }
 

@@ -75,6 +75,11 @@ impl Layout {
         Ok((layout, first_time))
     }
 
+    /// Calls the file as it was called when it lay at `path`.
+    pub(super) fn rename(&mut self, path: &Path) {
+        self.stem = stem(path);
+    }
+
     /// Passes over what stands before the first record.
     pub(super) fn pass_head(&self, reader: &mut Reader) -> Result<(), SourceError> {
         reader.skip_lines()?;

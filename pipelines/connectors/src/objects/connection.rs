@@ -16,6 +16,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 const RETRIES_MAX: usize = 10;
 /// How long a request is tried at most before the error is seen; credentials may expire while it is.
 const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
+/// The time limit of one request while somebody waits: a few of them fit in the time of a probe.
+const HURRIED: Extent = Extent::Nanos(3_000_000_000);
 /// The longest time limit of one request that may be asked for.
 const TIMEOUT_NS_MAX: i64 = 3_600_000_000_000;
 
@@ -66,6 +68,9 @@ pub struct Connection {
     /// How long one request may take; it is then tried again. Default `30s`.
     #[serde(default)]
     pub timeout: Option<Extent>,
+    /// Whether somebody waits for the answer.
+    #[serde(skip)]
+    hurried: bool,
 }
 
 /// A prefix of a bucket.
@@ -146,6 +151,11 @@ pub(crate) fn mistakes(connection: &Connection) -> Vec<ConfigError> {
 }
 
 impl Connection {
+    /// The same for somebody who waits for the answer: nothing is tried for long.
+    pub(crate) fn hurried(&self) -> Self {
+        Connection { timeout: Some(HURRIED), hurried: true, ..self.clone() }
+    }
+
     /// A client of the store. Nothing is asked of it yet.
     pub(super) fn build(&self, place: &Place) -> Result<AmazonS3, String> {
         let mut builder = if self.access_key_id.is_some() || self.anonymous {
@@ -165,7 +175,7 @@ impl Connection {
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(address(endpoint, &place.bucket, path_style));
         }
-        let builder = builder.with_client_options(self.client()?).with_retry(retries());
+        let builder = builder.with_client_options(self.client()?).with_retry(retries(self.hurried));
         // After the options, which it would be lost with.
         builder.with_allow_http(self.allow_http).build().map_err(|e| e.to_string())
     }
@@ -194,7 +204,10 @@ fn address(endpoint: &str, bucket: &str, path_style: bool) -> String {
     }
 }
 
-fn retries() -> RetryConfig {
+fn retries(hurried: bool) -> RetryConfig {
     let backoff = BackoffConfig { max_backoff: PAUSE_MAX, ..BackoffConfig::default() };
+    if hurried {
+        return RetryConfig { backoff, max_retries: 1, retry_timeout: Duration::from_secs(2) };
+    }
     RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_TIME_MAX }
 }

@@ -36,34 +36,39 @@ impl Bucket {
         Bucket { objects, etag: None }
     }
 
+    /// Tries what the sink needs of the store, without a change; what was found.
+    pub(super) fn probe(&self) -> Result<String, String> {
+        let failed = |e: PlaceError| format!("'{}': {e}", self.name());
+        // A store that honours the condition refuses it, but only to those who may write.
+        self.refuses(Some(NO_ETAG)).map_err(failed)?;
+        let n = self.names().map_err(failed)?.len();
+        Ok(format!("'{}' can be written to, honours conditions and has {n} objects", self.name()))
+    }
+
     fn key(&self, name: &str) -> String {
         self.objects.place().key(name)
     }
 
     /// Stores that take no notice of conditions would let two runs overwrite each other's manifest.
     fn check_conditions(&self) -> Result<(), PlaceError> {
-        let key = self.key(PROBE);
-        let put = |over| self.objects.put_over(&key, Bytes::from_static(b"{}\n"), over);
-        let refused = || {
-            PlaceError::Fatal(
-                "the store does not honour conditional writes (If-None-Match, If-Match), which keep two runs from overwriting each other; use a release of it that does"
-                    .to_owned(),
-            )
-        };
-        match put(None) {
-            // It is there from an earlier time, and the store has noticed.
+        // The object is there from the first time on, so that there is something to refuse.
+        match self.objects.put_over(&self.key(PROBE), Bytes::from_static(b"{}\n"), None) {
+            Ok(_) => self.refuses(None)?,
             Err(ObjectError::Changed(_)) => {}
             Err(error) => return Err(failed("write", &error)),
-            Ok(_) => match put(None) {
-                Err(ObjectError::Changed(_)) => {}
-                Err(error) => return Err(failed("write", &error)),
-                Ok(_) => return Err(refused()),
-            },
         }
-        match put(Some(NO_ETAG)) {
+        self.refuses(Some(NO_ETAG))
+    }
+
+    /// Whether the store refuses to write an object over another one than there is.
+    fn refuses(&self, over: Option<&str>) -> Result<(), PlaceError> {
+        match self.objects.put_over(&self.key(PROBE), Bytes::from_static(b"{}\n"), over) {
             Err(ObjectError::Changed(_)) => Ok(()),
             Err(error) => Err(failed("write", &error)),
-            Ok(_) => Err(refused()),
+            Ok(_) => Err(PlaceError::Fatal(
+                "the store does not honour conditional writes (If-None-Match, If-Match), which keep two runs from overwriting each other; use a release of it that does"
+                    .to_owned(),
+            )),
         }
     }
 

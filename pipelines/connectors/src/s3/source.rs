@@ -48,6 +48,25 @@ struct Thread {
     handle: JoinHandle<()>,
 }
 
+/// Most objects that a probe looks at.
+const PROBED_MAX: usize = 1_000;
+
+/// Lists the beginning of the prefix; what was found.
+pub(super) fn probe(plan: &Plan) -> Result<String, String> {
+    let place = &plan.place;
+    let objects = Objects::open(place, &plan.connection.hurried())?;
+    let mut listed = objects.list(&place.prefix);
+    let mut n_objects = 0;
+    while n_objects < PROBED_MAX
+        && let Some(found) = listed.blocking_recv()
+    {
+        found.map_err(|e| format!("cannot list '{place}': {e}"))?;
+        n_objects += 1;
+    }
+    let more = if n_objects == PROBED_MAX { "at least " } else { "" };
+    Ok(format!("'{place}' can be listed: {more}{n_objects} objects"))
+}
+
 impl S3Source {
     /// Prepares the source; nothing is asked of the store yet.
     pub(super) fn open(plan: &Arc<Plan>) -> Result<Self, SourceError> {

@@ -103,6 +103,7 @@ impl SinkKind for Postbox {
             make: Arc::new(|| Err(SinkError::Fatal("it is only planned".to_owned()))),
             place: "a postbox".to_owned(),
             notes: vec!["what goes in does not come out".to_owned()],
+            probe: None,
         })
     }
 }
