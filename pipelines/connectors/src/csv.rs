@@ -25,6 +25,7 @@ mod files;
 mod follow;
 mod input;
 mod layout;
+mod lines;
 mod merge;
 mod plan;
 mod probe;
@@ -34,7 +35,8 @@ mod source;
 mod tests;
 mod text;
 
-pub(crate) use text::Text;
+pub(crate) use lines::JsonLines;
+pub(crate) use text::{Text, described, undescribed};
 
 /// Reads delimited text files.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

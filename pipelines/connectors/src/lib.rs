@@ -24,6 +24,7 @@ pub use kind::{
 pub const SOURCES: &[SourceRegistration] = &[
     SourceRegistration::of::<csv::Csv>(),
     SourceRegistration::of::<http::Http>(),
+    SourceRegistration::of::<parquet::ParquetFiles>(),
     SourceRegistration::of::<s3::S3>(),
 ];
 

@@ -25,14 +25,22 @@ use crate::kind::{PlannedSink, Probe, SinkKind};
 use crate::objects::{self, Connection, Objects};
 
 mod bucket;
+mod columns;
 mod files;
 mod folder;
+mod groups;
 mod manifest;
 mod place;
+mod resolve;
+mod rows;
 mod sink;
 mod sorted;
+mod source;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use groups::Groups;
+pub use source::{ParquetFiles, ParquetSourceConfig};
 
 /// Writes Parquet files.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -18,9 +18,11 @@ use foreline_engine::{ConfigError, Extent, Replay, Resolver, Source};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::csv::{Compression, CsvConfig, Text};
+use crate::csv::{Compression, CsvConfig, JsonLines, Text};
 use crate::cut::Format;
+use crate::format::JsonOptions;
 use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind};
+use crate::parquet::Groups;
 use crate::objects::{Connection, Hidden, Patience, Place, mistakes};
 
 mod keys;
@@ -43,6 +45,9 @@ pub struct S3Config {
     /// What the objects are compressed with. Parquet is compressed within.
     #[serde(default)]
     pub compression: Compression,
+    /// How JSON is written, where it is not as usual.
+    #[serde(default)]
+    pub ndjson: Option<JsonOptions>,
     /// How delimited text is written, where it is not with a header, commas and quotes.
     #[serde(default)]
     pub csv: Option<TextConfig>,
@@ -105,6 +110,10 @@ pub struct S3Config {
 pub enum ObjectFormat {
     /// Delimited text.
     Csv,
+    /// JSON, one object a line.
+    Ndjson,
+    /// Apache Parquet. Row groups are decoded by several workers at a time.
+    Parquet,
 }
 
 /// How delimited text is written.
@@ -338,7 +347,28 @@ impl S3Config {
         inputs: &SourceInputs<'_>,
         keyed: &[String],
     ) -> Result<Box<dyn Format>, Vec<ConfigError>> {
+        let options = [("csv", self.csv.is_some()), ("ndjson", self.ndjson.is_some())];
+        let named = match self.format {
+            ObjectFormat::Csv => "csv",
+            ObjectFormat::Ndjson => "ndjson",
+            ObjectFormat::Parquet => "parquet",
+        };
+        if let Some((option, _)) = options.iter().find(|(name, is)| *is && *name != named) {
+            let message = format!("'{option}' belongs to `format: {option}`");
+            return Err(vec![ConfigError::new(*option, message)]);
+        }
         match self.format {
+            ObjectFormat::Ndjson => {
+                let options = self.ndjson.clone().unwrap_or_default();
+                JsonLines::new(&self.url, &options, self.compression, inputs, keyed)
+                    .map(|lines| Box::new(lines) as Box<dyn Format>)
+            }
+            ObjectFormat::Parquet if !matches!(self.compression, Compression::Auto | Compression::None) => {
+                Err(vec![ConfigError::new("compression", "parquet is compressed within")
+                    .help("remove `compression`")])
+            }
+            ObjectFormat::Parquet => Groups::new(inputs, keyed)
+                .map(|groups| Box::new(groups) as Box<dyn Format>),
             ObjectFormat::Csv => {
                 let text = self.csv.clone().unwrap_or_default().as_file(&self.url);
                 let under = |e: ConfigError| match e.at.starts_with("columns.") {

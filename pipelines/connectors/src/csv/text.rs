@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use foreline_engine::{Chunk, ConfigError, Decoded, Decoder, Partition, Range, ReadUpTo, SourceError};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::decoder::CsvDecoder;
 use super::layout::Layout;
 use super::plan::Plan;
@@ -50,12 +53,9 @@ impl Format for Text {
                 reader
             }
         };
-        let mut tail = postcard::to_allocvec(&layout)
-            .map_err(|e| SourceError::Io(format!("cannot describe '{}': {e}", opened.name)))?;
-        let length = u32::try_from(tail.len()).unwrap_or(u32::MAX);
-        tail.extend_from_slice(&length.to_le_bytes());
-        let text = Text { plan: Arc::clone(&self.plan) };
-        Ok(Box::new(TextRecords { text, name, bytes: opened.bytes, reader, tail }))
+        let tail = described(&opened.name, &layout)?;
+        let plan = Arc::clone(&self.plan);
+        Ok(Box::new(TextRecords { plan, name, bytes: opened.bytes, reader, tail }))
     }
 
     fn decoder(&self) -> Box<dyn Decoder> {
@@ -75,14 +75,30 @@ impl Text {
     }
 }
 
+/// What follows the text of a chunk: `what` a decoder needs to know, and the length of that.
+pub(crate) fn described(name: &str, what: &impl Serialize) -> Result<Vec<u8>, SourceError> {
+    let mut tail = postcard::to_allocvec(what)
+        .map_err(|e| SourceError::Io(format!("cannot describe '{name}': {e}")))?;
+    let length = u32::try_from(tail.len()).unwrap_or(u32::MAX);
+    tail.extend_from_slice(&length.to_le_bytes());
+    Ok(tail)
+}
+
+/// The text of a chunk, and what [`described`] has put behind it.
+pub(crate) fn undescribed<T: DeserializeOwned>(chunk: &Chunk) -> (&[u8], T) {
+    let (rest, length) = chunk.payload.split_last_chunk::<4>().expect("a chunk has a tail");
+    let (text, what) = rest.split_at(rest.len() - u32::from_le_bytes(*length) as usize);
+    (text, postcard::from_bytes(what).expect("the source wrote it"))
+}
+
 /// The records of one object.
-struct TextRecords {
-    text: Text,
-    name: PathBuf,
-    bytes: Shared,
-    reader: Reader,
+pub(super) struct TextRecords {
+    pub(super) plan: Arc<Plan>,
+    pub(super) name: PathBuf,
+    pub(super) bytes: Shared,
+    pub(super) reader: Reader,
     /// What follows the text of a chunk.
-    tail: Vec<u8>,
+    pub(super) tail: Vec<u8>,
 }
 
 impl Records for TextRecords {
@@ -97,7 +113,8 @@ impl Records for TextRecords {
     fn read(&mut self, partition: Partition, range: Range) -> Result<Chunk, SourceError> {
         if !self.reader.go_on(range.start, range.end) {
             let (offset, line) = (range.start, range.first_ordinal);
-            let reader = self.text.enter(&self.bytes, &self.name, offset, line)?;
+            let bytes = self.bytes.clone();
+            let reader = Reader::over(&self.plan, bytes, &self.name, offset, line)?;
             self.reader = reader.until(range.end);
         }
         let mut whole = Chunk { partition, range, rows: 0, payload: Vec::new() };
@@ -125,10 +142,7 @@ struct TextDecoder {
 
 impl Decoder for TextDecoder {
     fn decode(&mut self, chunk: &Chunk, out: &mut Decoded) {
-        let (rest, length) = chunk.payload.split_last_chunk::<4>().expect("a chunk has a tail");
-        let length = u32::from_le_bytes(*length) as usize;
-        let (text, layout) = rest.split_at(rest.len() - length);
-        let layout: Layout = postcard::from_bytes(layout).expect("the source wrote the layout");
+        let (text, layout): (_, Layout) = undescribed(chunk);
         self.decoder.decode_text(&layout, chunk, text, out);
     }
 }

@@ -70,7 +70,7 @@ pub struct Connection {
     pub timeout: Option<Extent>,
     /// Whether somebody waits for the answer.
     #[serde(skip)]
-    hurried: bool,
+    pub(crate) hurried: bool,
 }
 
 /// A prefix of a bucket.
