@@ -13,8 +13,8 @@ mod record;
 
 pub use door::{Door, DoorLimits, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
-    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
+    ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
+    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration, Tap,
 };
 
 /// All kinds of source.

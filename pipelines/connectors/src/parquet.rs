@@ -105,16 +105,16 @@ impl SinkKind for Parquet {
         stream: &str,
         _schema: &Schema,
         given: &dyn Resolver,
-    ) -> Result<PlannedSink, Probe, Vec<ConfigError>> {
+    ) -> Result<PlannedSink, Vec<ConfigError>> {
         let mistakes = mistakes(config);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         let folder = given.path(&config.path).join(stream);
         let place = folder.display().to_string();
+        let probed = given.path(&config.path);
         let (config, stream) = (config.clone(), stream.to_owned());
         let make = move || Ok(new_sink(&folder, &stream, &config));
-        let probed = given.path(&config.path);
         let probe: Probe = Arc::new(move || probe(&probed));
         Ok(PlannedSink {
             make: Arc::new(make),
