@@ -1,5 +1,6 @@
 //! What the tests of the whole system share: where the repository is, and where recorded data may be.
 
+pub mod live;
 pub mod torture;
 
 use std::path::{Path, PathBuf};

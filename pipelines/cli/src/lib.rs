@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod commands;
+pub mod connect;
 pub mod demo;
 pub mod evaluate;
 pub mod failure;
@@ -16,5 +17,6 @@ pub mod run;
 pub mod session;
 pub mod simulate;
 pub mod table;
+pub mod tap;
 pub mod tests;
 pub mod train;

@@ -17,7 +17,7 @@ use foreline_engine::{ConfigError, Extent, Replay, Resolver, Source};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind};
+use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind, Tap};
 use crate::record::default_null_words;
 
 mod decoder;
@@ -276,6 +276,7 @@ impl SourceKind for Csv {
             notes,
             probe: Some(probe),
             door: None,
+            tap: Tap::Opened,
         })
     }
 }

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::door::{Door, DoorLimits};
 use crate::format::{CsvOptions, Format, JsonOptions, PlannedFormat, RecordDecoder};
-use crate::kind::{ColumnConfig, PlannedSource, SourceInputs, SourceKind};
+use crate::kind::{PlannedSource, SourceInputs, SourceKind, Tap};
 
 mod columns;
 #[cfg(test)]
@@ -325,6 +325,9 @@ impl SourceKind for Http {
             notes: Vec::new(),
             probe: None,
             door: Some(door),
+            tap: Tap::Refused(
+                "what is pushed goes to the run that takes it, and to nobody else; look at a sink, or send a copy here",
+            ),
         })
     }
 }

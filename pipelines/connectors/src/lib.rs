@@ -16,8 +16,8 @@ pub mod s3;
 
 pub use door::{Door, DoorLimits, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
-    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
+    ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
+    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration, Tap,
 };
 
 /// All kinds of source.

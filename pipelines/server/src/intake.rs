@@ -7,7 +7,6 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -21,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::access;
 use crate::limits::{BODY_TIME, DURABLE_TIME, RETRY_AFTER};
-use crate::problem::Problem;
+use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
 
 /// The header that names a request, so that it counts once however often it is sent.
@@ -243,5 +242,5 @@ fn answer(counted: &Counted, how: &'static str) -> Response {
         "rejected": counted.rejected,
         "errors": counted.errors,
     });
-    ([("foreline-request", how)], Json(body)).into_response()
+    ([("foreline-request", how)], as_json(&body)).into_response()
 }

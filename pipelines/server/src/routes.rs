@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Router;
 use foreline_connectors::Door;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::limits::{BODIES_KIB, IDLE_TIME, RETRY_AFTER};
-use crate::problem::Problem;
+use crate::problem::{Problem, json as as_json};
 use crate::{Served, Token, intake};
 
 /// What all requests share.
@@ -40,7 +40,7 @@ pub(crate) fn router(served: Served) -> Router {
 }
 
 async fn live() -> Response {
-    Json(json!({ "status": "ok" })).into_response()
+    as_json(&json!({ "status": "ok" }))
 }
 
 /// Ready is a pipeline whose sources are all asked for records: it has caught up with its journal and is not held up.
@@ -57,7 +57,7 @@ async fn ready(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
         }
     }
     if waiting.is_empty() {
-        return Ok(Json(json!({ "status": "ok" })).into_response());
+        return Ok(as_json(&json!({ "status": "ok" })));
     }
     let detail = waiting.join("; ");
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail).after(RETRY_AFTER))

@@ -5,6 +5,7 @@
 
 mod evaluation;
 mod order;
+mod serve;
 mod source;
 mod tests;
 mod training;
@@ -108,6 +109,7 @@ impl<'a> Planner<'a> {
             snapshot_interval: length(file.snapshot.interval),
             snapshots_kept: file.snapshot.keep,
             journal_limit_bytes: file.journal.limit_mib << 20,
+            serve: None,
         };
         let (streams, used) = (BTreeMap::new(), BTreeSet::new());
         Planner { text, file, given, out, streams, used, plan }
@@ -147,6 +149,7 @@ impl<'a> Planner<'a> {
             self.alerts();
             self.evaluation();
             self.tests();
+            self.serve();
             self.unused();
         }
         self.plan
