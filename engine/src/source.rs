@@ -155,6 +155,17 @@ pub trait Source: Send {
     /// Whether it can hand out the same records again.
     fn replay(&self) -> Replay;
 
+    /// The same for the records of one partition, where a source has several kinds of them.
+    fn replay_of(&self, _: Partition) -> Replay {
+        self.replay()
+    }
+
+    /// Whether records of `partition` wait, durable, until others of the source were read: they are part of no epoch
+    /// before this is false. They must be of [`Replay::ByPayload`], and the source bounds how many it hands out.
+    fn holds_back(&self, _: Partition) -> bool {
+        false
+    }
+
     /// The next records, at most about `budget_bytes`.
     ///
     /// # Errors

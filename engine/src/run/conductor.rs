@@ -68,6 +68,8 @@ pub(crate) struct Cut {
     /// By source and partition.
     known: BTreeMap<(usize, Partition), KnownPartition>,
     ended: BTreeSet<usize>,
+    /// Journaled, but held back by their sources, in the order in which they came.
+    held: VecDeque<(usize, Arc<Chunk>)>,
 }
 
 impl Cut {
@@ -83,6 +85,7 @@ impl Cut {
             waiting: VecDeque::new(),
             known,
             ended: ended.iter().map(|s| s.0 as usize).collect(),
+            held: VecDeque::new(),
         }
     }
 
@@ -214,7 +217,11 @@ impl Conductor {
         }
         let mut filling = Filling::default();
         for (source, chunk) in keeping.replayer.take_unmarked() {
-            filling.push(source, Arc::new(chunk));
+            if self.sources[source].source.holds_back(chunk.partition) {
+                self.cut.held.push_back((source, Arc::new(chunk)));
+            } else {
+                filling.push(source, Arc::new(chunk));
+            }
         }
         Ok(self.begin(filling))
     }
@@ -308,7 +315,7 @@ impl Conductor {
 
     /// Has each source that has not ended polled once; whether one of them had something.
     fn poll_round(&mut self, filling: &mut Filling) -> Result<bool, RunError> {
-        let mut had = false;
+        let mut had = self.release(filling);
         for source in 0..self.sources.len() {
             if !self.cut.ended.contains(&source) {
                 had |= self.poll(source, filling)?;
@@ -320,6 +327,21 @@ impl Conductor {
         Ok(had)
     }
 
+    /// Takes what its source no longer holds back into the epoch, until that is full; whether there was something.
+    fn release(&mut self, filling: &mut Filling) -> bool {
+        let mut had = false;
+        while filling.rows < self.options.epoch_rows
+            && let Some((source, chunk)) = self.cut.held.front()
+            && !self.sources[*source].source.holds_back(chunk.partition)
+        {
+            had = true;
+            if let Some((source, chunk)) = self.cut.held.pop_front() {
+                filling.push(source, chunk);
+            }
+        }
+        had
+    }
+
     /// Whether the source had something.
     fn poll(&mut self, source: usize, filling: &mut Filling) -> Result<bool, RunError> {
         let node = &mut self.sources[source];
@@ -328,10 +350,16 @@ impl Conductor {
             Poll::Ready(chunk) => {
                 self.meet(source, chunk.partition);
                 let chunk = Arc::new(chunk);
-                if self.sources[source].source.replay() == Replay::ByPayload {
+                let from = &self.sources[source].source;
+                let held = from.holds_back(chunk.partition);
+                if from.replay_of(chunk.partition) == Replay::ByPayload {
                     self.enter(|| Entry::Input(source_id(source), Arc::clone(&chunk)));
                 }
-                filling.push(source, chunk);
+                if held {
+                    self.cut.held.push_back((source, chunk));
+                } else {
+                    filling.push(source, chunk);
+                }
                 Ok(true)
             }
             Poll::Pending => Ok(false),

@@ -3,6 +3,7 @@
 //! A source reads records and hands them to the engine undecoded; its decoder, one on every worker, parses
 //! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
 
+mod chained;
 pub mod csv;
 mod cut;
 mod door;
@@ -14,6 +15,7 @@ pub mod parquet;
 mod record;
 pub mod s3;
 
+pub use chained::{History, chained};
 pub use door::{Door, DoorLimits, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,

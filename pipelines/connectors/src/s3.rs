@@ -21,7 +21,7 @@ use serde::Deserialize;
 use crate::csv::{Compression, CsvConfig, JsonLines, Text};
 use crate::cut::Format;
 use crate::format::JsonOptions;
-use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind};
+use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind, Tap};
 use crate::parquet::Groups;
 use crate::objects::{Connection, Hidden, Patience, Place, mistakes};
 
@@ -275,6 +275,7 @@ impl SourceKind for S3 {
             notes,
             probe: Some(probe),
             door: None,
+            tap: Tap::Opened,
         })
     }
 }

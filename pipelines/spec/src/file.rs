@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use foreline_connectors::{ColumnConfig, ColumnType};
+use foreline_connectors::{ColumnConfig, ColumnType, History};
 use foreline_engine::Extent;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -44,6 +44,10 @@ pub struct SourceCommon {
     /// After this long without a row a key no longer holds back what waits for it.
     #[serde(default)]
     pub idle_timeout: Option<Extent>,
+    /// What is read to its end before the source's own records, with the same columns: `{ csv: { path: … } }`,
+    /// `{ parquet: … }` or `{ s3: … }`. The source is connected meanwhile. `dedupe` takes rows out that come both ways.
+    #[serde(default)]
+    pub history: Option<History>,
 }
 
 /// What becomes of late rows.

@@ -21,7 +21,7 @@ use super::groups::{GroupRecords, Groups};
 use super::manifest::{FileKind, Manifest};
 use super::resolve::{RESOLVED_ROWS_MAX, Resolution, Standing};
 use crate::cut::{Format as _, Opened, Records as _, Shared};
-use crate::kind::{PlannedSource, SourceInputs, SourceKind};
+use crate::kind::{PlannedSource, SourceInputs, SourceKind, Tap};
 
 /// A file is known again by so many bytes at its end, where its metadata lies.
 const END_BYTES: u64 = 64 << 10;
@@ -74,6 +74,7 @@ impl SourceKind for ParquetFiles {
             notes: Vec::new(),
             probe: None,
             door: None,
+            tap: Tap::Opened,
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Sources: the schema from the declared columns, the rules of order, the kind's own check.
 
 use arrow::datatypes::DataType;
-use foreline_connectors::{ColumnConfig, ColumnType, SourceConfig, SourceInputs};
+use foreline_connectors::{
+    ColumnConfig, ColumnType, PlannedSource, SourceConfig, SourceInputs, chained,
+};
 use foreline_engine::{
     Column, Extent, LatePolicy, OrderRules, Schema, SchemaError, TimeDomain, Unit,
 };
@@ -24,19 +26,21 @@ impl<'a> Planner<'a> {
         let order = self.order_rules(common, source.node, &schema);
         let kind = source.kind.as_ref()?;
         let inputs = SourceInputs { columns: &common.columns.0, schema: &schema };
-        let planned = match kind.config.plan(&inputs, &self.given) {
-            Ok(planned) => planned,
-            Err(errors) => {
-                for e in &errors {
-                    let place = match e.at.starts_with("columns.") {
-                        true => source.node.place(&e.at, source.name_span),
-                        false => kind.entry.value.place(&e.at, kind.entry.key_span),
-                    };
-                    let span = self.precise(place, e);
-                    self.out.push(from_config(Code::CONFIGURATION, span, e));
-                }
-                return None;
+        let planned = kind.config.plan(&inputs, &self.given).map_err(|errors| {
+            for e in &errors {
+                let place = match e.at.starts_with("columns.") {
+                    true => source.node.place(&e.at, source.name_span),
+                    false => kind.entry.value.place(&e.at, kind.entry.key_span),
+                };
+                let span = self.precise(place, e);
+                self.out.push(from_config(Code::CONFIGURATION, span, e));
             }
+        });
+        let history = self.history(common, source.node, &inputs);
+        let (Ok(planned), Ok(history)) = (planned, history) else { return None };
+        let planned = match history {
+            Some(history) => chained(history, planned),
+            None => planned,
         };
         self.notes(kind.entry.key_span, &planned.notes);
         Some(SourcePlan {
@@ -48,6 +52,31 @@ impl<'a> Planner<'a> {
             schema,
             source: planned,
         })
+    }
+
+    /// What is read before the source's own records, if anything is.
+    fn history(
+        &mut self,
+        common: &SourceCommon,
+        node: &Node,
+        inputs: &SourceInputs<'_>,
+    ) -> Result<Option<PlannedSource>, ()> {
+        let Some(history) = &common.history else { return Ok(None) };
+        let span = node.entry("history").map_or(node.span, |e| e.key_span);
+        let mut wrong = false;
+        if common.dedupe.is_empty() {
+            wrong = true;
+            let message = "the history and the source's own records overlap, and nothing tells a row that comes both ways";
+            let error = Diagnostic::error(Code::CONFIGURATION, span, message);
+            self.out.push(error.help("name the columns that do, as in dedupe: [machine, ts]"));
+        }
+        let planned = history.plan(inputs, &self.given).map_err(|errors| {
+            for e in &errors {
+                let span = self.precise(node.place(&e.at, span), e);
+                self.out.push(from_config(Code::CONFIGURATION, span, e));
+            }
+        })?;
+        if wrong { Err(()) } else { Ok(Some(planned)) }
     }
 
     fn source_schema(&mut self, common: &SourceCommon, node: &Node) -> Option<Schema> {
