@@ -245,8 +245,8 @@ impl Sink for ParquetSink {
             return Ok(Committed::Yes(has));
         }
         let committed = self.commit_new(&mut opened, upto);
-        // What failed for now is done again with the same rows; otherwise they are not known to be wanted.
-        if matches!(committed, Ok(Committed::Yes(_)) | Err(SinkError::Retry(_))) {
+        // After anything else it is opened again and asked what it has, and given the rest again.
+        if matches!(committed, Ok(Committed::Yes(_))) {
             self.opened = Some(opened);
         }
         committed

@@ -126,7 +126,7 @@ fn an_answer_that_stays_unknown_is_asked_for_when_the_sink_is_opened_again() {
 }
 
 #[test]
-fn a_file_that_cannot_be_put_is_put_later_with_the_same_rows() {
+fn a_file_that_may_not_be_put_is_an_error_and_shows_nothing() {
     let server = server();
     let way = FaultyWay::start(server.port()).unwrap();
     let mut sink = bucket_sink(way.port(), json!({}));
