@@ -78,9 +78,7 @@ impl History {
 #[must_use]
 pub fn chained(history: PlannedSource, live: PlannedSource) -> PlannedSource {
     let (open_history, open_live) = (Arc::clone(&history.open), Arc::clone(&live.open));
-    let open = move || {
-        Ok(Box::new(Chained::new(open_history()?, open_live()?)) as Box<dyn Source>)
-    };
+    let open = move || Ok(Box::new(Chained::new(open_history()?, open_live()?)) as Box<dyn Source>);
     let probe = match (history.probe, live.probe) {
         (Some(history), Some(live)) => {
             let both = move || Ok(format!("{}; {}", history()?, live()?));

@@ -27,7 +27,8 @@ pub(crate) struct Opened {
 /// How records lie in files or objects.
 pub(crate) trait Format: Send + Sync {
     /// The records of `opened`, from the first one or from where an earlier run has left off.
-    fn open(&self, opened: Opened, from: Option<ReadUpTo>) -> Result<Box<dyn Records>, SourceError>;
+    fn open(&self, opened: Opened, from: Option<ReadUpTo>)
+    -> Result<Box<dyn Records>, SourceError>;
 
     /// A decoder of their chunks.
     fn decoder(&self) -> Box<dyn Decoder>;

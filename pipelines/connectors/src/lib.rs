@@ -18,8 +18,9 @@ pub mod s3;
 pub use chained::{History, chained};
 pub use door::{Door, DoorLimits, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
-    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration, Tap,
+    ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe,
+    SinkConfig, SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind,
+    SourceRegistration, Tap,
 };
 
 /// All kinds of source.

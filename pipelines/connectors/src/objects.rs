@@ -156,9 +156,8 @@ impl Objects {
             let options = PutOptions { mode, ..PutOptions::default() };
             let put = store.put_opts(&path(&key)?, PutPayload::from_bytes(bytes), options).await;
             let put = put.map_err(|e| ObjectError::of(&e))?;
-            put.e_tag.ok_or_else(|| {
-                ObjectError::Definite("the store gives objects no ETag".to_owned())
-            })
+            put.e_tag
+                .ok_or_else(|| ObjectError::Definite("the store gives objects no ETag".to_owned()))
         })
     }
 

@@ -71,19 +71,20 @@ impl FaultyWay {
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::clone(&state);
-        let thread = std::thread::Builder::new().name("faulty way".to_owned()).spawn(move || {
-            let serve = async move {
-                let Ok(listener) = TcpListener::from_std(listener) else { return };
-                while let Ok((client, _)) = listener.accept().await {
-                    let state = Arc::clone(&shared);
-                    tokio::spawn(async move { pass_on(client, to, &state).await.ok() });
-                }
-            };
-            runtime.block_on(async {
-                tokio::select! { () = serve => {}, _ = stopped => {} }
-            });
-            runtime.shutdown_background();
-        })?;
+        let thread =
+            std::thread::Builder::new().name("faulty way".to_owned()).spawn(move || {
+                let serve = async move {
+                    let Ok(listener) = TcpListener::from_std(listener) else { return };
+                    while let Ok((client, _)) = listener.accept().await {
+                        let state = Arc::clone(&shared);
+                        tokio::spawn(async move { pass_on(client, to, &state).await.ok() });
+                    }
+                };
+                runtime.block_on(async {
+                    tokio::select! { () = serve => {}, _ = stopped => {} }
+                });
+                runtime.shutdown_background();
+            })?;
         Ok(FaultyWay { port, state, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -127,9 +128,8 @@ impl State {
     /// Notes a request; what goes wrong with it.
     fn fault(&mut self, line: &str) -> Option<Fault> {
         self.requests.push(line.to_owned());
-        let fits = |r: &&mut Rule| {
-            r.times > 0 && line.starts_with(r.method) && line.contains(&r.contains)
-        };
+        let fits =
+            |r: &&mut Rule| r.times > 0 && line.starts_with(r.method) && line.contains(&r.contains);
         let rule = self.rules.iter_mut().find(fits)?;
         if rule.after > 0 {
             rule.after -= 1;

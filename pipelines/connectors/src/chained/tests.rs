@@ -87,8 +87,12 @@ impl Source for Live {
             return Ok(if self.ends { Poll::Ended } else { Poll::Pending });
         };
         self.next += 1;
-        let range =
-            Range { start: self.next, end: self.next + 1, first_ordinal: self.next, end_ordinal: self.next + 1 };
+        let range = Range {
+            start: self.next,
+            end: self.next + 1,
+            first_ordinal: self.next,
+            end_ordinal: self.next + 1,
+        };
         let payload = cycle.to_le_bytes().to_vec();
         Ok(Poll::Ready(Chunk { partition: Partition(0), range, rows: 1, payload }))
     }
@@ -173,8 +177,7 @@ fn history(folder: &Path) -> Box<dyn Source> {
     std::fs::write(folder.join("history.csv"), format!("machine,cycle\n{rows}")).unwrap();
     let history: History = parse_config(&json!({ "csv": { "path": "history.csv" } })).unwrap();
     let column = |t: &str| serde_json::from_value::<ColumnConfig>(json!({ "type": t })).unwrap();
-    let columns =
-        [("machine".to_owned(), column("string")), ("cycle".to_owned(), column("int64"))];
+    let columns = [("machine".to_owned(), column("string")), ("cycle".to_owned(), column("int64"))];
     let inputs = SourceInputs { columns: &columns, schema: &schema() };
     (history.plan(&inputs, &Here(folder.to_owned())).unwrap().open)().unwrap()
 }
@@ -183,7 +186,8 @@ fn go(source: Box<dyn Source>, options: &Options) -> (Report, Vec<i64>) {
     let (sink, rows) = CollectSink::new(100_000);
     let order = OrderRules { dedupe: vec![0, 1], dedupe_within: 100_000, ..OrderRules::default() };
     let source = SourceNode { name: "readings".to_owned(), schema: schema(), order, source };
-    let sink = SinkNode { name: "rows".to_owned(), from: StreamId::Source(0), sink: Box::new(sink) };
+    let sink =
+        SinkNode { name: "rows".to_owned(), from: StreamId::Source(0), sink: Box::new(sink) };
     let graph = Graph {
         name: "chained".to_owned(),
         sources: vec![source],

@@ -92,11 +92,7 @@ impl Layout {
     fn read_header(&mut self, plan: &Plan, header: &[u8]) -> Result<(), SourceError> {
         let mut fields = Fields::default();
         fields.split(&plan.dialect, header).map_err(|bad| {
-            SourceError::Io(format!(
-                "the header of '{}' cannot be read: {}",
-                self.name,
-                bad.0
-            ))
+            SourceError::Io(format!("the header of '{}' cannot be read: {}", self.name, bad.0))
         })?;
         let text = |i| String::from_utf8_lossy(value::trim(fields.get(header, i))).into_owned();
         let names: Vec<String> = (0..fields.len()).map(text).collect();

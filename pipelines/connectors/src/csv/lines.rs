@@ -46,7 +46,11 @@ impl JsonLines {
 }
 
 impl Format for JsonLines {
-    fn open(&self, opened: Opened, from: Option<ReadUpTo>) -> Result<Box<dyn Records>, SourceError> {
+    fn open(
+        &self,
+        opened: Opened,
+        from: Option<ReadUpTo>,
+    ) -> Result<Box<dyn Records>, SourceError> {
         let name = PathBuf::from(&opened.name);
         let (offset, line) = from.map_or((0, 1), |read| (read.end, read.end_ordinal));
         let reader = Reader::over(&self.plan, opened.bytes.clone(), &name, offset, line)?;

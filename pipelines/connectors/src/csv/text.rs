@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foreline_engine::{Chunk, ConfigError, Decoded, Decoder, Partition, Range, ReadUpTo, SourceError};
+use foreline_engine::{
+    Chunk, ConfigError, Decoded, Decoder, Partition, Range, ReadUpTo, SourceError,
+};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,7 +43,11 @@ impl Text {
 }
 
 impl Format for Text {
-    fn open(&self, opened: Opened, from: Option<ReadUpTo>) -> Result<Box<dyn Records>, SourceError> {
+    fn open(
+        &self,
+        opened: Opened,
+        from: Option<ReadUpTo>,
+    ) -> Result<Box<dyn Records>, SourceError> {
         let name = PathBuf::from(&opened.name);
         let mut reader = Reader::over(&self.plan, opened.bytes.clone(), &name, 0, 1)?;
         let (layout, _) = Layout::find(&self.plan, &name, opened.parts, &mut reader)?;

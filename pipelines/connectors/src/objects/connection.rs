@@ -132,7 +132,8 @@ pub(crate) fn mistakes(connection: &Connection) -> Vec<ConfigError> {
         ("access_key_id", &connection.secret_access_key, &connection.access_key_id),
         ("access_key_id", &connection.session_token, &connection.access_key_id),
     ];
-    if let Some((missing, ..)) = keys.iter().find(|(_, has, lacks)| has.is_some() && lacks.is_none())
+    if let Some((missing, ..)) =
+        keys.iter().find(|(_, has, lacks)| has.is_some() && lacks.is_none())
     {
         found.push(ConfigError::new("", format!("'{missing}' is missing beside the other key")));
     }

@@ -26,10 +26,11 @@ impl Network {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name("s3 requests".to_owned()).spawn(move || {
-            runtime.block_on(stopped).ok();
-            runtime.shutdown_background();
-        })?;
+        let thread =
+            std::thread::Builder::new().name("s3 requests".to_owned()).spawn(move || {
+                runtime.block_on(stopped).ok();
+                runtime.shutdown_background();
+            })?;
         Ok(Network { handle, stop: Mutex::new(Some(stop)), thread: Some(thread) })
     }
 

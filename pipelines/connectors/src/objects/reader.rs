@@ -178,9 +178,7 @@ pub(crate) fn source_error(name: &str, error: &ObjectError) -> SourceError {
         ObjectError::Changed(how) => {
             SourceError::Changed { what: name.to_owned(), how: how.clone() }
         }
-        ObjectError::Gone => {
-            SourceError::Changed { what: name.to_owned(), how: error.to_string() }
-        }
+        ObjectError::Gone => SourceError::Changed { what: name.to_owned(), how: error.to_string() },
         other => SourceError::Io(format!("cannot read '{name}': {other}")),
     }
 }

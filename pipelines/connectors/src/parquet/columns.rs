@@ -45,8 +45,10 @@ pub(super) fn wanted(
             error(option, message);
             Kind::Int
         });
-        let special = |field: &str, is: ColumnType| field == "#row" && is != ColumnType::Int64
-            || field == "#file" && is != ColumnType::String;
+        let special = |field: &str, is: ColumnType| {
+            field == "#row" && is != ColumnType::Int64
+                || field == "#file" && is != ColumnType::String
+        };
         let origin = match (&config.field, keyed.iter().position(|key| key == name)) {
             (_, Some(part)) => Origin::Key(part),
             (Some(FieldRef::Name(field)), _) if special(field, config.data_type) => {

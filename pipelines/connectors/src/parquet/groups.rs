@@ -10,9 +10,7 @@ use ::parquet::basic::Type as PhysicalType;
 use ::parquet::file::metadata::{
     ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData,
 };
-use foreline_engine::{
-    Chunk, ConfigError, Decoder, Partition, Range, ReadUpTo, SourceError,
-};
+use foreline_engine::{Chunk, ConfigError, Decoder, Partition, Range, ReadUpTo, SourceError};
 use serde::{Deserialize, Serialize};
 
 use super::columns::{Origin, Wanted};
@@ -104,7 +102,11 @@ impl Groups {
 }
 
 impl Format for Groups {
-    fn open(&self, opened: Opened, from: Option<ReadUpTo>) -> Result<Box<dyn Records>, SourceError> {
+    fn open(
+        &self,
+        opened: Opened,
+        from: Option<ReadUpTo>,
+    ) -> Result<Box<dyn Records>, SourceError> {
         Ok(Box::new(self.open_as(opened, from, Standing::Alone)?))
     }
 

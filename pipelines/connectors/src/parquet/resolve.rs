@@ -56,7 +56,11 @@ impl Resolution {
     }
 
     /// Whether a row is part of what the folder says.
-    pub(super) fn stands(&self, identity: u128, (generation, revision, deleted): (u64, u32, bool)) -> bool {
+    pub(super) fn stands(
+        &self,
+        identity: u128,
+        (generation, revision, deleted): (u64, u32, bool),
+    ) -> bool {
         let best = self.0.get(&identity);
         !deleted && best.is_none_or(|&(g, r, gone)| (generation, revision) >= (g, r) && !gone)
     }

@@ -345,9 +345,7 @@ impl Standings {
 
     fn of(&self, row: usize) -> (u64, u32, bool) {
         match &self.corrections {
-            Some((revision, deleted)) => {
-                (self.generation, revision.value(row), deleted.value(row))
-            }
+            Some((revision, deleted)) => (self.generation, revision.value(row), deleted.value(row)),
             None => (self.generation, 0, false),
         }
     }

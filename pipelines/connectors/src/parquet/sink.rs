@@ -148,10 +148,8 @@ impl ParquetSink {
             let name = file_name(kind, manifest, from, to, &self.place.mark(manifest.run));
             let sorted = sorted(&opened.schema, batches, kind == FileKind::Corrections)
                 .map_err(|e| self.failed("sort rows", &e))?;
-            let written = self
-                .place
-                .write(&name, &sorted, &opened.properties)
-                .map_err(|e| self.told(&e))?;
+            let written =
+                self.place.write(&name, &sorted, &opened.properties).map_err(|e| self.told(&e))?;
             let (generation, bytes, sha256) = (manifest.generation, written.bytes, written.sha256);
             manifest.files.push(FileEntry {
                 name,

@@ -123,9 +123,10 @@ impl ParquetSource {
         partition: Partition,
         from: Option<ReadUpTo>,
     ) -> Result<GroupRecords, SourceError> {
-        let entry = self.entries.get(partition.0 as usize).ok_or_else(|| {
-            SourceError::Io(format!("the source has no file {}", partition.0))
-        })?;
+        let entry = self
+            .entries
+            .get(partition.0 as usize)
+            .ok_or_else(|| SourceError::Io(format!("the source has no file {}", partition.0)))?;
         open_entry(&self.groups, entry, from)
     }
 }
@@ -294,7 +295,8 @@ impl Source for ParquetSource {
                 how: how.to_owned(),
             };
             let at = found.iter().position(|e| e.identity.path == was.path);
-            let entry = found.remove(at.ok_or_else(|| changed("the source does not find it any more"))?);
+            let entry =
+                found.remove(at.ok_or_else(|| changed("the source does not find it any more"))?);
             if entry.identity.manifest != was.manifest {
                 return Err(changed("the manifest beside it lists other files than before"));
             }

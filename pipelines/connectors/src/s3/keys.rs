@@ -120,8 +120,9 @@ fn pieces(pattern: &str) -> Result<(Vec<Piece>, Vec<String>), String> {
         }
         rest = after;
         let Some(inner) = rest.strip_prefix('{') else { continue };
-        let (name, after) =
-            inner.split_once('}').ok_or_else(|| format!("'{pattern}' has a `{{` without a `}}`"))?;
+        let (name, after) = inner
+            .split_once('}')
+            .ok_or_else(|| format!("'{pattern}' has a `{{` without a `}}`"))?;
         if pieces.last() == Some(&Piece::Column) {
             return Err(format!("nothing stands between two columns in '{pattern}'"));
         }

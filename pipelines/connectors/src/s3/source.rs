@@ -101,7 +101,11 @@ impl S3Source {
     }
 
     /// The records of an object that is read again.
-    fn open_again(&self, partition: Partition, range: Range) -> Result<Box<dyn Records>, SourceError> {
+    fn open_again(
+        &self,
+        partition: Partition,
+        range: Range,
+    ) -> Result<Box<dyn Records>, SourceError> {
         let found = self.known.get(&partition).ok_or_else(|| {
             SourceError::Io(format!("'{}' has no object {}", self.plan.place, partition.0))
         })?;

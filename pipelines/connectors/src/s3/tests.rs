@@ -115,7 +115,8 @@ impl Got {
         self.n_dead += out.dead.len();
         for (rows, _) in &out.rows {
             for row in 0..rows.num_rows() {
-                let cell = |c: &Arc<dyn arrow::array::Array>| array_value_to_string(c, row).unwrap();
+                let cell =
+                    |c: &Arc<dyn arrow::array::Array>| array_value_to_string(c, row).unwrap();
                 let cells: Vec<String> = rows.columns().iter().map(cell).collect();
                 self.rows.push(cells.join(" "));
             }
@@ -327,7 +328,10 @@ fn a_range_of_an_object_that_was_overwritten_is_refused() {
     source.resume(&got.known).unwrap();
     let range: Range = got.chunks[0].range;
     let error = source.read(got.chunks[0].partition, range).unwrap_err();
-    assert!(matches!(&error, SourceError::Changed { what, .. } if what.ends_with("a.csv")), "{error}");
+    assert!(
+        matches!(&error, SourceError::Changed { what, .. } if what.ends_with("a.csv")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -396,7 +400,10 @@ fn json_lines_and_parquet_objects_are_read_the_same() {
 
     let server = self::server(&[]);
     let rows = arrow::array::RecordBatch::try_from_iter([
-        ("machine", Arc::new(arrow::array::StringArray::from(vec!["A"; 50])) as arrow::array::ArrayRef),
+        (
+            "machine",
+            Arc::new(arrow::array::StringArray::from(vec!["A"; 50])) as arrow::array::ArrayRef,
+        ),
         ("cycle", Arc::new(arrow::array::Int64Array::from_iter_values(0..50))),
         ("v", Arc::new(arrow::array::Float64Array::from(vec![0.5; 50]))),
     ]);
@@ -405,7 +412,8 @@ fn json_lines_and_parquet_objects_are_read_the_same() {
         .set_max_row_group_row_count(Some(20))
         .build();
     let mut writer =
-        ::parquet::arrow::ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties)).unwrap();
+        ::parquet::arrow::ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties))
+            .unwrap();
     writer.write(&rows).unwrap();
     server.put("plant", "data/line=L7/x.parquet", &writer.into_inner().unwrap()).unwrap();
     let options = json!({ "format": "parquet", "partitions": "line={line}/" });

@@ -133,7 +133,10 @@ fn a_file_that_may_not_be_put_is_an_error_and_shows_nothing() {
     sink.open(RUN, 1, &schema()).unwrap();
     sink.write(1, &[batch(&[("a", 1, 0.5)])]).unwrap();
     way.rule(rule("PUT", ".parquet", Fault::Status(403), 1));
-    assert!(matches!(sink.commit(1), Err(SinkError::Fatal(_))), "no permission is no matter of time");
+    assert!(
+        matches!(sink.commit(1), Err(SinkError::Fatal(_))),
+        "no permission is no matter of time"
+    );
     assert_eq!(there(&server), (Vec::new(), 0));
 }
 

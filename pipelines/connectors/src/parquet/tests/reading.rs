@@ -1,6 +1,8 @@
 //! Reading back what the sink has written, and what others write.
 
-use foreline_engine::{Decoded, Expression, ExpressionError, KnownPartition, Poll, ReadUpTo, Resolver, Source};
+use foreline_engine::{
+    Decoded, Expression, ExpressionError, KnownPartition, Poll, ReadUpTo, Resolver, Source,
+};
 use serde_json::json;
 
 use super::*;
@@ -59,7 +61,9 @@ fn decoded(source: &dyn Source, chunks: &[foreline_engine::Chunk]) -> (Vec<Strin
     let mut decoder = source.decoder();
     chunks.iter().for_each(|chunk| decoder.decode(chunk, &mut out));
     let cell = |c: &ArrayRef, row| array_value_to_string(c, row).unwrap();
-    let row = |b: &RecordBatch, row| b.columns().iter().map(|c| cell(c, row)).collect::<Vec<_>>().join(" ");
+    let row = |b: &RecordBatch, row| {
+        b.columns().iter().map(|c| cell(c, row)).collect::<Vec<_>>().join(" ")
+    };
     let rows = out.rows.iter().flat_map(|(b, _)| (0..b.num_rows()).map(move |r| row(b, r)));
     (rows.collect(), out)
 }
@@ -96,7 +100,8 @@ fn a_row_that_was_corrected_is_read_as_it_stands() {
     };
     sink.write(2, &[corrected(&[("a", 2, 1.5), ("a", 3, 1.5)], 1, false)]).unwrap();
     sink.commit(2).unwrap();
-    sink.write(3, &[corrected(&[("a", 2, 2.5)], 2, false), corrected(&[("a", 3, 2.5)], 2, true)]).unwrap();
+    sink.write(3, &[corrected(&[("a", 2, 2.5)], 2, false), corrected(&[("a", 3, 2.5)], 2, true)])
+        .unwrap();
     sink.commit(3).unwrap();
     assert_eq!(read(folder.path(), "rul"), ["a 1 0.5", "a 4 0.5", "a 2 2.5"]);
 }
@@ -119,7 +124,8 @@ fn row_groups_are_read_again_and_a_run_goes_on_behind_them() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = open(folder.path(), json!({ "row_group_rows": 2 }));
     for epoch in 1..=2 {
-        let rows: Vec<(&str, i64, f64)> = (0..5).map(|i| ("a", i + 10 * i64::try_from(epoch).unwrap(), 0.5)).collect();
+        let rows: Vec<(&str, i64, f64)> =
+            (0..5).map(|i| ("a", i + 10 * i64::try_from(epoch).unwrap(), 0.5)).collect();
         sink.write(epoch, &[batch(&rows)]).unwrap();
         sink.commit(epoch).unwrap();
     }
@@ -136,7 +142,12 @@ fn row_groups_are_read_again_and_a_run_goes_on_behind_them() {
             known.retain(|k| k.partition != chunk.partition);
             let read = ReadUpTo { end: chunk.range.end, end_ordinal: chunk.range.end_ordinal };
             let (name, identity) = (String::new(), first.identity(chunk.partition));
-            known.push(KnownPartition { partition: chunk.partition, name, identity, read: Some(read) });
+            known.push(KnownPartition {
+                partition: chunk.partition,
+                name,
+                identity,
+                read: Some(read),
+            });
         }
         let mut second = source(folder.path(), "rul");
         second.resume(&known).unwrap();
@@ -167,13 +178,18 @@ fn types_of_other_writers_are_read_as_declared() {
     let folder = tempfile::tempdir().unwrap();
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("extra", Arc::new(Int64Array::from(vec![0, 0, 0, 0]))),
-        ("machine", Arc::new(arrow::array::StringArray::from(vec![Some("a"), Some("b"), None, Some("d")]))),
+        (
+            "machine",
+            Arc::new(arrow::array::StringArray::from(vec![Some("a"), Some("b"), None, Some("d")])),
+        ),
         ("cycle", Arc::new(arrow::array::Int32Array::from(vec![1, 2, 3, 4]))),
         ("v", Arc::new(arrow::array::Float32Array::from(vec![0.5, f32::INFINITY, 1.5, f32::NAN]))),
     ];
     let rows = RecordBatch::try_from_iter(columns).unwrap();
     let path = folder.path().join("theirs.parquet");
-    let mut writer = ::parquet::arrow::ArrowWriter::try_new(File::create(&path).unwrap(), rows.schema(), None).unwrap();
+    let mut writer =
+        ::parquet::arrow::ArrowWriter::try_new(File::create(&path).unwrap(), rows.schema(), None)
+            .unwrap();
     writer.write(&rows).unwrap();
     writer.close().unwrap();
     for path in ["theirs.parquet", "*.parquet", "."] {
@@ -182,7 +198,10 @@ fn types_of_other_writers_are_read_as_declared() {
         let (rows, out) = decoded(&*source, &chunks);
         assert_eq!(rows, ["a 1 0.5", "d 4 "]);
         let reasons: Vec<String> = out.dead.iter().map(|d| d.reason.to_string()).collect();
-        assert_eq!((out.records, reasons), (4, vec!["non_finite".to_owned(), "missing_key".to_owned()]));
+        assert_eq!(
+            (out.records, reasons),
+            (4, vec!["non_finite".to_owned(), "missing_key".to_owned()])
+        );
     }
 }
 
