@@ -12,7 +12,7 @@ fn bucket_sink(port: u16, mut config: Value) -> ParquetSink {
     let config: ParquetConfig = parse_config(&config).unwrap();
     assert_eq!(mistakes(&config), []);
     let connection = json!({
-        "endpoint": format!("http://127.0.0.1:{port}"), "allow_http": true, "timeout": "2s",
+        "endpoint": format!("http://127.0.0.1:{port}"), "allow_http": true, "timeout": "30s",
         "access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY,
     });
     let connection: Connection = parse_config(&connection).unwrap();
