@@ -315,7 +315,11 @@ impl Conductor {
 
     /// Has each source that has not ended polled once; whether one of them had something.
     fn poll_round(&mut self, filling: &mut Filling) -> Result<bool, RunError> {
-        let mut had = self.release(filling);
+        // A source that ends must not do so before what it held back.
+        if self.release(filling) {
+            return Ok(true);
+        }
+        let mut had = false;
         for source in 0..self.sources.len() {
             if !self.cut.ended.contains(&source) {
                 had |= self.poll(source, filling)?;
@@ -329,13 +333,14 @@ impl Conductor {
 
     /// Takes what its source no longer holds back into the epoch, until that is full; whether there was something.
     fn release(&mut self, filling: &mut Filling) -> bool {
-        let mut had = false;
+        let (mut had, mut at) = (false, 0);
         while filling.rows < self.options.epoch_rows
-            && let Some((source, chunk)) = self.cut.held.front()
-            && !self.sources[*source].source.holds_back(chunk.partition)
+            && let Some((source, chunk)) = self.cut.held.get(at)
         {
-            had = true;
-            if let Some((source, chunk)) = self.cut.held.pop_front() {
+            if self.sources[*source].source.holds_back(chunk.partition) {
+                at += 1;
+            } else if let Some((source, chunk)) = self.cut.held.remove(at) {
+                had = true;
                 filling.push(source, chunk);
             }
         }
