@@ -38,7 +38,7 @@ use crate::epoch::{Epoch, SourceId};
 use crate::source::Chunk;
 use index::{Index, InputKey};
 use record::{Entry, EpochHead, InputHead, Mark, segment_header};
-use segment::name_of;
+use segment::{Bad, name_of};
 use survey::{Found, Survey, survey};
 
 pub use record::{PartitionRecord, RunRecord};
@@ -62,12 +62,19 @@ pub struct JournalOptions {
     /// At so many bytes the journal is full: sources wait until the sinks have caught up and a snapshot lets it be
     /// trimmed.
     pub limit_bytes: u64,
+    /// Epochs whose clock is less than this behind that of the last are not trimmed, though no restart needs them,
+    /// until they take [`HISTORY_SHARE_MAX`] of the limit: `foreline replay` and `--from-journal` go back so far.
+    pub keep_ns: i64,
 }
+
+/// What is only kept for its own sake takes at most this part of the limit, in percent: room must be left for what a
+/// restart needs.
+const HISTORY_SHARE_MAX: u64 = 75;
 
 impl Default for JournalOptions {
     fn default() -> Self {
         // 4 GiB are an hour of 1 MB/s: long enough for a database to be restarted, and small beside a disk of today.
-        JournalOptions { segment_bytes: 64 << 20, limit_bytes: 4 << 30 }
+        JournalOptions { segment_bytes: 64 << 20, limit_bytes: 4 << 30, keep_ns: 0 }
     }
 }
 
@@ -238,6 +245,27 @@ impl Journal {
         Ok((journal, recovered))
     }
 
+    /// Reads the journal in `dir` as it is, without a claim to write to it and without a change: what there is from its
+    /// beginning on, and the partitions that have a number. What is torn off its end, or is being written there, is
+    /// not part of it.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] when it is damaged before its end; [`JournalError::Io`] also when the run that writes
+    /// to it removes a segment meanwhile.
+    pub fn read(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+    ) -> Result<(JournalReplay, Vec<PartitionRecord>), JournalError> {
+        let Survey { index, problem, .. } = survey(disk.as_ref(), dir)?;
+        if let Some(found) = problem.filter(|found| !found.bad.torn) {
+            return Err(damaged(dir.join(name_of(found.first)), found.bad));
+        }
+        let segments = index.segments.iter().map(|s| (s.first, s.bytes)).collect();
+        let after = index.first_epoch().map(|first| first - 1);
+        let partitions = index.partitions.into_values().collect();
+        Ok((JournalReplay::new(disk, dir.to_owned(), segments, after), partitions))
+    }
+
     /// Says again what the last segment should say and no longer does, so that those before it can go.
     fn complete(&mut self) -> Result<(), JournalError> {
         let (partitions, run) = self.index.unsaid();
@@ -351,7 +379,8 @@ impl Journal {
         self.index.last_epoch
     }
 
-    /// Removes the segments that nothing after `epoch` needs, and says how many bytes that freed.
+    /// Removes the segments that nothing after `epoch` needs and that are not kept for [`JournalOptions::keep_ns`], and
+    /// says how many bytes that freed.
     ///
     /// # Errors
     /// When a file cannot be removed; it then stays part of the journal.
@@ -360,6 +389,7 @@ impl Journal {
         let mut freed = 0;
         while self.index.segments.len() > 1
             && let Some(oldest) = self.index.segments.front().filter(|s| s.is_past(epoch))
+            && !self.is_kept(oldest)
         {
             let (path, bytes) = (self.dir.join(name_of(oldest.first)), oldest.bytes);
             // What the later segments repeat of it must be durable first.
@@ -372,6 +402,15 @@ impl Journal {
             done.map_err(|e| self.poison("sync", &self.dir.clone(), &e))?;
         }
         Ok(freed)
+    }
+
+    /// Whether a segment that no restart needs is young enough to be kept, and there is room for it.
+    fn is_kept(&self, segment: &index::Segment) -> bool {
+        let (Some(last), Some(clock)) = (self.index.clock_ns(), segment.clock_ns) else {
+            return false;
+        };
+        let young = last.saturating_sub(clock) < self.options.keep_ns;
+        young && self.bytes() <= self.options.limit_bytes / 100 * HISTORY_SHARE_MAX
     }
 
     /// What there is after `epoch`, from the beginning for `None`. What is appended later is not part of it.
@@ -480,17 +519,21 @@ fn begin_segment(
 fn trim_tail(disk: &dyn Disk, dir: &Path, found: Found) -> Result<Trimmed, JournalError> {
     let file = dir.join(name_of(found.first));
     let offset = found.bad.offset as u64;
-    if let Some(format) = found.bad.format {
-        return Err(JournalError::Format { file, format });
-    }
     if !found.bad.torn {
-        return Err(JournalError::Corrupt { file, offset, what: found.bad.what });
+        return Err(damaged(file, found.bad));
     }
     if offset > 0 {
         disk.truncate(&file, offset).map_err(|e| io_error("cut", &file, &e))?;
     }
     let bytes = found.file_bytes.saturating_sub(offset);
     Ok(Trimmed { file, offset, bytes, what: found.bad.what })
+}
+
+fn damaged(file: PathBuf, bad: Bad) -> JournalError {
+    match bad.format {
+        Some(format) => JournalError::Format { file, format },
+        None => JournalError::Corrupt { file, offset: bad.offset as u64, what: bad.what },
+    }
 }
 
 fn refused(what: impl Into<String>) -> JournalError {

@@ -25,6 +25,7 @@ mod epoch;
 mod exchange;
 mod expression;
 mod graph;
+mod history;
 mod hold;
 mod identity;
 mod journal;
@@ -54,7 +55,9 @@ pub use durable::{Durable, Identity, OnChange};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
 pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
+pub use history::History;
 pub use hold::{Hold, HoldError};
+pub use identity::{Pair, identifies_like, side_by_side};
 pub use journal::{
     Journal, JournalError, JournalOptions, JournalReplay, PartitionRecord, Problem, Recovered,
     Repaired, Replayed, ReplayedInput, RunRecord, Trimmed, Verified, VerifiedSegment, digest,

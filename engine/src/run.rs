@@ -30,6 +30,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::correct::Correcting;
 use crate::durable::Durable;
 use crate::graph::{Graph, LatePolicy, SourceNode, StreamId};
+use crate::history::History;
 use crate::hold::Hold;
 use crate::journal::JournalError;
 use crate::operator::{Build, LateSupport};
@@ -38,6 +39,7 @@ use crate::run::crew::Crew;
 use crate::run::input::SourceWiring;
 pub(crate) use crate::run::ledger::Meter;
 use crate::run::ledger::{Failure, NodeId};
+pub(crate) use crate::run::recovery::read_identity;
 pub use crate::run::simulation::{Schedule, simulate};
 use crate::run::worker::{Seat, StepWiring, Wiring};
 use crate::sink::{RunId, SinkError};
@@ -67,6 +69,9 @@ pub struct Options {
     pub durable: Option<Arc<Durable>>,
     /// The data directory, held against other runs.
     pub hold: Option<Arc<Mutex<Hold>>>,
+    /// The run is to carry out what the journal of another one has, and nothing else: sources are read where the
+    /// journal says, never polled. It keeps no progress of its own.
+    pub history: Option<History>,
 }
 
 impl Default for Options {
@@ -82,6 +87,7 @@ impl Default for Options {
             observer: None,
             durable: None,
             hold: None,
+            history: None,
         }
     }
 }

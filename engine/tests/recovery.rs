@@ -432,6 +432,7 @@ impl World {
             snapshot_interval: Duration::from_millis(50),
             snapshots_kept: 2,
             journal_limit_bytes: 1 << 20,
+            journal_keep_ns: 0,
             journal_segment_bytes: 2_000,
             identity: Identity {
                 nodes: BTreeMap::from([

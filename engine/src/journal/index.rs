@@ -34,6 +34,8 @@ pub(super) struct Segment {
     pub(super) records: u64,
     /// The first and the last epoch whose marker is in it.
     pub(super) epochs: Option<(u64, u64)>,
+    /// The clock of the last of them.
+    pub(super) clock_ns: Option<i64>,
     /// The last epoch that has an input in it.
     inputs_of: Option<u64>,
     /// How many inputs in it belong to no epoch yet.
@@ -42,7 +44,15 @@ pub(super) struct Segment {
 
 impl Segment {
     fn new(first: u64) -> Self {
-        Segment { first, bytes: 0, records: 0, epochs: None, inputs_of: None, unmarked: 0 }
+        Segment {
+            first,
+            bytes: 0,
+            records: 0,
+            epochs: None,
+            clock_ns: None,
+            inputs_of: None,
+            unmarked: 0,
+        }
     }
 
     /// Whether nothing in it is needed to replay what comes after `epoch`.
@@ -94,6 +104,11 @@ impl Index {
 
     pub(super) fn first_epoch(&self) -> Option<u64> {
         self.segments.iter().find_map(|s| s.epochs).map(|e| e.0)
+    }
+
+    /// The clock of the last epoch.
+    pub(super) fn clock_ns(&self) -> Option<i64> {
+        self.segments.iter().rev().find_map(|s| s.clock_ns)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -154,6 +169,7 @@ impl Index {
         self.last_epoch = Some(id);
         let segment = self.last();
         segment.epochs = Some((segment.epochs.map_or(id, |e| e.0), id));
+        segment.clock_ns = Some(head.epoch.clock_ns);
         for (input, _) in head.epoch.inputs.iter().zip(&head.kept).filter(|(_, kept)| **kept) {
             let key = InputKey::new(input.source, input.partition, input.range);
             // An input that was trimmed with its segment is not there; replay says so if it is asked for.

@@ -80,6 +80,11 @@ impl JournalReplay {
         }
     }
 
+    /// The epoch before the first that is handed out; 0 when it is the first of all.
+    pub(crate) fn after(&self) -> u64 {
+        self.after.unwrap_or(0)
+    }
+
     fn read_segment(&mut self, first: u64, len: u64) -> Result<(), JournalError> {
         let file = self.dir.join(name_of(first));
         let mut bytes = self.disk.read(&file).map_err(|e| io_error("read", &file, &e))?;

@@ -16,7 +16,8 @@ use crate::source::{Partition, Range};
 
 const DIR: &str = "data/journal";
 /// Small enough that a handful of records fill a segment.
-const SMALL: JournalOptions = JournalOptions { segment_bytes: 900, limit_bytes: 1 << 20 };
+const SMALL: JournalOptions =
+    JournalOptions { segment_bytes: 900, limit_bytes: 1 << 20, keep_ns: 0 };
 const MQTT: SourceId = SourceId(0);
 const CSV: SourceId = SourceId(1);
 
@@ -586,7 +587,7 @@ fn a_full_disk_stops_the_journal_only_until_there_is_space() {
 #[test]
 fn the_journal_says_when_it_is_full_and_deletes_nothing() {
     let disk = SimDisk::new(1);
-    let options = JournalOptions { segment_bytes: 500, limit_bytes: 2_000 };
+    let options = JournalOptions { segment_bytes: 500, limit_bytes: 2_000, keep_ns: 0 };
     let (mut journal, _) = Journal::open(Arc::new(disk.clone()), DIR, options).unwrap();
     let mut n = 0;
     while !journal.is_full() {
@@ -601,6 +602,35 @@ fn the_journal_says_when_it_is_full_and_deletes_nothing() {
     Step::Epoch(2, vec![]).apply(&mut journal).unwrap();
     assert!(journal.trim_below(1).unwrap() > 1_000);
     assert!(!journal.is_full());
+}
+
+#[test]
+fn young_epochs_are_kept_while_there_is_room() {
+    let kept = |keep_ns, limit_bytes| {
+        let disk = SimDisk::new(1);
+        let options = JournalOptions { segment_bytes: 500, limit_bytes, keep_ns };
+        let (mut journal, _) = Journal::open(Arc::new(disk.clone()), DIR, options).unwrap();
+        for n in 1..=40 {
+            Step::Input(n, 100).apply(&mut journal).unwrap();
+            Step::Epoch(n, vec![(n, 100)]).apply(&mut journal).unwrap();
+        }
+        journal.trim_below(u64::MAX).unwrap();
+        let oldest = journal.index.first_epoch().unwrap();
+        let (mut replay, partitions) = Journal::read(Arc::new(disk), Path::new(DIR)).unwrap();
+        assert_eq!((replay.after() + 1, partitions.len()), (oldest, 0));
+        let first = replay.next().unwrap().unwrap();
+        assert!(matches!(first, Replayed::Epoch { epoch, .. } if epoch.id == oldest));
+        assert_eq!(replay.count() as u64, 40 - oldest);
+        oldest
+    };
+    let clock = |n| epoch(n, &[]).0.clock_ns;
+    let ten = clock(40) - clock(30);
+    assert!(kept(0, 1 << 20) > 35, "nothing is kept that is not asked for");
+    let by_age = kept(ten, 1 << 20);
+    assert!((25..=31).contains(&by_age), "{by_age}: a segment goes as a whole");
+    assert_eq!(kept(i64::MAX, 1 << 20), 1);
+    let by_room = kept(i64::MAX, 4_000);
+    assert!((15..35).contains(&by_room), "{by_room}: at most three quarters of the limit");
 }
 
 #[test]

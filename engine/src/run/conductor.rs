@@ -46,6 +46,8 @@ pub(crate) struct Conductor {
     pub options: Options,
     /// What makes epochs durable, if anything does.
     pub keeping: Option<Keeping>,
+    /// What is carried out before the sources are polled.
+    pub replayer: Option<Replayer>,
     pub cut: Cut,
     pub phase: Phase,
 }
@@ -53,7 +55,6 @@ pub(crate) struct Conductor {
 /// The durable side of a run.
 pub(crate) struct Keeping {
     pub log: Log,
-    pub replayer: Replayer,
     pub snapshots: Gate,
 }
 
@@ -192,7 +193,7 @@ impl Conductor {
     /// Feeds the next epoch that earlier runs have left in the journal. What was journaled but is in no epoch yet begins
     /// the next one.
     fn replay_one(&mut self, patience: Duration) -> Result<Phase, RunError> {
-        if self.keeping.is_none() {
+        if self.replayer.is_none() {
             return Ok(self.begin(Filling::default()));
         }
         if self.options.stop.load(Ordering::Acquire) {
@@ -203,8 +204,8 @@ impl Conductor {
             self.rest(patience);
             return Ok(Phase::Replaying);
         }
-        let Some(keeping) = &mut self.keeping else { return Ok(Phase::Done) };
-        if let Some((epoch, chunks)) = keeping.replayer.next(&mut self.sources)? {
+        let Some(replayer) = &mut self.replayer else { return Ok(Phase::Done) };
+        if let Some((epoch, chunks)) = replayer.next(&mut self.sources)? {
             crash_point("epoch replayed");
             self.cut.closed = epoch.id;
             self.cut.note(&epoch);
@@ -212,8 +213,11 @@ impl Conductor {
             self.dispatch(&told, chunks);
             return Ok(Phase::Replaying);
         }
+        if self.options.history.is_some() {
+            return Ok(Phase::Done);
+        }
         let mut filling = Filling::default();
-        for (source, chunk) in keeping.replayer.take_unmarked() {
+        for (source, chunk) in replayer.take_unmarked() {
             filling.push(source, Arc::new(chunk));
         }
         Ok(self.begin(filling))

@@ -14,7 +14,7 @@ use crate::run::conductor::{Conductor, Cut, Keeping, Phase};
 use crate::run::hub::{Before, Hub, Places};
 use crate::run::journalist::{self, Writer};
 use crate::run::ledger::Failure;
-use crate::run::recovery::{Known, recover};
+use crate::run::recovery::{Known, Replayer, recover};
 use crate::run::snapshots::{self, Begin, Desk, Keeper};
 use crate::run::start::Start;
 use crate::run::worker::{Busy, News, Seat, Wiring};
@@ -42,6 +42,7 @@ struct Kept {
     accounts: BTreeMap<String, Account>,
     known: Known,
     last_epoch: Option<u64>,
+    replayer: Option<Replayer>,
     keeping: Option<Keeping>,
     desk: Option<Desk>,
     writer: Option<Writer>,
@@ -102,6 +103,7 @@ impl Crew {
             failure: Arc::clone(&failure),
             options: options.clone(),
             keeping: kept.keeping,
+            replayer: kept.replayer,
             cut,
             phase: Phase::Replaying,
         };
@@ -113,12 +115,17 @@ impl Crew {
 /// What is kept of earlier runs, and who keeps this one.
 fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
     let Some(durable) = &options.durable else {
+        let history = options.history.as_ref();
+        let replayed = history.map(|h| Replayer::of_history(h, &graph.sources)).transpose()?;
+        let (replayer, known) = replayed.unzip();
+        let after = replayer.as_ref().map_or(0, Replayer::after);
         return Ok(Kept {
             generation: options.run.0,
-            start: Start::default(),
+            start: Start { after, ..Start::default() },
             accounts: BTreeMap::new(),
-            known: Known::new(),
+            known: known.unwrap_or_default(),
             last_epoch: None,
+            replayer,
             keeping: None,
             desk: None,
             writer: None,
@@ -155,7 +162,8 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
         accounts: found.accounts,
         known: found.known,
         last_epoch: Some(found.last_epoch),
-        keeping: Some(Keeping { log, replayer: found.replayer, snapshots: gate }),
+        replayer: Some(found.replayer),
+        keeping: Some(Keeping { log, snapshots: gate }),
         desk: Some(desk),
         writer: Some(writer),
         keeper: Some(keeper),

@@ -15,11 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::crash::crash_point;
+use crate::disk::Disk;
 use crate::durable::{Durable, Identity, OnChange};
 use crate::epoch::{Epoch, SourceId};
 use crate::graph::SourceNode;
+use crate::history::{History, renumbered};
 use crate::journal::{
-    Journal, JournalOptions, JournalReplay, Recovered, Replayed, ReplayedInput, RunRecord, digest,
+    Journal, JournalOptions, JournalReplay, PartitionRecord, Recovered, Replayed, ReplayedInput,
+    RunRecord, digest,
 };
 use crate::run::RunError;
 use crate::run::conductor::source_id;
@@ -77,7 +80,7 @@ pub(crate) fn recover(
 ) -> Result<Recovery, RunError> {
     let disk = durable.disk.as_ref();
     disk.create_dir_all(&durable.dir).map_err(|e| failed(&durable.dir, &e))?;
-    let found = read_state(durable)?;
+    let found = read_state(disk, &durable.dir)?;
     let state = next_state(durable, found.as_ref(), run)?;
     let begins = found.as_ref().is_none_or(|f| f.generation != state.generation);
     let (journal_dir, snapshot_dir) = (durable.dir.join("journal"), durable.dir.join("snapshots"));
@@ -94,6 +97,7 @@ pub(crate) fn recover(
     let options = JournalOptions {
         segment_bytes: durable.journal_segment_bytes,
         limit_bytes: durable.journal_limit_bytes,
+        keep_ns: durable.journal_keep_ns,
     };
     let (mut journal, recovered) = Journal::open(Arc::clone(&durable.disk), journal_dir, options)
         .map_err(RunError::Journal)?;
@@ -131,7 +135,7 @@ pub(crate) fn recover(
 /// # Errors
 /// When the disk fails.
 pub(crate) fn finish(durable: &Durable) -> Result<(), RunError> {
-    if let Some(state) = read_state(durable)? {
+    if let Some(state) = read_state(durable.disk.as_ref(), &durable.dir)? {
         write_state(durable, &State { finished: true, ..state })?;
     }
     Ok(())
@@ -288,11 +292,45 @@ fn look_ahead(
 pub(crate) struct Replayer {
     replay: JournalReplay,
     unmarked: Vec<(usize, Chunk)>,
+    /// Where each source of the journal stands in the graph, unless it is where it was.
+    places: Option<Vec<Option<usize>>>,
 }
 
 impl Replayer {
     fn new(replay: JournalReplay) -> Self {
-        Replayer { replay, unmarked: Vec::new() }
+        Replayer { replay, unmarked: Vec::new(), places: None }
+    }
+
+    /// One for the journal of another pipeline, some of whose sources `sources` has under the same name; and the
+    /// partitions that are in it.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub(crate) fn of_history(
+        history: &History,
+        sources: &[SourceNode],
+    ) -> Result<(Self, Known), RunError> {
+        let (replay, partitions) = history.read()?;
+        let places = history.places(sources.iter().map(|s| s.name.as_str()));
+        let known = partitions.into_iter().filter_map(|p| {
+            let source = places.get(p.source.0 as usize).copied().flatten()?;
+            let PartitionRecord { partition, name, identity, .. } = p;
+            Some(((source, partition), KnownPartition { partition, name, identity, read: None }))
+        });
+        let known = known.collect();
+        Ok((Replayer { replay, unmarked: Vec::new(), places: Some(places) }, known))
+    }
+
+    /// The epoch before the first one that is handed out.
+    pub(crate) fn after(&self) -> u64 {
+        self.replay.after()
+    }
+
+    fn place(&self, source: SourceId) -> Option<SourceId> {
+        match &self.places {
+            None => Some(source),
+            Some(places) => places.get(source.0 as usize).copied().flatten().map(source_id),
+        }
     }
 
     /// The next epoch with its chunks; records that the journal does not have are read from their source again.
@@ -300,10 +338,13 @@ impl Replayer {
         &mut self,
         sources: &mut [SourceNode],
     ) -> Result<Option<(Epoch, Share)>, RunError> {
-        for item in self.replay.by_ref() {
+        while let Some(item) = self.replay.next() {
             match item.map_err(RunError::Journal)? {
                 Replayed::Partition(_) => {}
                 Replayed::Epoch { epoch, inputs } => {
+                    let (epoch, kept) = renumbered(epoch, |source| self.place(source));
+                    let inputs = inputs.into_iter().zip(kept).filter(|(_, kept)| *kept);
+                    let inputs = inputs.map(|(input, _)| input).collect();
                     let chunks = chunks_of(&epoch, inputs, sources)?;
                     return Ok(Some((epoch, chunks)));
                 }
@@ -351,9 +392,17 @@ fn chunks_of(
     Ok(chunks)
 }
 
-fn read_state(durable: &Durable) -> Result<Option<State>, RunError> {
-    let path = durable.dir.join(STATE);
-    match durable.disk.read(&path) {
+/// What the pipeline is whose progress `dir` holds.
+///
+/// # Errors
+/// When that cannot be read.
+pub(crate) fn read_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, RunError> {
+    Ok(read_state(disk, dir)?.map(|state| state.identity))
+}
+
+fn read_state(disk: &dyn Disk, dir: &Path) -> Result<Option<State>, RunError> {
+    let path = dir.join(STATE);
+    match disk.read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
             RunError::Engine(format!("'{}' is damaged: {e}; start with `--fresh`", path.display()))
         }),

@@ -12,6 +12,7 @@ pub mod learning;
 pub mod metrics;
 pub mod operators;
 pub mod progress;
+pub mod replay;
 pub mod run;
 pub mod session;
 pub mod simulate;

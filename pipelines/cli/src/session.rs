@@ -38,13 +38,15 @@ pub struct Purpose {
     pub only: Option<Only>,
     /// Other inputs, by source.
     pub inputs: BTreeMap<String, SourceOverride>,
+    /// Other weights, by `model` step.
+    pub weights: BTreeMap<String, PathBuf>,
 }
 
 impl Purpose {
     /// For a part of the pipeline on other inputs.
     #[must_use]
     pub fn part(only: Only, inputs: BTreeMap<String, SourceOverride>) -> Self {
-        Purpose { checking: true, only: Some(only), inputs }
+        Purpose { checking: true, only: Some(only), inputs, weights: BTreeMap::new() }
     }
 }
 
@@ -71,8 +73,9 @@ pub fn load_again(file: &Path, purpose: Purpose) -> Result<Plan, Failure> {
 }
 
 fn checked(file: &Path, purpose: Purpose) -> Result<Checked, Failure> {
-    let Purpose { checking, only, inputs } = purpose;
-    let options = PlanOptions { checking, only, overrides: inputs, cache_dir: cache_dir(file) };
+    let Purpose { checking, only, inputs, weights } = purpose;
+    let cache_dir = cache_dir(file);
+    let options = PlanOptions { checking, only, overrides: inputs, weights, cache_dir };
     check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))
 }
 
@@ -122,6 +125,7 @@ pub fn keep_progress(
         snapshot_interval: plan.snapshot_interval,
         snapshots_kept: plan.snapshots_kept,
         journal_limit_bytes: plan.journal_limit_bytes,
+        journal_keep_ns: i64::try_from(plan.journal_keep.as_nanos()).unwrap_or(i64::MAX),
         journal_segment_bytes: SEGMENT_BYTES,
         identity: plan.identity(),
         on_change,

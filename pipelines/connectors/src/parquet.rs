@@ -118,6 +118,20 @@ impl SinkKind for Parquet {
     }
 }
 
+/// A sink that writes `stream` below `folder` and replaces what an earlier one has written there.
+#[must_use]
+pub fn folder_sink(folder: &Path, stream: &str) -> Box<dyn Sink> {
+    let config = ParquetConfig {
+        path: folder.to_owned(),
+        if_exists: IfExists::Replace,
+        compression: Codec::default(),
+        level: None,
+        row_group_rows: row_group_rows(),
+        file_rows: file_rows(),
+    };
+    new_sink(&folder.join(stream), stream, &config)
+}
+
 fn new_sink(folder: &Path, stream: &str, config: &ParquetConfig) -> Box<dyn Sink> {
     Box::new(sink::ParquetSink::new(folder, stream, config.clone()))
 }

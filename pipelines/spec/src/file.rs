@@ -194,11 +194,15 @@ pub struct JournalConfig {
     #[serde(default = "four_gigabytes")]
     #[schemars(range(min = 16, max = 1_048_576))]
     pub limit_mib: u64,
+    /// How far back it goes beyond what a restart needs, such as `24h`: so much can be replayed, by `foreline replay`
+    /// and by `run --from-journal`. It takes at most three quarters of the limit. Default: nothing beyond that.
+    #[serde(default)]
+    pub keep: Option<Extent>,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        JournalConfig { limit_mib: four_gigabytes() }
+        JournalConfig { limit_mib: four_gigabytes(), keep: None }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Plan {
     pub snapshots_kept: usize,
     /// Most bytes that the journal may take.
     pub journal_limit_bytes: u64,
+    /// How far back the journal goes beyond what a restart needs.
+    pub journal_keep: Duration,
 }
 
 /// A source of a [`Plan`].

@@ -108,6 +108,7 @@ impl<'a> Planner<'a> {
             snapshot_interval: length(file.snapshot.interval),
             snapshots_kept: file.snapshot.keep,
             journal_limit_bytes: file.journal.limit_mib << 20,
+            journal_keep: file.journal.keep.map_or(Duration::ZERO, length),
         };
         let (streams, used) = (BTreeMap::new(), BTreeSet::new());
         Planner { text, file, given, out, streams, used, plan }

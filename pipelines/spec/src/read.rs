@@ -468,16 +468,24 @@ impl Reader<'_> {
 
     fn journal(&mut self, root: &Node) -> JournalConfig {
         let language = self.language;
-        self.settings(root, "journal", &language.journal).0
+        let (journal, entry) = self.settings::<JournalConfig>(root, "journal", &language.journal);
+        if let Some(keep) = journal.keep {
+            self.clock_time(entry, "keep", keep, "24h");
+        }
+        journal
     }
 
     /// The `interval` of a section is a time on the clock.
     fn interval(&mut self, entry: Option<&Entry>, interval: Extent, example: &str) {
+        self.clock_time(entry, "interval", interval, example);
+    }
+
+    fn clock_time(&mut self, entry: Option<&Entry>, key: &str, time: Extent, example: &str) {
         if let Some(entry) = entry
-            && !matches!(interval, Extent::Nanos(n) if n > 0)
+            && !matches!(time, Extent::Nanos(n) if n > 0)
         {
-            let span = entry.value.place("interval", entry.key_span);
-            let message = format!("'{interval}' is not a length of the clock's time");
+            let span = entry.value.place(key, entry.key_span);
+            let message = format!("'{time}' is not a length of the clock's time");
             let error = Diagnostic::error(Code::TIME_DOMAIN, span, message);
             self.out.push(error.help(format!("give a duration above zero, such as {example}")));
         }

@@ -138,6 +138,7 @@ pub(crate) fn options() -> PlanOptions {
         checking: true,
         only: None,
         overrides: std::collections::BTreeMap::new(),
+        weights: std::collections::BTreeMap::new(),
         cache_dir: PathBuf::from("cache"),
     }
 }
