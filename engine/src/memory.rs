@@ -163,6 +163,9 @@ impl Collected {
     /// When the batches are not of `schema`.
     pub fn settled(&self, schema: &Schema) -> Result<Batch, ArrowError> {
         let all = self.sorted(schema)?;
+        if all.revision.is_none() && all.deleted.is_none() {
+            return Ok(all);
+        }
         let identify = Identify::new(schema)?;
         let rest = identify.rest(&all.rows)?;
         let times = all.times(schema);

@@ -188,6 +188,7 @@ fn plain(source: &mut Node) {
         "late",
         "dedupe",
         "dedupe_within",
+        "device_clock",
         "max_ahead",
         "idle_timeout",
     ];
