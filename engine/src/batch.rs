@@ -125,6 +125,9 @@ impl Batch {
     /// # Errors
     /// When the batch is not of `schema`.
     pub fn settled(&self, schema: &Schema) -> Result<Batch, ArrowError> {
+        if self.revision.is_none() && self.deleted.is_none() {
+            return self.sorted(schema);
+        }
         let identify = Identify::new(schema)?;
         let rest = identify.rest(&self.rows)?;
         let times = self.times(schema);

@@ -30,6 +30,7 @@ mod hold;
 mod identity;
 mod journal;
 mod keyed;
+mod late;
 mod memory;
 mod operator;
 mod order;
@@ -54,7 +55,10 @@ pub use disk::{AppendFile, Disk, RealDisk, SimDisk};
 pub use durable::{Durable, Identity, OnChange};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
-pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
+pub use graph::{
+    ClockPolicy, DeviceClock, Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode,
+    StreamId,
+};
 pub use history::History;
 pub use hold::{Hold, HoldError};
 pub use identity::{Pair, identifies_like, side_by_side};
@@ -64,6 +68,7 @@ pub use journal::{
     repair_journal, verify_journal,
 };
 pub use keyed::{HASH_COLUMN, Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
+pub use late::late_schema;
 pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{
     Build, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,

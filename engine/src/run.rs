@@ -6,6 +6,7 @@
 
 mod conductor;
 mod crew;
+mod diagnostics;
 mod hub;
 mod input;
 mod journalist;
@@ -287,17 +288,13 @@ fn builds(graph: &Graph) -> Result<Vec<Build>, RunError> {
         let mut build = Arc::clone(&planned.build);
         if step.inputs.iter().any(|input| corrected.contains(input)) {
             corrected.insert(StreamId::Step(i));
-            let refused = |why: &str| {
+            if let Some(why) = planned.late.refusal(step.inputs.len()) {
                 let (name, kind) = (&step.name, step.kind);
-                RunError::Engine(format!("late rows cannot correct '{name}' ({kind}): {why}"))
-            };
-            match (&planned.late, step.inputs.as_slice()) {
-                (LateSupport::Stateless, _) => {}
-                (LateSupport::Refuses(why), _) => return Err(refused(why)),
-                (LateSupport::Corrects, [input]) => {
-                    build = Correcting::around(planned.clone(), graph.schema(*input));
-                }
-                (LateSupport::Corrects, _) => return Err(refused("it has several inputs")),
+                let message = format!("late rows cannot correct '{name}' ({kind}): {why}");
+                return Err(RunError::Engine(message));
+            }
+            if planned.late == LateSupport::Corrects {
+                build = Correcting::around(planned.clone(), graph.schema(step.inputs[0]));
             }
         }
         builds.push(build);
@@ -313,7 +310,7 @@ fn node_names(graph: &Graph) -> Vec<(String, Option<usize>)> {
         let mut from = step.inputs.iter().map(|input| match input {
             StreamId::Source(i) => Some(*i),
             StreamId::Step(i) => nodes[graph.sources.len() + i].1,
-            StreamId::DeadLetters => None,
+            StreamId::DeadLetters | StreamId::Late => None,
         });
         let first = from.next().flatten();
         let one = from.all(|other| other == first);

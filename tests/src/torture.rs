@@ -349,12 +349,13 @@ fn differences(one: &Found, other: &Found) -> u64 {
     (readings + windows) as u64
 }
 
-/// SplitMix64.
+/// SplitMix64, from a seed.
 #[derive(Debug)]
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    /// A number from 0 to `n` - 1, where `n` is above 0.
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

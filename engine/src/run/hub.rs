@@ -8,14 +8,16 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::account::Account;
 use crate::batch::Batch;
 use crate::crash::crash_point;
-use crate::dead::{DeadLetter, dead_letters_to_batch};
+use crate::dead::DeadLetter;
 use crate::graph::{Graph, SinkNode, StreamId};
+use crate::late::LateRow;
+use crate::run::diagnostics::Origins;
 use crate::run::ledger::{Failure, time_into};
 use crate::run::snapshots::{Desk, Job, SavedShard};
 use crate::run::worker::{Busy, Lane, News, Wiring};
 use crate::run::{Observer, Options, Report, RunError};
 use crate::sink::{Committed, RunId, Sink, SinkError};
-use crate::source::{Partition, Position};
+use crate::source::Partition;
 
 /// What a person calls the partitions of each source, as far as they were read.
 pub(crate) type Places = Arc<Mutex<BTreeMap<(usize, Partition), String>>>;
@@ -37,6 +39,7 @@ struct Outlet {
 struct Pending {
     rows: BTreeMap<(usize, Lane, usize), Vec<Batch>>,
     dead: BTreeMap<usize, Vec<DeadLetter>>,
+    corrected: BTreeMap<usize, Vec<LateRow>>,
     accounts: Vec<Vec<Account>>,
     states: Vec<SavedShard>,
 }
@@ -45,9 +48,7 @@ struct Pending {
 pub(crate) struct Hub {
     outlets: Vec<Outlet>,
     exits: Vec<StreamId>,
-    /// Names of sources and steps, and for each the source that it reads, if it is only one.
-    nodes: Vec<(String, Option<usize>)>,
-    places: Places,
+    origins: Origins,
     pending: BTreeMap<u64, Pending>,
     through: Vec<u64>,
     accounts: Vec<Account>,
@@ -111,8 +112,7 @@ impl Hub {
             outlets,
             exits,
             accounts: before.accounts,
-            nodes: before.nodes,
-            places: before.places,
+            origins: Origins { nodes: before.nodes, places: before.places },
             pending: BTreeMap::new(),
             through: vec![before.first - 1; options.workers],
             report: Report::default(),
@@ -171,6 +171,10 @@ impl Hub {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.dead.entry(worker).or_default().extend(letters);
             }
+            News::Corrected { epoch, worker, rows } => {
+                let pending = self.pending.entry(epoch).or_default();
+                pending.corrected.entry(worker).or_default().extend(rows);
+            }
             News::State { epoch, node, shard, state } => {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.states.push(SavedShard { node, shard, state });
@@ -187,22 +191,26 @@ impl Hub {
 
     /// Gives an epoch to the sinks.
     fn write(&mut self, epoch: u64, complete: u64) -> Result<(), RunError> {
-        let pending = self.pending.remove(&epoch).unwrap_or_default();
-        for accounts in &pending.accounts {
+        let Pending { rows, dead, corrected, accounts, states } =
+            self.pending.remove(&epoch).unwrap_or_default();
+        for accounts in &accounts {
             for (sum, more) in self.accounts.iter_mut().zip(accounts) {
                 sum.add(more);
             }
         }
         self.balance()?;
+        let letters = self.origins.sorted(dead);
+        self.count(&letters);
         let mut by_exit: Vec<Vec<Batch>> = self.exits.iter().map(|_| Vec::new()).collect();
         // In the order of the map: new before revised, and by worker, which is by key hash.
-        for ((exit, _, _), batches) in pending.rows {
+        for ((exit, _, _), batches) in rows {
             by_exit[exit].extend(batches);
         }
-        if let Some(letters) = self.letters(pending.dead)
-            && let Some(exit) = self.exits.iter().position(|e| *e == StreamId::DeadLetters)
-        {
-            by_exit[exit].push(letters);
+        if let Some(exit) = self.exit(StreamId::DeadLetters) {
+            by_exit[exit].extend(self.origins.dead_letters(&letters));
+        }
+        if let Some(exit) = self.exit(StreamId::Late) {
+            by_exit[exit].extend(self.origins.late(epoch, corrected, &letters));
         }
         for outlet in &mut self.outlets {
             let rows = outlet.exit.map_or(&[] as &[Batch], |e| &by_exit[e]);
@@ -210,7 +218,7 @@ impl Hub {
             let done = time_into(&self.busy, stage, || outlet.write(epoch, rows));
             done.map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
         }
-        self.snapshot(epoch, pending.states)?;
+        self.snapshot(epoch, states)?;
         self.report.epochs += 1;
         if epoch == complete {
             self.sum_up();
@@ -223,7 +231,7 @@ impl Hub {
 
     /// Every row that came into a source or step is accounted for, over all workers.
     fn balance(&self) -> Result<(), RunError> {
-        for (account, (name, _)) in self.accounts.iter().zip(&self.nodes) {
+        for (account, (name, _)) in self.accounts.iter().zip(&self.origins.nodes) {
             if !account.balances() {
                 return Err(RunError::Engine(format!(
                     "'{name}' does not account for every row (a bug): {account:?}"
@@ -233,26 +241,16 @@ impl Hub {
         Ok(())
     }
 
-    /// Counts dead letters and makes them rows, sorted so that the number of workers does not show.
-    fn letters(&mut self, by_worker: BTreeMap<usize, Vec<DeadLetter>>) -> Option<Batch> {
-        let mut letters: Vec<DeadLetter> = by_worker.into_values().flatten().collect();
-        if letters.is_empty() {
-            return None;
-        }
-        let rank = |name: &str| self.nodes.iter().position(|(n, _)| n == name);
-        letters.sort_by_key(|l| (rank(&l.operator), l.position, l.reason));
-        for letter in &letters {
+    fn exit(&self, stream: StreamId) -> Option<usize> {
+        self.exits.iter().position(|e| *e == stream)
+    }
+
+    /// Counts dead letters by operator and reason.
+    fn count(&mut self, letters: &[DeadLetter]) {
+        for letter in letters {
             let reasons = self.report.dead.entry(letter.operator.to_string()).or_default();
             *reasons.entry(letter.reason.to_string()).or_default() += 1;
         }
-        let places = self.places.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let place = |letter: &DeadLetter| {
-            let position = Position(letter.position?);
-            let (_, source) = self.nodes.iter().find(|(name, _)| *name == *letter.operator)?;
-            let name = places.get(&((*source)?, position.partition()))?;
-            Some((name.clone(), position.ordinal()))
-        };
-        Some(dead_letters_to_batch(&letters, &place))
     }
 
     /// Has a snapshot made as of the end of `epoch`, if one is asked for: the sinks commit first.
@@ -260,7 +258,8 @@ impl Hub {
         let facts = self.snapshots.as_ref().and_then(|desk| desk.facts(epoch));
         let Some(facts) = facts else { return Ok(()) };
         self.commit_all(epoch)?;
-        let accounts = self.nodes.iter().map(|(name, _)| name.clone()).zip(self.accounts.clone());
+        let names = self.origins.nodes.iter().map(|(name, _)| name.clone());
+        let accounts = names.zip(self.accounts.clone());
         let sinks = self.outlets.iter().filter_map(|o| Some((o.name.clone(), o.committed?)));
         let job =
             Job { epoch, states, facts, accounts: accounts.collect(), sinks: sinks.collect() };
@@ -278,7 +277,7 @@ impl Hub {
     }
 
     fn sum_up(&mut self) {
-        for (account, (name, _)) in self.accounts.iter().zip(&self.nodes) {
+        for (account, (name, _)) in self.accounts.iter().zip(&self.origins.nodes) {
             self.report.accounts.insert(name.clone(), *account);
         }
         for outlet in &self.outlets {
@@ -292,6 +291,7 @@ fn stream_name(graph: &Graph, stream: StreamId) -> &str {
         StreamId::Source(i) => &graph.sources[i].name,
         StreamId::Step(i) => &graph.steps[i].name,
         StreamId::DeadLetters => "dead_letters",
+        StreamId::Late => "late",
     }
 }
 

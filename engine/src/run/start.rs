@@ -50,6 +50,11 @@ impl WorkerStart {
         self.start.first_epoch()
     }
 
+    /// The number of this worker.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker.index
+    }
+
     /// The shards that this worker owns.
     pub(crate) fn shards(&self) -> ShardSet {
         let mut own = ShardSet::none();

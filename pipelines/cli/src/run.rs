@@ -124,6 +124,7 @@ pub fn summary(plan: &Plan, report: &Report, time: Duration) -> String {
         table.push(std::iter::once(name.clone()).chain(counts.map(grouped)));
     }
     let mut text = format!("{table}\n");
+    text += &corrections(report);
     for (operator, reasons) in &report.dead {
         for (reason, count) in reasons {
             text += &format!("dead letters: {} at '{operator}', {reason}\n", grouped(*count));
@@ -145,6 +146,25 @@ pub fn summary(plan: &Plan, report: &Report, time: Duration) -> String {
         grouped(rate),
         grouped(report.epochs)
     );
+    text
+}
+
+/// What is to be said of late rows that were used and of clocks that were not believed.
+fn corrections(report: &Report) -> String {
+    let mut text = String::new();
+    for (name, account) in &report.accounts {
+        if account.corrected > 0 {
+            text += &format!(
+                "late: {} rows of '{name}' corrected results\n",
+                grouped(account.corrected)
+            );
+        }
+        if account.restamped > 0 {
+            let rows = grouped(account.restamped);
+            text +=
+                &format!("clocks off: {rows} rows of '{name}' have their arrival as event time\n");
+        }
+    }
     text
 }
 

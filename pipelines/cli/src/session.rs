@@ -182,7 +182,8 @@ impl Observer for RowBar {
 /// The rows of some streams of a run, kept in memory.
 #[derive(Debug)]
 pub struct Kept {
-    /// By stream: its schema and all its rows, sorted by key hash and event time.
+    /// By stream: its schema and the rows that stand at the end, sorted by key hash and event time: of corrected rows the
+    /// last revision.
     pub streams: BTreeMap<String, (Schema, Batch)>,
     /// What the run did.
     pub report: Report,
@@ -213,7 +214,7 @@ pub fn keep(
     for (name, rows) in collected {
         let id = plan.stream(&name).with_context(|| format!("there is no stream '{name}'"))?;
         let schema = plan.schema(id);
-        let batch = rows.sorted(&schema).map_err(anyhow::Error::from)?;
+        let batch = rows.settled(&schema).map_err(anyhow::Error::from)?;
         streams.insert(name, (schema, batch));
     }
     Ok(Kept { streams, report })

@@ -67,7 +67,8 @@ pub enum FieldRef {
 pub struct SourceInputs<'a> {
     /// The declared columns, in the order of the file.
     pub columns: &'a [(String, ColumnConfig)],
-    /// The schema that follows from them, one column each in the same order.
+    /// The schema that follows from them, one column each in the same order. Its event time is what rows come in the order
+    /// of and none may lack: the arrival, where the source's `device_clock` names a column of arrivals.
     pub schema: &'a Schema,
 }
 

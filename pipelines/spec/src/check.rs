@@ -208,6 +208,7 @@ fn plain(source: &mut Node) {
         "late",
         "dedupe",
         "dedupe_within",
+        "device_clock",
         "max_ahead",
         "idle_timeout",
     ];

@@ -45,7 +45,7 @@ pub use plan::{
     AlertPlan, ExtraSink, GraphError, Plan, SinkPlan, SourcePlan, StepPlan, TrainingPlan,
     TrainingTarget,
 };
-pub use read::DEAD_LETTERS;
+pub use read::{DEAD_LETTERS, LATE};
 pub use render::RenderStyle;
 pub use rows::rows_to_csv;
 pub use secret::{Environment, ProcessEnvironment, Secret};

@@ -3,6 +3,7 @@
 //! What could not be read or planned is *broken*. Nothing that depends on a broken stream is looked at, so that one
 //! mistake is one message.
 
+mod clock;
 mod evaluation;
 mod order;
 mod source;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Expression, ExpressionError, Extent, LatePolicy, LateSupport, Resolver, Schema, StreamId,
+    Expression, ExpressionError, Extent, LatePolicy, Resolver, Schema, StreamId,
 };
 use foreline_sql::SqlExpressions;
 
@@ -25,7 +26,7 @@ use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::explain::type_name;
 use crate::file::AlertConfig;
 use crate::plan::{AlertPlan, Plan, SinkPlan, StepPlan};
-use crate::read::{Block, DEAD_LETTERS, Named, PipelineFile, from_config};
+use crate::read::{Block, Named, PipelineFile, diagnostic, from_config};
 use crate::yaml::{Node, Span, Value};
 
 /// What the plan of a kind may ask for.
@@ -214,8 +215,8 @@ impl<'a> Planner<'a> {
             None if names().any(|n| n == name) => return None,
             None => {}
         }
-        let error = if name == DEAD_LETTERS {
-            let message = format!("'{DEAD_LETTERS}' can only go to a sink");
+        let error = if diagnostic(name).is_some() {
+            let message = format!("'{name}' can only go to a sink");
             Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
                 .help("name it in the 'from' of a sink")
         } else {
@@ -233,11 +234,9 @@ impl<'a> Planner<'a> {
         let mut inputs = Vec::with_capacity(names.len());
         for (i, name) in names.iter().enumerate() {
             let span = from_place(node, i);
-            let found = match name.as_str() {
-                DEAD_LETTERS if node.get("from").is_some() && self.is_sink(node) => {
-                    Some(StreamId::DeadLetters)
-                }
-                name => self.find(name, span),
+            let found = match diagnostic(name) {
+                Some(id) if self.is_sink(node) => Some(id),
+                _ => self.find(name, span),
             };
             if names[..i].contains(name) {
                 let message = format!("'{name}' is there twice");
@@ -311,7 +310,7 @@ impl<'a> Planner<'a> {
                 if !step.inputs.iter().any(|input| reached.contains(input)) {
                     continue;
                 }
-                let LateSupport::Refuses(reason) = step.planned.late else {
+                let Some(reason) = step.planned.late.refusal(step.inputs.len()) else {
                     reached.insert(StreamId::Step(s));
                     continue;
                 };
@@ -374,7 +373,7 @@ impl<'a> Planner<'a> {
         });
         for node in texts {
             if let Value::Text(name) = &node.value
-                && name != DEAD_LETTERS
+                && diagnostic(name).is_none()
             {
                 self.find(name, node.span);
             }

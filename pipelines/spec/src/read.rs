@@ -4,7 +4,7 @@
 //! refers to it is not reported as well.
 
 use foreline_connectors::{SinkConfig, SourceConfig};
-use foreline_engine::{ConfigError, Described, Extent, StepConfig, parse_config};
+use foreline_engine::{ConfigError, Described, Extent, StepConfig, StreamId, parse_config};
 use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
@@ -17,8 +17,21 @@ use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};
 use crate::suggest::closest;
 use crate::yaml::{Entry, Node, Span, Value};
 
-/// The stream that every pipeline has: rows that could not be used.
+/// A stream that every pipeline has: rows that could not be used.
 pub const DEAD_LETTERS: &str = "dead_letters";
+/// A stream that every pipeline has: rows behind their key's watermark, whether they corrected the result or not.
+pub const LATE: &str = "late";
+
+/// The streams that nothing in a file makes, and what each holds. Only sinks take them, and tests look at them.
+pub(crate) const DIAGNOSTICS: &[(&str, StreamId, &str)] = &[
+    (DEAD_LETTERS, StreamId::DeadLetters, "rows that could not be used"),
+    (LATE, StreamId::Late, "rows behind their key's watermark"),
+];
+
+/// The stream called `name`, if nothing in the file makes it.
+pub(crate) fn diagnostic(name: &str) -> Option<StreamId> {
+    DIAGNOSTICS.iter().find(|d| d.0 == name).map(|d| d.1)
+}
 
 /// Longest name; names become columns of metrics and folders.
 const MAX_NAME_LENGTH: usize = 64;
@@ -198,9 +211,9 @@ impl Reader<'_> {
     fn check_name(&mut self, name: &str, span: Span, what: &str) {
         let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         let fits = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        let (message, help) = if name == DEAD_LETTERS {
-            let message = format!("'{DEAD_LETTERS}' is the stream of rows that could not be used");
-            (message, "choose another name".to_owned())
+        let reserved = DIAGNOSTICS.iter().find(|d| d.0 == name);
+        let (message, help) = if let Some((_, _, holds)) = reserved {
+            (format!("'{name}' is the stream of {holds}"), "choose another name".to_owned())
         } else if !starts || !fits || name.len() > MAX_NAME_LENGTH {
             let help = format!(
                 "a name begins with a letter, has letters, digits, '_' and '-', and at most {MAX_NAME_LENGTH} of them"

@@ -18,7 +18,6 @@ use serde::Deserialize;
 pub(crate) struct UnionConfig {
     /// Whether rows that are the same in both go out once.
     #[serde(default)]
-    #[expect(dead_code, reason = "only its shape is tested")]
     pub(crate) distinct: bool,
 }
 
@@ -31,7 +30,7 @@ impl OperatorKind for Union {
     const SUMMARY: &'static str = "puts two streams of one form together";
 
     fn plan(
-        _: &UnionConfig,
+        config: &UnionConfig,
         inputs: &[Schema],
         _: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>> {
@@ -63,7 +62,10 @@ impl OperatorKind for Union {
         }
         Ok(Planned {
             output: left.clone(),
-            late: LateSupport::Refuses("it keeps no rows"),
+            late: match config.distinct {
+                true => LateSupport::Corrects,
+                false => LateSupport::Refuses("it keeps no rows"),
+            },
             state_version: 1,
             build: Arc::new(|_| Err(Fault::new("it is only planned"))),
             notes: Vec::new(),
