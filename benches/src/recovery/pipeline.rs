@@ -115,6 +115,7 @@ fn run(
         snapshots_kept: 3,
         journal_limit_bytes: 4 << 30,
         journal_segment_bytes: 16 << 20,
+        journal_keep_ns: 0,
         identity: plan.identity(),
         on_change: OnChange::Refuse,
         bounded: true,
@@ -155,6 +156,7 @@ sinks:
         checking: false,
         only: None,
         overrides: BTreeMap::new(),
+        weights: BTreeMap::new(),
         cache_dir: place.folder.join("cache"),
     };
     let file = place.folder.join("recovery.yaml");
