@@ -3,7 +3,10 @@
 //! `cargo xtask bench NAME [--json]` runs one. Every benchmark prints the figures and `ratio`, our time over the
 //! baseline's; the absolute figures belong to the machine, the ratio travels.
 
+mod cpu;
+mod generate;
 mod memory;
+mod recovery;
 mod w1;
 
 use anyhow::Result;
@@ -17,9 +20,9 @@ struct Arguments {
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
-    /// Rows of input.
-    #[arg(long, default_value_t = 10_000_000)]
-    rows: u64,
+    /// Rows of input; as many as the benchmark is defined with unless given.
+    #[arg(long)]
+    rows: Option<u64>,
     /// How often everything is measured; the best of each counts.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -29,11 +32,14 @@ struct Arguments {
 enum Name {
     /// CSV, smoothing, windowed features, a score in the sandbox, Parquet.
     W1,
+    /// Restart to first commit, with 10,000 machines and a journal of 100 MB.
+    Recovery,
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    match arguments.name {
-        Name::W1 => w1::run(arguments.rows, arguments.rounds, arguments.json),
+    let Arguments { name, json, rows, rounds } = Arguments::parse();
+    match name {
+        Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
+        Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),
     }
 }

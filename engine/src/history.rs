@@ -7,6 +7,7 @@
 //! * What was read but belongs to no epoch yet is left out, and nothing is flushed at the end unless the sources had
 //!   ended: the results are those that the other run has had by then.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use crate::durable::Identity;
 use crate::epoch::{Epoch, SourceId};
 use crate::journal::{Journal, JournalReplay, PartitionRecord};
 use crate::run::{RunError, read_identity};
+use crate::snapshot::{SNAPSHOTS_KEPT, SnapshotStore};
+use crate::source::KnownPartition;
 
 /// The journal of another run.
 #[derive(Debug, Clone)]
@@ -49,6 +52,18 @@ impl History {
     pub(crate) fn read(&self) -> Result<(JournalReplay, Vec<PartitionRecord>), RunError> {
         let journal = Journal::read(Arc::clone(&self.disk), &self.dir.join("journal"));
         journal.map_err(RunError::Journal)
+    }
+
+    /// What the newest snapshot says of the partitions, by the name of their source: the journal names only those that
+    /// its epochs have read from. None where there is no snapshot.
+    pub(crate) fn partitions(&self) -> Result<BTreeMap<String, Vec<KnownPartition>>, RunError> {
+        let dir = self.dir.join("snapshots");
+        if self.disk.list(&dir).is_err() {
+            return Ok(BTreeMap::new());
+        }
+        let store = SnapshotStore::open(Arc::clone(&self.disk), dir, SNAPSHOTS_KEPT);
+        let newest = store.and_then(|store| store.newest()).map_err(RunError::Snapshot)?;
+        newest.map_or(Ok(BTreeMap::new()), |n| n.partitions().map_err(RunError::Snapshot))
     }
 
     /// For each source of the journal the place of the one of the same name among `names`.

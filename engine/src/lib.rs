@@ -78,8 +78,8 @@ pub use run::{Observer, Options, Report, RunError, Schedule, run, simulate};
 pub use schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain, Unit};
 pub use sink::{Committed, RunId, Sink, SinkError};
 pub use snapshot::{
-    Draft, Facts, Loaded, NodeFacts, Published, Reached, SNAPSHOTS_KEPT, SnapshotError,
-    SnapshotStore, Written,
+    Draft, Facts, Loaded, NodeFacts, Published, SNAPSHOTS_KEPT, SnapshotError, SnapshotStore,
+    Written,
 };
 pub use source::{
     Chunk, Decoded, Decoder, KnownPartition, Partition, Poll, Position, Range, ReadUpTo, Replay,

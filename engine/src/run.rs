@@ -104,8 +104,11 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
 pub struct Report {
     /// Epochs carried out.
     pub epochs: u64,
-    /// The account of every source and step, by name.
+    /// The account of every source and step, by name, since the computation began: also of the runs that this one goes
+    /// on from.
     pub accounts: BTreeMap<String, Account>,
+    /// What of it earlier runs have done; all that follows is of this run alone.
+    pub before: BTreeMap<String, Account>,
     /// Dead letters by operator and reason.
     pub dead: BTreeMap<String, BTreeMap<String, u64>>,
     /// Rows written, by sink and stream: `lake/features`.

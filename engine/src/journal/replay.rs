@@ -16,7 +16,8 @@ use crate::source::Chunk;
 /// refers to them, epochs one after the other, then what belongs to no epoch.
 #[derive(Debug)]
 pub enum Replayed {
-    /// A partition's number stands for this.
+    /// A partition was met, and its number stands for this. Those that were met before are in
+    /// [`Recovered::partitions`](super::Recovered::partitions) or in the snapshot.
     Partition(PartitionRecord),
     /// An epoch was closed.
     Epoch {
@@ -128,7 +129,7 @@ impl JournalReplay {
         Ok(())
     }
 
-    /// Segments repeat what is known; only what is new is said.
+    /// Trimming repeats what stays; only what is new is said.
     fn take_partition(&mut self, partition: PartitionRecord) {
         let key = (partition.source, partition.partition.0);
         if self.partitions.get(&key) != Some(&partition) {

@@ -17,10 +17,11 @@ use crate::hold::Hold;
 use crate::run::hub::Places;
 use crate::run::journalist::{Durable, Entry, Log};
 use crate::run::ledger::{Failure, Snapshot, Told};
-use crate::run::recovery::Replayer;
+use crate::run::recovery::{Blocks, Known, Replayer};
 use crate::run::snapshots::{Facts, Gate};
 use crate::run::worker::{Order, Share};
 use crate::run::{Options, RunError};
+use crate::snapshot::{block_of, partitions_in};
 use crate::source::{Chunk, KnownPartition, Partition, Poll, Range, ReadUpTo, Replay};
 
 /// Most bytes asked of a source at a time. Small enough that an epoch has chunks for every worker, large enough
@@ -67,7 +68,9 @@ pub(crate) struct Cut {
     /// Closed, but perhaps not yet durable.
     waiting: VecDeque<(Told, Share)>,
     /// By source and partition.
-    known: BTreeMap<(usize, Partition), KnownPartition>,
+    known: Known,
+    /// The blocks of partitions of which the last snapshot does not say what is known.
+    news: Blocks,
     ended: BTreeSet<usize>,
 }
 
@@ -76,13 +79,15 @@ impl Cut {
     pub(crate) fn after(
         after: u64,
         ended: &BTreeSet<SourceId>,
-        known: BTreeMap<(usize, Partition), KnownPartition>,
+        known: Known,
+        news: Blocks,
     ) -> Self {
         Cut {
             closed: after,
             through: after,
             waiting: VecDeque::new(),
             known,
+            news,
             ended: ended.iter().map(|s| s.0 as usize).collect(),
         }
     }
@@ -94,9 +99,29 @@ impl Cut {
             if let Some(known) = self.known.get_mut(&key) {
                 let Range { end, end_ordinal, .. } = input.range;
                 known.read = Some(ReadUpTo { end, end_ordinal });
+                self.news.insert((key.0, block_of(key.1)));
             }
         }
         self.ended.extend(epoch.ended.iter().map(|s| s.0 as usize));
+    }
+
+    /// Notes a partition that was not there before.
+    fn meet(&mut self, source: usize, known: KnownPartition) {
+        self.news.insert((source, block_of(known.partition)));
+        self.known.insert((source, known.partition), known);
+    }
+
+    /// The blocks of partitions that the next snapshot has to write.
+    fn take_news(&mut self, whole: bool) -> BTreeMap<(usize, u32), Vec<KnownPartition>> {
+        if whole {
+            self.news = self.known.keys().map(|(source, p)| (*source, block_of(*p))).collect();
+        }
+        let block = |(source, block): (usize, u32)| {
+            let (first, last) = partitions_in(block).into_inner();
+            let known = self.known.range((source, first)..=(source, last));
+            ((source, block), known.map(|(_, known)| known.clone()).collect())
+        };
+        std::mem::take(&mut self.news).into_iter().map(block).collect()
     }
 }
 
@@ -357,7 +382,7 @@ impl Conductor {
         let identity = from.identity(partition);
         let known = KnownPartition { partition, name: name.clone(), identity, read: None };
         self.enter(|| Entry::Partition(source_id(source), known.clone()));
-        self.cut.known.insert((source, partition), known);
+        self.cut.meet(source, known);
         let mut places = self.places.lock().unwrap_or_else(|e| e.into_inner());
         places.insert((source, partition), name);
     }
@@ -402,10 +427,11 @@ impl Conductor {
     /// Whether state is to be saved as of the end of an epoch.
     fn snapshot(&mut self, epoch: &Epoch) -> Snapshot {
         let Some(keeping) = &mut self.keeping else { return Snapshot::No };
-        let facts = || Facts {
-            whole: false,
-            partitions: self.cut.known.clone(),
-            ended: self.cut.ended.iter().map(|&s| source_id(s)).collect(),
+        let cut = &mut self.cut;
+        let facts = |whole| Facts {
+            whole,
+            partitions: cut.take_news(whole),
+            ended: cut.ended.iter().map(|&s| source_id(s)).collect(),
         };
         keeping.snapshots.at(epoch.id, epoch.clock_ns, facts)
     }
@@ -441,6 +467,7 @@ impl Conductor {
             // A worker that is gone has raised the failure that the loop above looks for.
             order.send(Order::Epoch(told.clone(), share)).ok();
         }
+        crash_point("epoch dispatched");
     }
 
     /// Closes what is being filled, and a last epoch whose state is saved, so that the next run has nothing to replay.

@@ -73,6 +73,8 @@ pub(crate) struct Before {
     pub run: RunId,
     pub generation: u64,
     pub first: u64,
+    /// The epoch whose state this run begins with, which every sink must have; 0 where it begins without.
+    pub snapshot: u64,
     /// The last epoch that is journaled, if there is a journal.
     pub last_epoch: Option<u64>,
     pub accounts: Vec<Account>,
@@ -95,7 +97,7 @@ impl Hub {
                 .map_err(|e| RunError::Sink(name.clone(), e))?;
             let exit = exits.iter().position(|e| *e == from);
             let name = format!("{name}/{}", stream_name(graph, from));
-            let snapshot = before.first - 1;
+            let snapshot = before.snapshot;
             if has.unwrap_or(0) < snapshot {
                 let kept = format!("the snapshot is of epoch {snapshot}");
                 return Err(RunError::SinkDiffers { sink: name, has: has.unwrap_or(0), kept });
@@ -108,6 +110,11 @@ impl Hub {
             }
             outlets.push(Outlet { name, exit, sink, written: 0, has, committed: has });
         }
+        let names = before.nodes.iter().map(|(name, _)| name.clone());
+        let report = Report {
+            before: names.zip(before.accounts.iter().copied()).collect(),
+            ..Report::default()
+        };
         Ok(Hub {
             outlets,
             exits,
@@ -115,7 +122,7 @@ impl Hub {
             origins: Origins { nodes: before.nodes, places: before.places },
             pending: BTreeMap::new(),
             through: vec![before.first - 1; options.workers],
-            report: Report::default(),
+            report,
             observer: options.observer.clone(),
             busy: before.busy,
             next: before.first,

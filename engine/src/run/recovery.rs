@@ -6,7 +6,7 @@
 //! snapshots/   state as of the end of an epoch
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -29,11 +29,13 @@ use crate::run::conductor::source_id;
 use crate::run::start::{SavedNode, Start};
 use crate::run::worker::Share;
 use crate::sink::RunId;
-use crate::snapshot::{Loaded, Reached, SnapshotStore};
+use crate::snapshot::{Loaded, SnapshotStore, block_of};
 use crate::source::{Chunk, KnownPartition, Partition, Range, ReadUpTo, SourceError};
 
 /// The file with what holds for the whole directory.
 const STATE: &str = "state.json";
+const JOURNAL: &str = "journal";
+const SNAPSHOTS: &str = "snapshots";
 
 /// What holds for the whole data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,12 +51,17 @@ struct State {
 /// By the place of the source in the graph, and partition.
 pub(crate) type Known = BTreeMap<(usize, Partition), KnownPartition>;
 
+/// Blocks of partitions, by the place of the source in the graph.
+pub(crate) type Blocks = BTreeSet<(usize, u32)>;
+
 /// What a run begins with.
 pub(crate) struct Recovery {
     pub generation: u64,
     pub start: Start,
     pub accounts: BTreeMap<String, Account>,
     pub known: Known,
+    /// The blocks of partitions that the journal knows of, and no snapshot.
+    pub news: Blocks,
     /// The last epoch that is in the journal or a snapshot.
     pub last_epoch: u64,
     pub journal: Journal,
@@ -83,27 +90,21 @@ pub(crate) fn recover(
     let found = read_state(disk, &durable.dir)?;
     let state = next_state(durable, found.as_ref(), run)?;
     let begins = found.as_ref().is_none_or(|f| f.generation != state.generation);
-    let (journal_dir, snapshot_dir) = (durable.dir.join("journal"), durable.dir.join("snapshots"));
+    let (journal_dir, snapshot_dir) = (durable.dir.join(JOURNAL), durable.dir.join(SNAPSHOTS));
     // In this order: with the old generation on record, a crash in between begins anew once more.
     if begins {
-        remove(durable, &snapshot_dir)?;
-        if durable.on_change != OnChange::FromJournal || found.is_none() {
+        if durable.on_change == OnChange::FromJournal && found.is_some() {
+            keep_partitions(durable, sources)?;
+        } else {
             remove(durable, &journal_dir)?;
         }
+        remove(durable, &snapshot_dir)?;
     }
     crash_point("before state written");
     write_state(durable, &state)?;
     crash_point("state written");
-    let options = JournalOptions {
-        segment_bytes: durable.journal_segment_bytes,
-        limit_bytes: durable.journal_limit_bytes,
-        keep_ns: durable.journal_keep_ns,
-    };
-    let (mut journal, recovered) = Journal::open(Arc::clone(&durable.disk), journal_dir, options)
-        .map_err(RunError::Journal)?;
-    let store =
-        SnapshotStore::open(Arc::clone(&durable.disk), &snapshot_dir, durable.snapshots_kept)
-            .map_err(RunError::Snapshot)?;
+    let (mut journal, recovered) = open_journal(durable)?;
+    let store = open_snapshots(durable)?;
     let loaded = store.newest().map_err(RunError::Snapshot)?;
     let before = Before::of(loaded, &recovered, durable, sources)?;
     let plan = format!("{:032x}", digest(format!("{:?}", durable.identity).as_bytes()));
@@ -111,7 +112,7 @@ pub(crate) fn recover(
     let record = RunRecord { run, workers, plan };
     let after = Some(before.start.after).filter(|after| *after > 0);
     let replay = || journal.replay_after(after);
-    let known = known_before(&recovered, &before, sources);
+    let (known, news) = known_before(&recovered, before.partitions, sources)?;
     let (known, last_epoch) = look_ahead(replay(), known, before.start.after)?;
     let replayer = Replayer::new(replay());
     journal.append_run(&record).map_err(RunError::Journal)?;
@@ -120,6 +121,7 @@ pub(crate) fn recover(
         start: before.start,
         accounts: before.accounts,
         known,
+        news,
         last_epoch,
         journal,
         store,
@@ -128,6 +130,45 @@ pub(crate) fn recover(
         whole: before.whole,
         notes: before.notes,
     })
+}
+
+fn open_journal(durable: &Durable) -> Result<(Journal, Recovered), RunError> {
+    let options = JournalOptions {
+        segment_bytes: durable.journal_segment_bytes,
+        limit_bytes: durable.journal_limit_bytes,
+        keep_ns: durable.journal_keep_ns,
+    };
+    Journal::open(Arc::clone(&durable.disk), durable.dir.join(JOURNAL), options)
+        .map_err(RunError::Journal)
+}
+
+fn open_snapshots(durable: &Durable) -> Result<SnapshotStore, RunError> {
+    let (disk, dir) = (Arc::clone(&durable.disk), durable.dir.join(SNAPSHOTS));
+    SnapshotStore::open(disk, dir, durable.snapshots_kept).map_err(RunError::Snapshot)
+}
+
+/// Has the journal say which partitions there are, before the snapshots go that are alone in saying it.
+fn keep_partitions(durable: &Durable, sources: &[SourceNode]) -> Result<(), RunError> {
+    let (mut journal, recovered) = open_journal(durable)?;
+    // Where none can be used, the journal does for itself; what it lacks is found when the partitions are counted.
+    let Ok(Some(loaded)) = open_snapshots(durable)?.newest() else { return Ok(()) };
+    if Some(loaded.epoch()) > recovered.last_epoch {
+        return Err(RunError::Engine(format!(
+            "the journal in '{}' ends before the snapshot of epoch {}, and what was read in between is not known; start \
+             with `--fresh`",
+            durable.dir.display(),
+            loaded.epoch()
+        )));
+    }
+    for (name, partitions) in loaded.partitions().map_err(RunError::Snapshot)? {
+        let Some(source) = sources.iter().position(|s| s.name == name) else { continue };
+        for KnownPartition { partition, name, identity, read } in partitions {
+            let source = source_id(source);
+            let record = PartitionRecord { source, partition, name, identity, read };
+            journal.append_partition(&record).map_err(RunError::Journal)?;
+        }
+    }
+    journal.sync().map_err(RunError::Journal)
 }
 
 /// Notes that the computation has come to its end.
@@ -165,7 +206,8 @@ fn next_state(durable: &Durable, found: Option<&State>, run: RunId) -> Result<St
 struct Before {
     start: Start,
     accounts: BTreeMap<String, Account>,
-    reached: BTreeMap<String, Vec<Reached>>,
+    /// What the snapshot says of the partitions, by the name of their source.
+    partitions: BTreeMap<String, Vec<KnownPartition>>,
     notes: Vec<String>,
     /// The first snapshot is not to build on those before.
     whole: bool,
@@ -196,10 +238,13 @@ impl Before {
         }
         let facts = loaded.facts();
         before.accounts = facts.accounts.clone();
-        before.reached = facts.positions.clone();
+        before.partitions = loaded.partitions().map_err(RunError::Snapshot)?;
+        // Those of a source that is gone are not to stay for ever.
+        before.whole = before.partitions.keys().any(|name| sources.iter().all(|s| s.name != *name));
         let ended = sources.iter().enumerate().filter(|(_, s)| facts.ended.contains(&s.name));
         before.start.ended = ended.map(|(i, _)| source_id(i)).collect();
         before.start.after = loaded.epoch();
+        before.start.snapshot = loaded.epoch();
         let mut nodes = BTreeMap::new();
         for (node, shards) in loaded.shards() {
             let was = facts.nodes.get(node);
@@ -242,19 +287,38 @@ impl Before {
     }
 }
 
-/// The partitions that are known, read as far as the snapshot says.
-fn known_before(recovered: &Recovered, before: &Before, sources: &[SourceNode]) -> Known {
-    let mut known = Known::new();
-    for p in &recovered.partitions {
-        let source = p.source.0 as usize;
-        let reached = sources.get(source).and_then(|node| before.reached.get(&node.name));
-        let reached = reached.into_iter().flatten().find(|r| r.partition == p.partition);
-        let read = reached.map(|r| ReadUpTo { end: r.end, end_ordinal: r.next_ordinal });
-        let (name, identity) = (p.name.clone(), p.identity.clone());
-        let partition = KnownPartition { partition: p.partition, name, identity, read };
-        known.insert((source, p.partition), partition);
+/// The partitions that a snapshot or the journal knows, read as far as the snapshot says; and the blocks of those that
+/// only the journal knows.
+fn known_before(
+    recovered: &Recovered,
+    mut partitions: BTreeMap<String, Vec<KnownPartition>>,
+    sources: &[SourceNode],
+) -> Result<(Known, Blocks), RunError> {
+    let (mut known, mut news) = (Known::new(), Blocks::new());
+    for (source, node) in sources.iter().enumerate() {
+        let said = partitions.remove(&node.name).unwrap_or_default();
+        known.extend(said.into_iter().map(|k| ((source, k.partition), k)));
     }
-    known
+    for p in &recovered.partitions {
+        let key = (p.source.0 as usize, p.partition);
+        known.entry(key).or_insert_with(|| {
+            news.insert((key.0, block_of(key.1)));
+            let (name, identity) = (p.name.clone(), p.identity.clone());
+            KnownPartition { partition: p.partition, name, identity, read: p.read }
+        });
+    }
+    for (source, node) in sources.iter().enumerate() {
+        let all = known.range((source, Partition(0))..=(source, Partition(u32::MAX)));
+        // They are numbered without gaps, and a source that was told of a part would number anew.
+        if (0..).zip(all).any(|(n, ((_, partition), _))| partition.0 != n) {
+            return Err(RunError::Engine(format!(
+                "no sound snapshot says what of source '{}' was read before the journal begins; restore one from a \
+                 backup, or start with `--fresh`",
+                node.name
+            )));
+        }
+    }
+    Ok((known, news))
 }
 
 /// How far the sources were read by the end of the journal, and its last epoch.
@@ -312,12 +376,20 @@ impl Replayer {
     ) -> Result<(Self, Known), RunError> {
         let (replay, partitions) = history.read()?;
         let places = history.places(sources.iter().map(|s| s.name.as_str()));
-        let known = partitions.into_iter().filter_map(|p| {
-            let source = places.get(p.source.0 as usize).copied().flatten()?;
-            let PartitionRecord { partition, name, identity, .. } = p;
-            Some(((source, partition), KnownPartition { partition, name, identity, read: None }))
-        });
-        let known = known.collect();
+        // Behind the journal, so that it knows what a trim in between has taken out of that.
+        let mut kept = history.partitions()?;
+        let mut known = Known::new();
+        for (source, node) in sources.iter().enumerate() {
+            let all = kept.remove(&node.name).unwrap_or_default();
+            let anew = all.into_iter().map(|k| KnownPartition { read: None, ..k });
+            known.extend(anew.map(|k| ((source, k.partition), k)));
+        }
+        for PartitionRecord { source, partition, name, identity, .. } in partitions {
+            if let Some(source) = places.get(source.0 as usize).copied().flatten() {
+                let met = KnownPartition { partition, name, identity, read: None };
+                known.entry((source, partition)).or_insert(met);
+            }
+        }
         Ok((Replayer { replay, unmarked: Vec::new(), places: Some(places) }, known))
     }
 

@@ -13,14 +13,15 @@ use crate::crash::crash_point;
 use crate::epoch::SourceId;
 use crate::run::journalist::Entry;
 use crate::run::ledger::{NodeId, Snapshot};
-use crate::snapshot::{Facts as SnapshotFacts, NodeFacts, Reached, SnapshotError, SnapshotStore};
-use crate::source::{KnownPartition, Partition, ReadUpTo};
+use crate::snapshot::{Facts as SnapshotFacts, NodeFacts, SnapshotError, SnapshotStore};
+use crate::source::KnownPartition;
 
 /// What the sources have come to at the end of an epoch.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub whole: bool,
-    pub partitions: BTreeMap<(usize, Partition), KnownPartition>,
+    /// The blocks with news: by the place of the source in the graph, and number of the block.
+    pub partitions: BTreeMap<(usize, u32), Vec<KnownPartition>>,
     pub ended: Vec<SourceId>,
 }
 
@@ -122,7 +123,7 @@ impl Gate {
         &mut self,
         epoch: u64,
         clock_ns: i64,
-        facts: impl FnOnce() -> Facts,
+        facts: impl FnOnce(bool) -> Facts,
     ) -> Snapshot {
         let age = clock_ns.saturating_sub(self.last_ns).unsigned_abs();
         let due = u128::from(age) >= self.interval.as_nanos();
@@ -134,7 +135,7 @@ impl Gate {
         let whole = self.shared.whole.swap(false, Ordering::AcqRel);
         self.shared.under_way.fetch_add(1, Ordering::AcqRel);
         let mut all = self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(epoch, Facts { whole, ..facts() });
+        all.insert(epoch, facts(whole));
         if whole { Snapshot::Whole } else { Snapshot::Changed }
     }
 }
@@ -193,11 +194,9 @@ impl Keeper {
         let n_sources = self.n_sources;
         let name =
             |source: usize| self.nodes[..n_sources].get(source).map(|(name, _)| name.clone());
-        let mut positions: BTreeMap<String, Vec<Reached>> = BTreeMap::new();
-        for ((source, partition), known) in &facts.partitions {
-            if let (Some(name), Some(ReadUpTo { end, end_ordinal })) = (name(*source), known.read) {
-                let reached = Reached { partition: *partition, end, next_ordinal: end_ordinal };
-                positions.entry(name).or_default().push(reached);
+        for ((source, block), known) in &facts.partitions {
+            if let Some(name) = name(*source) {
+                draft.add_partitions(&name, *block, known);
             }
         }
         let ended = facts.ended.iter().filter_map(|s| name(s.0 as usize)).collect();
@@ -206,7 +205,6 @@ impl Keeper {
         crash_point("snapshot written");
         written.publish(SnapshotFacts {
             nodes: self.nodes.iter().cloned().collect(),
-            positions,
             ended,
             committed: sinks,
             accounts,

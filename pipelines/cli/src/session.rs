@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use foreline_engine::{
-    Batch, CollectSink, Durable, Hold, Observer, OnChange, Options, RealDisk, Report, RunId,
-    Schema, SystemClock, run,
+    Account, Batch, CollectSink, Durable, Hold, Observer, OnChange, Options, RealDisk, Report,
+    RunId, Schema, SystemClock, run,
 };
 use foreline_spec::{
     Checked, Diagnostics, ExtraSink, Only, Plan, PlanOptions, RenderStyle, SourceOverride,
@@ -157,7 +157,7 @@ fn run_id() -> RunId {
     RunId(u64::try_from(SystemClock.now_ns() / 1_000_000).unwrap_or(1))
 }
 
-/// Moves a bar with the rows that the sources have handed on.
+/// Moves a bar with the rows that the sources have handed on in this run.
 #[derive(Debug)]
 pub struct RowBar {
     bar: Bar,
@@ -174,8 +174,10 @@ impl RowBar {
 
 impl Observer for RowBar {
     fn epoch(&self, _: u64, report: &Report) {
-        let rows = self.sources.iter().filter_map(|s| report.accounts.get(s)).map(|a| a.input);
-        self.bar.count(rows.sum());
+        let rows = |accounts: &BTreeMap<String, Account>| -> u64 {
+            self.sources.iter().filter_map(|s| accounts.get(s)).map(|a| a.input).sum()
+        };
+        self.bar.count(rows(&report.accounts) - rows(&report.before));
     }
 }
 

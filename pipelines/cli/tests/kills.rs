@@ -86,6 +86,24 @@ fn damage_that_is_got_round_is_said() {
 }
 
 #[test]
+fn a_run_that_goes_on_tells_its_own_rows_from_those_before() {
+    let folder = folder();
+    assert!(!run(folder.path(), "snapshot published:2").0);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_foreline"))
+        .args(["run", "--json", "--quiet"])
+        .arg(folder.path().join("p.yaml"))
+        .env("FORELINE_TEST_CANARY", CANARY)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (own, before) = (&report["rows"], &report["rows_of_earlier_runs"]);
+    let (own, before) = (own.as_u64().unwrap(), before.as_u64().unwrap());
+    assert!(before > 0 && own > 0, "{own} {before}");
+    assert_eq!((own + before, &report["accounts"]["readings"]["input"]), (60_000, &60_000.into()));
+}
+
+#[test]
 fn a_change_is_shown_as_the_file_has_it_and_secrets_stay_outside() {
     let folder = folder();
     assert!(!run(folder.path(), "snapshot published:2").0);

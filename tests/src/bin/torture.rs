@@ -31,7 +31,7 @@ fn main() -> Result<ExitCode> {
         command: arguments.command,
         kills: 0,
         time: Duration::from_secs_f64(arguments.minutes * 60.0),
-        rows: 40_000,
+        rows: 20_000,
         seed: arguments.seed,
     })?;
     print(&outcome, arguments.json)?;
