@@ -375,7 +375,8 @@ impl Replayer {
         sources: &[SourceNode],
     ) -> Result<(Self, Known), RunError> {
         let (replay, partitions) = history.read()?;
-        let places = history.places(sources.iter().map(|s| s.name.as_str()));
+        let names: Vec<&str> = sources.iter().map(|s| s.name.as_str()).collect();
+        let places = history.places(&names);
         // Behind the journal, so that it knows what a trim in between has taken out of that.
         let mut kept = history.partitions()?;
         let mut known = Known::new();

@@ -38,7 +38,6 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "foreline-connectors",
         ],
     ),
-    ("foreline-servers", &[]),
     ("xtask", &[]),
 ];
 
