@@ -67,8 +67,11 @@ impl History {
     }
 
     /// For each source of the journal the place of the one of the same name among `names`.
-    pub(crate) fn places(&self, names: &[&str]) -> Vec<Option<usize>> {
-        self.sources.iter().map(|name| names.iter().position(|n| n == name)).collect()
+    pub(crate) fn places<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Vec<Option<usize>> {
+        self.sources.iter().map(|name| names.clone().position(|n| n == name)).collect()
     }
 }
 

@@ -375,8 +375,7 @@ impl Replayer {
         sources: &[SourceNode],
     ) -> Result<(Self, Known), RunError> {
         let (replay, partitions) = history.read()?;
-        let names: Vec<&str> = sources.iter().map(|s| s.name.as_str()).collect();
-        let places = history.places(&names);
+        let places = history.places(sources.iter().map(|s| s.name.as_str()));
         // Behind the journal, so that it knows what a trim in between has taken out of that.
         let mut kept = history.partitions()?;
         let mut known = Known::new();

@@ -38,6 +38,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "foreline-connectors",
         ],
     ),
+    ("foreline-servers", &[]),
     ("xtask", &[]),
 ];
 

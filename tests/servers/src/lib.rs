@@ -1,0 +1,41 @@
+//! The real servers that tests talk to, each started on a free port of the loopback and gone with its value.
+//!
+//! A server that is not installed is an error that says how to install it; no test passes for want of one.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long a server may take to answer after its start: minutes on a machine that is busy building.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A port of the loopback that nobody listened on a moment ago.
+///
+/// # Errors
+/// When the machine has none.
+pub fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Waits until somebody listens on a port of the loopback.
+///
+/// # Errors
+/// When nobody does in two minutes.
+pub fn await_port(port: u16) -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < START_TIMEOUT {
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(());
+        }
+        pause();
+    }
+    bail!("nobody listens on port {port} after {START_TIMEOUT:?}")
+}
+
+/// Waits as long as between two looks at something that takes its time.
+fn pause() {
+    let (_open, never) = std::sync::mpsc::channel::<()>();
+    never.recv_timeout(Duration::from_millis(20)).ok();
+}
