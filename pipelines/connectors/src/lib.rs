@@ -4,8 +4,10 @@
 //! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
 
 pub mod csv;
+pub mod format;
 mod kind;
 pub mod parquet;
+mod record;
 
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
