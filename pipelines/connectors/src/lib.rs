@@ -6,6 +6,7 @@
 pub mod csv;
 pub mod format;
 mod kind;
+pub mod mqtt;
 pub mod parquet;
 mod record;
 
@@ -15,7 +16,8 @@ pub use kind::{
 };
 
 /// All kinds of source.
-pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>()];
+pub const SOURCES: &[SourceRegistration] =
+    &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<mqtt::Mqtt>()];
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];
