@@ -76,6 +76,12 @@ impl Mosquitto {
         self.folder.path().join(name)
     }
 
+    /// What it has written to its log since its last start.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.file("log")).unwrap_or_default()
+    }
+
     /// Starts it again after [`Mosquitto::stop`] or [`Mosquitto::kill`].
     ///
     /// # Errors
@@ -93,7 +99,7 @@ impl Mosquitto {
             .context("mosquitto does not start; on Debian: apt-get install mosquitto")?;
         self.process = Some(process);
         let ready = await_port(self.plain_port).and_then(|()| await_port(self.port));
-        ready.with_context(|| fs::read_to_string(self.file("log")).unwrap_or_default())
+        ready.with_context(|| self.log())
     }
 
     /// Ends it as an operator does: it may write down what it keeps.
@@ -158,6 +164,9 @@ impl Mosquitto {
             let folder = self.folder.path().display();
             text += &format!("persistence true\npersistence_location {folder}/\n");
             text += "autosave_interval 1\nautosave_on_changes true\n";
+        }
+        for kind in ["error", "warning", "notice", "information", "subscribe"] {
+            text += &format!("log_type {kind}\n");
         }
         // Started by root it would become a user that cannot read the folder.
         text += "user root\n";

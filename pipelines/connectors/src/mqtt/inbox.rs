@@ -182,6 +182,8 @@ mod tests {
 
     struct Nobody;
     impl Acknowledge for Nobody {
+        fn expect(&self, _: u16) {}
+
         fn acknowledge(&self, _: u16) -> bool {
             true
         }

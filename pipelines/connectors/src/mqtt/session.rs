@@ -3,8 +3,9 @@
 //! A session is one connection. After it is lost a new one is opened: acknowledgements thus go to the connection that
 //! brought the message, or nowhere.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rumqttc_v5::TlsConfiguration;
@@ -99,8 +100,45 @@ pub(super) enum Lost {
 
 /// Where acknowledgements of one connection go.
 pub(super) trait Acknowledge: Send + Sync {
+    /// Notes that a message waits for its acknowledgement.
+    fn expect(&self, packet_id: u16);
+
     /// Acknowledges a message; false when it has to be tried again later. On a connection that is gone it does nothing.
     fn acknowledge(&self, packet_id: u16) -> bool;
+}
+
+/// Which messages of a connection wait for their acknowledgement. A broker that repeats a packet id before it was
+/// acknowledged gets one acknowledgement, after the last of them.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding(Mutex<BTreeMap<u16, u32>>);
+
+impl Outstanding {
+    /// Notes a message.
+    pub(super) fn note(&self, packet_id: u16) {
+        *self.lock().entry(packet_id).or_default() += 1;
+    }
+
+    /// Acknowledges a message with `send`, if no other of the same id waits; whether that is done.
+    pub(super) fn settle(&self, packet_id: u16, send: impl FnOnce() -> bool) -> bool {
+        let mut waiting = self.lock();
+        match waiting.get_mut(&packet_id) {
+            Some(n) if *n > 1 => {
+                *n -= 1;
+                true
+            }
+            _ => {
+                let sent = send();
+                if sent {
+                    waiting.remove(&packet_id);
+                }
+                sent
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A connection to a broker.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use foreline_engine::{
     Chunk, Decoder, KnownPartition, Partition, Poll, Position, Range, Replay, Source, SourceError,
+    crash_point,
 };
 
 use super::Retained;
@@ -171,6 +172,7 @@ impl Lane {
                 break;
             }
             self.unacknowledged.pop_front();
+            crash_point("acknowledged");
         }
     }
 }

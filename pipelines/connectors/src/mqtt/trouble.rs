@@ -21,7 +21,7 @@ const GOOD: Duration = Duration::from_secs(5);
 const TRIES: u32 = 5;
 /// So many connections in a row that the broker closed without a word, which 3.1.1 brokers do when another client has the
 /// id, but also when they are stopped.
-const TRIES_CLOSED: u32 = 10;
+const TRIES_CLOSED: u32 = 8;
 
 /// What went wrong lately.
 #[derive(Debug, Default)]

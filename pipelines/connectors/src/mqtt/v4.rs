@@ -15,7 +15,8 @@ use rumqttc_v4::{
 
 use super::inbox::{Message, Receipt};
 use super::session::{
-    Acknowledge, CONNECT_TIMEOUT, Heard, Lost, REQUEST_BATCH, REQUESTS_MAX, Session, Settings,
+    Acknowledge, CONNECT_TIMEOUT, Heard, Lost, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
+    Settings,
 };
 use super::trouble::of_io;
 
@@ -29,13 +30,22 @@ pub(super) struct V4 {
     events: EventLoop,
 }
 
-struct Acks(AsyncClient);
+struct Acks {
+    client: AsyncClient,
+    outstanding: Outstanding,
+}
 
 impl Acknowledge for Acks {
+    fn expect(&self, packet_id: u16) {
+        self.outstanding.note(packet_id);
+    }
+
     fn acknowledge(&self, packet_id: u16) -> bool {
         use rumqttc_v4::ClientError;
         let ack = ManualAck::PubAck(PubAck::new(packet_id));
-        !matches!(self.0.try_manual_ack(ack), Err(ClientError::RequestChannelFull(_)))
+        self.outstanding.settle(packet_id, || {
+            !matches!(self.client.try_manual_ack(ack), Err(ClientError::RequestChannelFull(_)))
+        })
     }
 }
 
@@ -66,7 +76,7 @@ impl Session for V4 {
         let mut network = events.network_options();
         network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
         events.set_network_options(network);
-        let acks = Arc::new(Acks(client.clone()));
+        let acks = Arc::new(Acks { client: client.clone(), outstanding: Outstanding::default() });
         V4 { client, acks, events }
     }
 
@@ -100,8 +110,10 @@ impl Session for V4 {
 
 impl V4 {
     fn message(&self, publish: Publish) -> Message {
-        let receipt = (publish.qos != QoS::AtMostOnce)
-            .then(|| Receipt { to: Arc::clone(&self.acks), packet_id: publish.pkid });
+        let receipt = (publish.qos != QoS::AtMostOnce).then(|| {
+            self.acks.expect(publish.pkid);
+            Receipt { to: Arc::clone(&self.acks), packet_id: publish.pkid }
+        });
         Message {
             topic: publish.topic,
             payload: publish.payload,

@@ -18,7 +18,8 @@ use rumqttc_v5::{
 
 use super::inbox::{Message, Receipt};
 use super::session::{
-    Acknowledge, CONNECT_TIMEOUT, Heard, Lost, REQUEST_BATCH, REQUESTS_MAX, Session, Settings,
+    Acknowledge, CONNECT_TIMEOUT, Heard, Lost, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
+    Settings,
 };
 use super::trouble::of_io;
 
@@ -30,13 +31,22 @@ pub(super) struct V5 {
     properties: Arc<[String]>,
 }
 
-struct Acks(AsyncClient);
+struct Acks {
+    client: AsyncClient,
+    outstanding: Outstanding,
+}
 
 impl Acknowledge for Acks {
+    fn expect(&self, packet_id: u16) {
+        self.outstanding.note(packet_id);
+    }
+
     fn acknowledge(&self, packet_id: u16) -> bool {
         use rumqttc_v5::ClientError;
         let ack = ManualAck::PubAck(PubAck::new(packet_id, None));
-        !matches!(self.0.try_manual_ack(ack), Err(ClientError::RequestChannelFull(_)))
+        self.outstanding.settle(packet_id, || {
+            !matches!(self.client.try_manual_ack(ack), Err(ClientError::RequestChannelFull(_)))
+        })
     }
 }
 
@@ -101,7 +111,7 @@ impl Session for V5 {
             None => {}
         }
         let (client, events) = AsyncClient::builder(options).capacity(REQUESTS_MAX).build();
-        let acks = Arc::new(Acks(client.clone()));
+        let acks = Arc::new(Acks { client: client.clone(), outstanding: Outstanding::default() });
         V5 { client, acks, events, properties: Arc::clone(&settings.properties) }
     }
 
@@ -137,8 +147,10 @@ impl Session for V5 {
 
 impl V5 {
     fn message(&self, publish: Publish) -> Message {
-        let receipt = (publish.qos != QoS::AtMostOnce)
-            .then(|| Receipt { to: Arc::clone(&self.acks), packet_id: publish.pkid });
+        let receipt = (publish.qos != QoS::AtMostOnce).then(|| {
+            self.acks.expect(publish.pkid);
+            Receipt { to: Arc::clone(&self.acks), packet_id: publish.pkid }
+        });
         let all = publish.properties.map(|p| p.user_properties).unwrap_or_default();
         let properties = all.into_iter().filter(|(name, _)| self.properties.contains(name));
         Message {

@@ -95,7 +95,8 @@ fn two_clients_with_one_id_end_with_its_name() {
         rigs.iter_mut().for_each(Rig::poll);
     }
     let error = rigs.iter().find_map(|rig| rig.error.clone()).unwrap();
-    assert!(error.contains("another client uses the client id 'foreline-test'"), "{error}");
+    // Mosquitto mostly says why it closes the connection, and now and then just closes it.
+    assert!(error.contains("uses the client id 'foreline-test'"), "{error}");
 }
 
 #[test]
