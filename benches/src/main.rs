@@ -4,6 +4,7 @@
 //! baseline's; the absolute figures belong to the machine, the ratio travels.
 
 mod memory;
+mod mqtt;
 mod w1;
 
 use anyhow::Result;
@@ -29,11 +30,17 @@ struct Arguments {
 enum Name {
     /// CSV, smoothing, windowed features, a score in the sandbox, Parquet.
     W1,
+    /// Messages of a real Mosquitto, of which `--rows` gives the number (at most 1,000,000).
+    Mqtt,
 }
+
+/// More messages would take minutes and show nothing else.
+const MQTT_MESSAGES_MAX: u64 = 1_000_000;
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.name {
+        Name::Mqtt => mqtt::run(arguments.rows.min(MQTT_MESSAGES_MAX), arguments.json),
         Name::W1 => w1::run(arguments.rows, arguments.rounds, arguments.json),
     }
 }

@@ -30,6 +30,7 @@ pub fn free_port() -> Result<u16> {
 ///
 /// # Errors
 /// When nobody does in two minutes.
+#[expect(clippy::disallowed_methods, reason = "another process has to get ready, and says nothing")]
 pub fn await_port(port: u16) -> Result<()> {
     let started = Instant::now();
     while started.elapsed() < START_TIMEOUT {

@@ -16,7 +16,7 @@ use crate::{await_port, certificates, free_port, signal};
 pub struct Setup {
     /// Any number of messages in flight and in the queue of an absent client.
     pub is_wide: bool,
-    /// It keeps sessions and queues when it is restarted, and writes every change at once.
+    /// It keeps sessions and queues when it is stopped and started again.
     pub persists: bool,
     /// It speaks TLS only, and asks clients for a certificate.
     pub has_tls: bool,
@@ -163,7 +163,6 @@ impl Mosquitto {
         if self.setup.persists {
             let folder = self.folder.path().display();
             text += &format!("persistence true\npersistence_location {folder}/\n");
-            text += "autosave_interval 1\nautosave_on_changes true\n";
         }
         for kind in ["error", "warning", "notice", "information", "subscribe"] {
             text += &format!("log_type {kind}\n");

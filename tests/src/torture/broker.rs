@@ -36,7 +36,7 @@ const LATER_MS: u64 = 100 * 3_600_000;
 pub fn torture_broker(options: &Options) -> Result<Outcome> {
     let folder = tempfile::tempdir().context("a folder to work in")?;
     let folder = folder.path();
-    let setup = Setup { is_wide: true, persists: true, ..Setup::default() };
+    let setup = Setup { is_wide: true, ..Setup::default() };
     let broker = Mosquitto::start(setup)?;
     fs::write(folder.join("pump.yaml"), pipeline(&broker.url()))?;
     let mut outcome = Outcome::default();

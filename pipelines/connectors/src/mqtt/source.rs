@@ -223,11 +223,10 @@ impl Source for MqttSource {
 
     /// Brokers that were known keep their numbers. One that is gone is no mistake: what it had sent is in the journal.
     fn resume(&mut self, known: &[KnownPartition]) -> Result<(), SourceError> {
-        let mut next = known.iter().map(|k| k.partition.0 + 1).max().unwrap_or(0);
+        let mut free = known.iter().map(|k| k.partition.0 + 1).max().unwrap_or(0)..;
         for lane in &mut self.lanes {
             let Some(was) = known.iter().find(|k| k.identity == lane.name.as_bytes()) else {
-                lane.partition = Partition(next);
-                next += 1;
+                lane.partition = Partition(free.next().unwrap_or(u32::MAX));
                 continue;
             };
             lane.partition = was.partition;

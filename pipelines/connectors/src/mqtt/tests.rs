@@ -59,6 +59,7 @@ fn columns() -> Vec<(String, ColumnConfig)> {
     columns.as_object().unwrap().iter().map(|(name, c)| (name.clone(), parse(c))).collect()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "tests write the values where they are used")]
 fn plan(config: Value) -> Result<Plan, Vec<ConfigError>> {
     let columns = columns();
     let types =
@@ -70,6 +71,7 @@ fn plan(config: Value) -> Result<Plan, Vec<ConfigError>> {
 }
 
 /// A configuration for a broker, with more options.
+#[expect(clippy::needless_pass_by_value, reason = "tests write the values where they are used")]
 fn config(url: &str, version: &str, more: Value) -> Value {
     let mut config = json!({
         "urls": [url], "topics": ["plant/{machine}/n"], "client_id": "foreline-test", "version": version,

@@ -44,7 +44,7 @@ fn a_broken_packet_is_tried_a_few_times() {
         vec![0x20, 2, 0, 0],
         vec![0x32, 0xff, 0xff, 0xff, 0xff, 0x7f],
     ] {
-        let broker = fake(&[broken.clone()]);
+        let broker = fake(std::slice::from_ref(&broken));
         let error = Rig::open(config(&broker.url(), "3.1.1", json!({}))).until_error();
         assert!(error.contains("does not keep to the protocol"), "{broken:?}: {error}");
         assert_eq!(broker.connections(), 5, "{broken:?}");
