@@ -129,7 +129,9 @@ impl Talk {
         loop {
             let heard = tokio::select! {
                 biased;
-                heard = session.next() => heard,
+                () = sleep_until(leave_by.unwrap_or_else(Instant::now)), if leave_by.is_some() => {
+                    Err(Lost::Left)
+                }
                 // What this interrupts is at worst an acknowledgement, whose message then comes again.
                 _ = stop.wait_for(|s| *s), if leave_by.is_none() => {
                     if stood_since.is_none() {
@@ -139,9 +141,7 @@ impl Talk {
                     leave_by = Some(Instant::now() + LEAVE);
                     continue;
                 }
-                () = sleep_until(leave_by.unwrap_or_else(Instant::now)), if leave_by.is_some() => {
-                    Err(Lost::Left)
-                }
+                heard = session.next() => heard,
             };
             let lost = match heard {
                 Ok(Heard::Connected { session_present }) => {
