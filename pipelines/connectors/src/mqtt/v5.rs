@@ -23,6 +23,9 @@ use super::session::{
 };
 use super::trouble::of_io;
 
+/// Messages of ours that may be unacknowledged; there are none.
+const OUTGOING_MAX: u16 = 1;
+
 /// A connection with MQTT 5.
 pub(super) struct V5 {
     client: AsyncClient,
@@ -65,7 +68,7 @@ impl SessionStore for Forgetful {
             client_id: key.client_id().to_owned(),
             clean_start: false,
             session_expiry_interval: Some(self.session_expiry_s),
-            outgoing_inflight_upper_limit: None,
+            outgoing_inflight_upper_limit: Some(OUTGOING_MAX),
             ack_mode: PersistedAckMode::Manual,
             last_pkid: 0,
             last_puback: 0,
@@ -93,6 +96,8 @@ impl Session for V5 {
             .set_session_expiry_interval(Some(settings.session_expiry_s))
             .set_session_store(Forgetful { session_expiry_s: settings.session_expiry_s })
             .set_ack_mode(AckMode::Manual)
+            // The session is saved with every batch, and that looks at each message that could be on its way out.
+            .set_outgoing_inflight_upper_limit(OUTGOING_MAX)
             .set_receive_maximum(Some(settings.receive_maximum))
             .set_max_packet_size(Some(settings.max_packet_bytes))
             .set_max_request_batch(REQUEST_BATCH)
