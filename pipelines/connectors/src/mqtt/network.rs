@@ -1,4 +1,4 @@
-//! The thread that talks to the brokers: it always polls, and takes what comes into the inbox.
+//! The thread that talks to the brokers: it polls as long as there is room in the inbox, whatever the engine does.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Version;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Message};
 use super::session::{Heard, Lost, Session, Settings};
 use super::trouble::{Trouble, Verdict};
 use super::v4::V4;
@@ -149,7 +149,7 @@ impl Talk {
                     self.connected(&session, session_present, is_first);
                     continue;
                 }
-                Ok(heard) => match self.take(heard) {
+                Ok(heard) => match self.take(heard).await {
                     Ok(()) => continue,
                     Err(lost) => lost,
                 },
@@ -177,16 +177,33 @@ impl Talk {
         *is_first = false;
     }
 
-    /// Takes in what was heard.
-    fn take(&self, heard: Heard) -> Result<(), Lost> {
-        match heard {
-            Heard::Message(message) => {
-                if self.inbox.push(self.broker, message) {
-                    return Ok(());
-                }
-                let what = "the queue is full (see `queue_bytes`): what is unacknowledged stays with the broker";
-                Err(Lost::Network(what.to_owned()))
+    /// Takes a message in. Where there is no room, the connection rests until there is: the acknowledgements that make room
+    /// belong to it. It rests no longer than the broker has patience, and is then given up.
+    async fn take_message(&self, message: Message) -> Result<(), Lost> {
+        let Err(mut message) = self.inbox.push(self.broker, message) else { return Ok(()) };
+        let give_up = Instant::now() + self.line.settings.keep_alive;
+        let mut stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|s| *s) => return Err(Lost::Left),
+                () = self.inbox.room() => {}
+                () = sleep_until(give_up) => break,
             }
+            match self.inbox.push(self.broker, message) {
+                Ok(()) => return Ok(()),
+                Err(back) => message = back,
+            }
+        }
+        let what =
+            "the queue is full (see `queue_bytes`): what is unacknowledged stays with the broker";
+        Err(Lost::Network(what.to_owned()))
+    }
+
+    /// Takes in what was heard.
+    async fn take(&self, heard: Heard) -> Result<(), Lost> {
+        match heard {
+            Heard::Message(message) => self.take_message(message).await,
             Heard::Subscribed(answers) => {
                 for (filter, answer) in self.line.settings.filters.iter().zip(answers) {
                     self.inbox.count(|c| c.subscriptions += 1);
