@@ -6,6 +6,7 @@
 mod cpu;
 mod generate;
 mod memory;
+mod mqtt;
 mod recovery;
 mod w1;
 
@@ -34,11 +35,20 @@ enum Name {
     W1,
     /// Restart to first commit, with 10,000 machines and a journal of 100 MB.
     Recovery,
+    /// Messages of a real Mosquitto, of which `--rows` gives the number (at most 1,000,000).
+    Mqtt,
 }
+
+/// More messages would take minutes and show nothing else.
+const MQTT_MESSAGES_MAX: u64 = 1_000_000;
 
 fn main() -> Result<()> {
     let Arguments { name, json, rows, rounds } = Arguments::parse();
     match name {
+        Name::Mqtt => {
+            let messages = rows.unwrap_or(MQTT_MESSAGES_MAX).min(MQTT_MESSAGES_MAX);
+            mqtt::run(messages, json)
+        }
         Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
         Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),
     }

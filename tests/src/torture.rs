@@ -5,6 +5,8 @@
 //! again until it has come to its end. After every death and at the end, every reading must be there at most once; at
 //! the end exactly once, and both streams must have the bits of a run that was left alone.
 
+pub mod broker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -53,7 +55,7 @@ pub struct Options {
     pub command: PathBuf,
     /// At least so many deaths.
     pub kills: u64,
-    /// At least so long.
+    /// At least so long; [`broker`] does one round, however long it takes.
     pub time: Duration,
     /// Readings of a round.
     pub rows: u64,

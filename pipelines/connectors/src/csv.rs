@@ -17,21 +17,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::kind::{PlannedSource, SourceInputs, SourceKind};
+use crate::record::default_null_words;
 
-mod column;
 mod decoder;
-mod dictionary;
 mod files;
 mod input;
 mod merge;
 mod plan;
 mod reader;
 mod source;
-mod split;
-mod stamp;
 #[cfg(test)]
 mod tests;
-mod value;
 
 /// Reads delimited text files.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -63,7 +59,7 @@ pub struct CsvConfig {
     pub compression: Compression,
     /// Fields that mean "no value". Default: the empty field, `NULL`, `null`, `NaN`, `nan` and `NA`. A lone `-` is
     /// not among them. NaN is null in a float64 column, whatever is listed.
-    #[serde(default = "null_words")]
+    #[serde(default = "default_null_words")]
     pub null: Vec<String>,
     /// Lines that begin with this are passed over, such as `#`. Default: no line is a comment.
     #[serde(default)]
@@ -138,10 +134,6 @@ fn point() -> String {
 
 fn utf_8() -> String {
     "utf-8".to_owned()
-}
-
-fn null_words() -> Vec<String> {
-    ["", "NULL", "null", "NaN", "nan", "NA"].map(str::to_owned).to_vec()
 }
 
 fn one_mebibyte() -> usize {

@@ -4,8 +4,11 @@
 //! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
 
 pub mod csv;
+pub mod format;
 mod kind;
+pub mod mqtt;
 pub mod parquet;
+mod record;
 
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
@@ -13,7 +16,8 @@ pub use kind::{
 };
 
 /// All kinds of source.
-pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>()];
+pub const SOURCES: &[SourceRegistration] =
+    &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<mqtt::Mqtt>()];
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];

@@ -106,7 +106,7 @@ fn promise(source: &SourcePlan, sink: &SinkPlan) -> (Level, String) {
             ),
         ),
         Replay::Never => {
-            (Level::AtMostOnce, format!("'{kind}' sends nothing again, and nothing is kept of it"))
+            (Level::AtMostOnce, format!("'{kind}' sends nothing again of what is lost on the way"))
         }
     };
     if sink.sink.transactional {

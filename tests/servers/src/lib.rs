@@ -2,10 +2,17 @@
 //!
 //! A server that is not installed is an error that says how to install it; no test passes for want of one.
 
+pub mod certificates;
+pub mod fake_broker;
+pub mod mosquitto;
+pub mod proxy;
+pub mod publisher;
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// How long a server may take to answer after its start: minutes on a machine that is busy building.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -23,6 +30,7 @@ pub fn free_port() -> Result<u16> {
 ///
 /// # Errors
 /// When nobody does in two minutes.
+#[expect(clippy::disallowed_methods, reason = "another process has to get ready, and says nothing")]
 pub fn await_port(port: u16) -> Result<()> {
     let started = Instant::now();
     while started.elapsed() < START_TIMEOUT {
@@ -38,4 +46,14 @@ pub fn await_port(port: u16) -> Result<()> {
 fn pause() {
     let (_open, never) = std::sync::mpsc::channel::<()>();
     never.recv_timeout(Duration::from_millis(20)).ok();
+}
+
+/// Sends a signal, such as `TERM`, to a process that was started here.
+///
+/// # Errors
+/// When there is no such process.
+pub fn signal(name: &str, process: u32) -> Result<()> {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status()?;
+    ensure!(status.success(), "no signal {name} to process {process}: {status}");
+    Ok(())
 }

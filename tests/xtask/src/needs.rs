@@ -31,6 +31,24 @@ const NEEDS: &[Need] = &[
         root: true,
     },
     Need {
+        what: "mosquitto",
+        probe: &[
+            "sh",
+            "-c",
+            "command -v mosquitto && command -v mosquitto_passwd && command -v openssl",
+        ],
+        // The tests start their own; the service of the package stays off.
+        install: &[
+            "sh",
+            "-c",
+            "policy=/usr/sbin/policy-rc.d; test -e $policy || { printf '#!/bin/sh\\nexit 101\\n' > $policy; \
+             chmod +x $policy; made=yes; }; \
+             apt-get install --yes --no-install-recommends mosquitto openssl; done=$?; \
+             test -z \"$made\" || rm $policy; exit $done",
+        ],
+        root: true,
+    },
+    Need {
         what: "rustfmt",
         probe: &["cargo", "fmt", "--version"],
         install: &["rustup", "component", "add", "rustfmt"],

@@ -3,21 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
-use foreline_engine::{Chunk, DeadLetter, Decoded, Decoder, Position, Reason};
+use foreline_engine::{Chunk, DeadLetter, Decoded, Decoder, Position};
 use memchr::memchr;
 
-use super::column::{Column, Unfit};
 use super::files::{Cell, TextFile};
 use super::merge;
 use super::plan::Plan;
 use super::reader::without_line_break;
-use super::split::{Cut, Fields};
 use super::{ExtraFields, FileOrder};
-
-/// Most bytes of a record that a dead letter keeps.
-const ORIGINAL_BYTES_MAX: usize = 64 * 1024;
-/// Most bytes of a field that a message quotes.
-const QUOTED_BYTES_MAX: usize = 64;
+use crate::record::{Column, Cut, Fields, ORIGINAL_BYTES_MAX, Rejected};
 
 /// Decodes the chunks of one source.
 #[derive(Debug)]
@@ -39,15 +33,9 @@ struct Line<'a> {
     quoted: bool,
 }
 
-/// Why a record cannot be used.
-struct Rejected {
-    reason: Reason,
-    detail: String,
-}
-
 impl CsvDecoder {
     pub(super) fn new(plan: Arc<Plan>, files: Arc<[TextFile]>) -> Self {
-        let columns = (0..plan.columns.len()).map(|i| Column::new(&plan, i)).collect();
+        let columns = plan.columns.iter().map(|c| Column::new(&c.kind, c.need)).collect();
         CsvDecoder { plan, files, columns, positions: Vec::new(), fields: Fields::default() }
     }
 
@@ -103,12 +91,10 @@ impl CsvDecoder {
         let CsvDecoder { plan, files, columns, fields, .. } = self;
         let file = &files[line.file];
         if line.text.len() > plan.dialect.row_bytes_max {
-            return Err(too_long(plan.dialect.row_bytes_max));
+            return Err(Rejected::too_long(plan.dialect.row_bytes_max));
         }
         if line.quoted {
-            fields
-                .split(&plan.dialect, line.text)
-                .map_err(|bad| Rejected { reason: Reason::BAD_VALUE, detail: bad.0.to_owned() })?;
+            fields.split(&plan.dialect, line.text).map_err(|bad| Rejected::malformed(bad.0))?;
         } else {
             fields.split_plain(&plan.dialect, line.text);
         }
@@ -116,7 +102,7 @@ impl CsvDecoder {
         if n_fields != file.n_fields
             && (n_fields < file.n_fields || plan.extra_fields == ExtraFields::Error)
         {
-            return Err(field_count(n_fields, file.n_fields));
+            return Err(Rejected::field_count(n_fields, file.n_fields));
         }
         for (index, (column, cell)) in columns.iter_mut().zip(&file.cells).enumerate() {
             let field = match *cell {
@@ -128,8 +114,8 @@ impl CsvDecoder {
                 }
             };
             column
-                .push(field, plan)
-                .map_err(|unfit| bad_field(&plan.columns[index].name, field, unfit))?;
+                .push(field, &plan.writing)
+                .map_err(|unfit| Rejected::field(&plan.columns[index].name, field, unfit))?;
         }
         Ok(())
     }
@@ -173,24 +159,4 @@ impl Decoder for CsvDecoder {
         }
         self.finish(out);
     }
-}
-
-#[cold]
-fn too_long(row_bytes_max: usize) -> Rejected {
-    let detail = format!("the row is longer than {row_bytes_max} bytes (see `max_row_bytes`)");
-    Rejected { reason: Reason::ROW_TOO_LONG, detail }
-}
-
-#[cold]
-fn field_count(found: usize, expected: usize) -> Rejected {
-    let detail = format!("the row has {found} fields, not {expected}");
-    Rejected { reason: Reason::FIELD_COUNT, detail }
-}
-
-#[cold]
-fn bad_field(column: &str, field: &[u8], unfit: Unfit) -> Rejected {
-    let shown = &field[..field.len().min(QUOTED_BYTES_MAX)];
-    let text = String::from_utf8_lossy(shown);
-    let detail = format!("column '{column}': '{text}' {}", unfit.what);
-    Rejected { reason: unfit.reason, detail }
 }

@@ -10,11 +10,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::FileOrder;
-use super::column::Kind;
 use super::plan::{Origin, Plan, most_frequent};
 use super::reader::Reader;
-use super::split::Fields;
-use super::value;
+use crate::record::{Fields, Kind, value};
 
 /// Records looked at when a file is first opened: for its first event time and its number of fields.
 const PROBE_RECORDS: usize = 100;
@@ -340,7 +338,7 @@ impl TimeReader {
         };
         match &mut self.kind {
             Kind::Time(stamps) => stamps.read(field).ok(),
-            _ => value::int(field, plan.decimal),
+            _ => value::int(field, plan.writing.decimal),
         }
     }
 }

@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use encoding_rs::{Encoding, UTF_8};
 use foreline_engine::{ConfigError, Resolver};
 
-use super::column::Kind;
-use super::split::{Delimiter, Dialect};
-use super::stamp::Stamps;
-use super::value;
 use super::{Compression, CsvConfig, ExtraFields, FileOrder};
 use crate::kind::{ColumnConfig, ColumnType, FieldRef, SourceInputs};
+use crate::record::{AsWritten, Dialect, Kind, Need, NullWords, Writing};
 
 /// Where a column's values come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,29 +33,8 @@ pub(super) struct PlannedColumn {
     pub(super) origin: Origin,
     /// What its values are.
     pub(super) kind: Kind,
-    /// Whether it is part of the key.
-    pub(super) is_key: bool,
-}
-
-/// Words that mean "no value".
-#[derive(Debug, Clone, Default)]
-pub(super) struct NullWords {
-    words: Vec<Vec<u8>>,
-    /// Whether some word could be read as a value, such as `-999`, and has to be looked for first.
-    pub(super) like_values: bool,
-}
-
-impl NullWords {
-    fn new(words: &[String]) -> Self {
-        let like_value = |w: &[u8]| w.iter().any(u8::is_ascii_digit) || value::truth(w).is_some();
-        let like_values = words.iter().any(|w| like_value(w.as_bytes()));
-        NullWords { words: words.iter().map(|w| w.clone().into_bytes()).collect(), like_values }
-    }
-
-    /// Whether `field` is one of them.
-    pub(super) fn contain(&self, field: &[u8]) -> bool {
-        self.words.iter().any(|word| word == field)
-    }
+    /// What it is needed for.
+    pub(super) need: Need,
 }
 
 /// What the files are found by.
@@ -83,16 +59,13 @@ pub(super) struct Plan {
     pub(super) compression: Compression,
     pub(super) encoding: &'static Encoding,
     pub(super) dialect: Dialect,
-    pub(super) decimal: u8,
-    pub(super) null: NullWords,
+    pub(super) writing: Writing,
     pub(super) columns: Vec<PlannedColumn>,
     /// The event time, by column.
     pub(super) time: usize,
     pub(super) schema: SchemaRef,
 }
 
-/// Longest row that may be configured; a reader and every worker hold a few of them.
-const ROW_BYTES_MAX: usize = 64 << 20;
 /// Names of encodings that people type and the web's standard does not list.
 const ENCODING_ALIASES: &[(&str, &str)] = &[
     ("cp949", "windows-949"),
@@ -129,6 +102,9 @@ impl Plan {
         given: &dyn Resolver,
     ) -> Result<Self, Vec<ConfigError>> {
         let mut mistakes = Mistakes(Vec::new());
+        let (dialect, decimal) = as_written(config).dialect(&mut mistakes.0);
+        let encoding = mistakes.or(encoding(&config.encoding), UTF_8);
+        let null = NullWords::new(&config.null);
         let plan = Plan {
             place: place(&config.path, given, &mut mistakes),
             order: config.order,
@@ -136,20 +112,14 @@ impl Plan {
             skip_lines: config.skip_lines,
             extra_fields: config.extra_fields,
             compression: config.compression,
-            encoding: mistakes.or(encoding(&config.encoding), UTF_8),
-            dialect: dialect(config, &mut mistakes),
-            decimal: mistakes.or(decimal(config), b'.'),
-            null: NullWords::new(&config.null),
+            encoding,
+            dialect,
+            writing: Writing { decimal, null, is_transcoded: encoding != UTF_8 },
             columns: columns(config.header, inputs, &mut mistakes),
             time: inputs.schema.time(),
             schema: inputs.schema.arrow().clone(),
         };
         if mistakes.0.is_empty() { Ok(plan) } else { Err(mistakes.0) }
-    }
-
-    /// Whether the text that the decoder sees was made from another encoding.
-    pub(super) fn is_transcoded(&self) -> bool {
-        self.encoding != UTF_8
     }
 }
 
@@ -187,57 +157,13 @@ fn encoding(name: &str) -> Result<&'static Encoding, ConfigError> {
     })
 }
 
-fn dialect(config: &CsvConfig, mistakes: &mut Mistakes) -> Dialect {
-    let delimiter = mistakes.or(delimiter(&config.delimiter), Delimiter::Byte(b','));
-    let quote = mistakes.or(quote(&config.quote), None);
-    if quote.is_some_and(|q| delimiter == Delimiter::Byte(q)) {
-        mistakes.0.push(ConfigError::new("quote", "the quote is also the delimiter"));
-    }
-    let comment = config.comment.clone().map(String::into_bytes);
-    if comment.as_ref().is_some_and(Vec::is_empty) {
-        mistakes.0.push(
-            ConfigError::new("comment", "every line begins with nothing")
-                .help("leave `comment` out when there are no comments"),
-        );
-    }
-    let row_bytes_max = config.max_row_bytes;
-    if !(1..=ROW_BYTES_MAX).contains(&row_bytes_max) {
-        let message = format!("{row_bytes_max} is not between 1 and {ROW_BYTES_MAX}");
-        mistakes.0.push(ConfigError::new("max_row_bytes", message));
-    }
-    Dialect { delimiter, quote, comment, row_bytes_max }
-}
-
-fn delimiter(text: &str) -> Result<Delimiter, ConfigError> {
-    match text.as_bytes() {
-        b"blank" => Ok(Delimiter::Blank),
-        b"tab" | b"\\t" => Ok(Delimiter::Byte(b'\t')),
-        &[byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Ok(Delimiter::Byte(byte)),
-        _ => Err(ConfigError::new("delimiter", format!("'{text}' is not a delimiter"))
-            .help("use one ASCII character such as , ; | or the words tab and blank")),
-    }
-}
-
-fn quote(text: &str) -> Result<Option<u8>, ConfigError> {
-    match text.as_bytes() {
-        b"none" => Ok(None),
-        &[byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Ok(Some(byte)),
-        _ => Err(ConfigError::new("quote", format!("'{text}' is not a quote"))
-            .help("use one ASCII character such as \" or ', or the word none")),
-    }
-}
-
-fn decimal(config: &CsvConfig) -> Result<u8, ConfigError> {
-    match config.decimal.as_bytes() {
-        b"." => Ok(b'.'),
-        b"," if config.delimiter == "," && config.quote == "none" => {
-            Err(ConfigError::new("decimal", "the decimal point is also the delimiter"))
-        }
-        b"," => Ok(b','),
-        _ => {
-            Err(ConfigError::new("decimal", format!("'{}' is not a decimal point", config.decimal))
-                .help("use . or ,"))
-        }
+fn as_written(config: &CsvConfig) -> AsWritten<'_> {
+    AsWritten {
+        delimiter: &config.delimiter,
+        quote: &config.quote,
+        decimal: &config.decimal,
+        comment: config.comment.as_deref(),
+        max_row_bytes: config.max_row_bytes,
     }
 }
 
@@ -249,13 +175,12 @@ fn columns(header: bool, inputs: &SourceInputs<'_>, mistakes: &mut Mistakes) -> 
         let origin = mistakes.or(origin(name, config, header, place), Origin::Placed(place));
         place += usize::from(!matches!(origin, Origin::Row | Origin::File));
         let data_type = &inputs.schema.columns()[index].data_type;
-        let kind = kind(config, data_type).map_err(|(field, m)| ConfigError::new(at(field), m));
-        let is_key = inputs.schema.key().contains(&index);
+        let kind = Kind::new(config, data_type).map_err(|(f, m)| ConfigError::new(at(f), m));
         found.push(PlannedColumn {
             name: name.clone(),
             origin,
             kind: mistakes.or(kind, Kind::Int),
-            is_key,
+            need: Need::of(inputs.schema, index),
         });
     }
     found
@@ -286,26 +211,6 @@ fn origin(
         None if header => Ok(Origin::Named(name.to_owned())),
         None => Ok(Origin::Placed(place)),
     }
-}
-
-fn kind(config: &ColumnConfig, data_type: &DataType) -> Result<Kind, (&'static str, String)> {
-    let is_time = config.data_type == ColumnType::Timestamp;
-    if config.format.is_some() && !is_time {
-        return Err(("format", "only a timestamp has a format".to_owned()));
-    }
-    if config.zone.is_some() && !is_time {
-        return Err(("zone", "only a timestamp has a time zone".to_owned()));
-    }
-    Ok(match config.data_type {
-        ColumnType::String if matches!(data_type, DataType::Dictionary(..)) => Kind::Key,
-        ColumnType::String => Kind::Text,
-        ColumnType::Float64 => Kind::Float,
-        ColumnType::Int64 => Kind::Int,
-        ColumnType::Bool => Kind::Bool,
-        ColumnType::Timestamp => {
-            Kind::Time(Stamps::new(config.format.as_deref(), config.zone.as_deref())?)
-        }
-    })
 }
 
 /// The most frequent of some numbers; the least of several such.

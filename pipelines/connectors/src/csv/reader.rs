@@ -13,7 +13,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use super::input;
 use super::plan::Plan;
-use super::split::Cut;
+use crate::record::Cut;
 
 /// What is read at least when what is at hand does not hold a whole record.
 const READ_BYTES_MIN: usize = 16 * 1024;

@@ -240,13 +240,13 @@ fn all_mistakes_are_reported_at_once() {
     assert_eq!(
         at,
         [
-            "path",
-            "encoding",
             "delimiter",
             "quote",
+            "decimal",
             "comment",
             "max_row_bytes",
-            "decimal",
+            "encoding",
+            "path",
             "columns.t.format",
             "columns.k.field",
             "columns.v.field",

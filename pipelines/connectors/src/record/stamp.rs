@@ -1,4 +1,4 @@
-//! Points in time as CSV files write them, as nanoseconds of UTC.
+//! Points in time as files and messages write them, as nanoseconds of UTC.
 //!
 //! The forms of RFC 3339 and the epochs are read by hand, because the time column is parsed for every record;
 //! other patterns go through chrono. A local time that occurs twice (the hour when summer time ends) is taken
@@ -47,7 +47,7 @@ enum Zone {
 
 /// Reads the stamps of one column.
 #[derive(Debug, Clone)]
-pub(super) struct Stamps {
+pub(crate) struct Stamps {
     format: Format,
     zone: Zone,
     /// The day read last and its first nanosecond: consecutive records mostly share it.
@@ -61,7 +61,7 @@ impl Stamps {
     ///
     /// # Errors
     /// The name of the field that is wrong and what is wrong with it.
-    pub(super) fn new(
+    pub(crate) fn new(
         format: Option<&str>,
         zone: Option<&str>,
     ) -> Result<Self, (&'static str, String)> {
@@ -74,7 +74,7 @@ impl Stamps {
     ///
     /// # Errors
     /// What is wrong with it, to be read after the quoted text.
-    pub(super) fn read(&mut self, text: &[u8]) -> Result<i64, &'static str> {
+    pub(crate) fn read(&mut self, text: &[u8]) -> Result<i64, &'static str> {
         match &self.format {
             Format::Rfc3339 if !text.is_empty() && text == self.last.0 => Ok(self.last.1),
             Format::Rfc3339 => {

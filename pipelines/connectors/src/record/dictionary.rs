@@ -17,7 +17,7 @@ const BYTES_MAX: usize = 64 << 20;
 
 /// Texts by number.
 #[derive(Debug)]
-pub(super) struct Dictionary {
+pub(crate) struct Dictionary {
     numbers: HashTable<i32>,
     bytes: Vec<u8>,
     /// Text `i` is `bytes[ends[i] .. ends[i + 1]]`.
@@ -27,7 +27,7 @@ pub(super) struct Dictionary {
 
 impl Dictionary {
     /// An empty dictionary.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Dictionary {
             numbers: HashTable::new(),
             bytes: Vec::new(),
@@ -38,13 +38,13 @@ impl Dictionary {
 
     /// The number of `text`, if it is known.
     #[inline]
-    pub(super) fn find(&self, text: &[u8]) -> Option<i32> {
+    pub(crate) fn find(&self, text: &[u8]) -> Option<i32> {
         let same = |&number: &i32| text_of(&self.bytes, &self.ends, number) == text;
         self.numbers.find(xxh3_64(text), same).copied()
     }
 
     /// Adds a text that is not there.
-    pub(super) fn insert(&mut self, text: &str) -> i32 {
+    pub(crate) fn insert(&mut self, text: &str) -> i32 {
         let number = as_i32(self.ends.len() - 1);
         self.bytes.extend_from_slice(text.as_bytes());
         self.ends.push(as_i32(self.bytes.len()));
@@ -55,7 +55,7 @@ impl Dictionary {
     }
 
     /// All texts in the order of their numbers; the same array as long as none was added.
-    pub(super) fn array(&mut self) -> ArrayRef {
+    pub(crate) fn array(&mut self) -> ArrayRef {
         if self.array.len() != self.ends.len() - 1 {
             let offsets = OffsetBuffer::new(ScalarBuffer::from(self.ends.clone()));
             let bytes = Buffer::from_slice_ref(&self.bytes);
@@ -66,7 +66,7 @@ impl Dictionary {
     }
 
     /// Forgets the texts when there are too many. No number given out before may be used after it.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.ends.len() > TEXTS_MAX || self.bytes.len() > BYTES_MAX {
             *self = Dictionary::new();
         }

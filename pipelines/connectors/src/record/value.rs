@@ -14,7 +14,7 @@ const EXACT_INTEGER_MAX: u64 = 1 << 53;
 const DIGITS_MAX: usize = 19;
 
 /// The double that `text` writes; `decimal` is the decimal point. Infinities and NaN are values here.
-pub(super) fn float(text: &[u8], decimal: u8, scratch: &mut Vec<u8>) -> Option<f64> {
+pub(crate) fn float(text: &[u8], decimal: u8, scratch: &mut Vec<u8>) -> Option<f64> {
     short_float(text, decimal).or_else(|| any_float(text, decimal, scratch))
 }
 
@@ -68,7 +68,7 @@ fn any_float(text: &[u8], decimal: u8, scratch: &mut Vec<u8>) -> Option<f64> {
 }
 
 /// The whole number that `text` writes; decimals must be zeros, as in `12.0`.
-pub(super) fn int(text: &[u8], decimal: u8) -> Option<i64> {
+pub(crate) fn int(text: &[u8], decimal: u8) -> Option<i64> {
     plain_int(text).or_else(|| {
         let text = trim(text);
         let text = text.strip_prefix(b"+").filter(|rest| !rest.starts_with(b"-")).unwrap_or(text);
@@ -103,7 +103,7 @@ fn plain_int(text: &[u8]) -> Option<i64> {
 }
 
 /// `true`, `t`, `yes`, `y`, `on`, `1` and their opposites, in any case.
-pub(super) fn truth(text: &[u8]) -> Option<bool> {
+pub(crate) fn truth(text: &[u8]) -> Option<bool> {
     let is = |words: &[&str]| words.iter().any(|w| w.as_bytes().eq_ignore_ascii_case(trim(text)));
     match () {
         () if is(&["true", "t", "yes", "y", "on", "1"]) => Some(true),
@@ -113,7 +113,7 @@ pub(super) fn truth(text: &[u8]) -> Option<bool> {
 }
 
 /// `text` without the spaces and tabs around it.
-pub(super) fn trim(text: &[u8]) -> &[u8] {
+pub(crate) fn trim(text: &[u8]) -> &[u8] {
     let blank = |b: &u8| matches!(b, b' ' | b'\t');
     let start = text.iter().position(|b| !blank(b)).unwrap_or(text.len());
     let end = text.iter().rposition(|b| !blank(b)).map_or(start, |last| last + 1);

@@ -9,7 +9,7 @@ use memchr::{memchr, memchr_iter};
 
 /// What stands between fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Delimiter {
+pub(crate) enum Delimiter {
     /// One byte.
     Byte(u8),
     /// Any run of spaces and tabs; those around the record are ignored.
@@ -18,20 +18,20 @@ pub(super) enum Delimiter {
 
 /// How records are written.
 #[derive(Debug, Clone)]
-pub(super) struct Dialect {
+pub(crate) struct Dialect {
     /// What stands between fields.
-    pub(super) delimiter: Delimiter,
+    pub(crate) delimiter: Delimiter,
     /// What a field may be wrapped in.
-    pub(super) quote: Option<u8>,
+    pub(crate) quote: Option<u8>,
     /// Lines that begin so are skipped.
-    pub(super) comment: Option<Vec<u8>>,
+    pub(crate) comment: Option<Vec<u8>>,
     /// Longest record, without its line break.
-    pub(super) row_bytes_max: usize,
+    pub(crate) row_bytes_max: usize,
 }
 
 /// How far the record at the start of some text goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// Up to `end`, its line break included, over so many lines.
     Record { end: usize, lines: u64 },
     /// Further than a record may.
@@ -49,7 +49,7 @@ enum QuotedEnd {
 
 impl Dialect {
     /// Where the record at the start of `text` ends. `whole` says that nothing follows the text.
-    pub(super) fn cut(&self, text: &[u8], whole: bool) -> Cut {
+    pub(crate) fn cut(&self, text: &[u8], whole: bool) -> Cut {
         let line = self.cut_line(text, whole);
         let Some(quote) = self.quote else { return line };
         let first_line = match line {
@@ -72,7 +72,7 @@ impl Dialect {
     }
 
     /// As [`Dialect::cut`], for text without a quote.
-    pub(super) fn cut_line(&self, text: &[u8], whole: bool) -> Cut {
+    pub(crate) fn cut_line(&self, text: &[u8], whole: bool) -> Cut {
         let window = &text[..text.len().min(self.row_bytes_max + 1)];
         match memchr(b'\n', window) {
             Some(at) => Cut::Record { end: at + 1, lines: 1 },
@@ -83,12 +83,12 @@ impl Dialect {
     }
 
     /// Whether a line is a comment.
-    pub(super) fn is_comment(&self, line: &[u8]) -> bool {
+    pub(crate) fn is_comment(&self, line: &[u8]) -> bool {
         self.comment.as_ref().is_some_and(|prefix| line.starts_with(prefix))
     }
 
     /// Whether a line, without its line break, holds no record.
-    pub(super) fn is_skipped(&self, line: &[u8]) -> bool {
+    pub(crate) fn is_skipped(&self, line: &[u8]) -> bool {
         let empty = match self.delimiter {
             Delimiter::Byte(_) => line.is_empty(),
             Delimiter::Blank => line.iter().all(|b| matches!(b, b' ' | b'\t')),
@@ -142,7 +142,7 @@ fn closing_quote(text: &[u8], quote: u8) -> Option<usize> {
 
 /// The fields of one record; kept between records for its memory.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     bounds: Vec<(u32, u32)>,
     unescaped: Vec<u8>,
     is_unescaped: bool,
@@ -150,14 +150,14 @@ pub(super) struct Fields {
 
 /// What is wrong with the quotes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BadQuotes(pub(super) &'static str);
+pub(crate) struct BadQuotes(pub(crate) &'static str);
 
 impl Fields {
     /// Finds the fields of `record`, which has no line break at its end.
     ///
     /// # Errors
     /// When a quote is not closed, or something follows a closing quote.
-    pub(super) fn split(&mut self, dialect: &Dialect, record: &[u8]) -> Result<(), BadQuotes> {
+    pub(crate) fn split(&mut self, dialect: &Dialect, record: &[u8]) -> Result<(), BadQuotes> {
         match dialect.quote {
             Some(quote) if memchr(quote, record).is_some() => {
                 self.split_quoted(dialect, quote, record)
@@ -170,7 +170,7 @@ impl Fields {
     }
 
     /// As [`Fields::split`], for a record without a quote.
-    pub(super) fn split_plain(&mut self, dialect: &Dialect, record: &[u8]) {
+    pub(crate) fn split_plain(&mut self, dialect: &Dialect, record: &[u8]) {
         self.bounds.clear();
         self.is_unescaped = false;
         match dialect.delimiter {
@@ -180,12 +180,12 @@ impl Fields {
     }
 
     /// How many fields.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bounds.len()
     }
 
     /// Field `index` of the `record` that was split.
-    pub(super) fn get<'a>(&'a self, record: &'a [u8], index: usize) -> &'a [u8] {
+    pub(crate) fn get<'a>(&'a self, record: &'a [u8], index: usize) -> &'a [u8] {
         let (start, end) = self.bounds[index];
         let text = if self.is_unescaped { &self.unescaped } else { record };
         &text[start as usize..end as usize]
