@@ -2,6 +2,10 @@
 //!
 //! A server that is not installed is an error that says how to install it; no test passes for want of one.
 
+mod postgres;
+
+pub use postgres::{PASSWORD, Postgres};
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
