@@ -6,14 +6,20 @@
 pub mod csv;
 mod kind;
 pub mod parquet;
+pub mod postgres;
+pub mod timescale;
 
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
-    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
+    ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkInputs,
+    SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
 };
 
 /// All kinds of source.
 pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>()];
 
 /// All kinds of sink.
-pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];
+pub const SINKS: &[SinkRegistration] = &[
+    SinkRegistration::of::<parquet::Parquet>(),
+    SinkRegistration::of::<postgres::Postgres>(),
+    SinkRegistration::of::<timescale::Timescale>(),
+];
