@@ -1,14 +1,16 @@
 //! Sinks that are away for a while, or do not say what became of a commit.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use foreline_engine::{
-    Batch, Committed, Options, RunError, RunId, Schema, Sink, SinkError, StreamId, run,
+    Batch, Chunk, Committed, Decoder, KnownPartition, MemorySource, Options, Partition, Poll,
+    Position, Range, Replay, RunError, RunId, Schema, Sink, SinkError, Source, SourceError,
+    StreamId, run,
 };
 
-use super::{graph, pass, step};
+use super::{graph, pass, rows, schema, step};
 
 /// What happens at the next call that matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,4 +176,55 @@ fn a_sink_that_has_less_than_it_said_is_another_one() {
     let graph = graph(vec![step("calm", StreamId::Source(0), pass)], Box::new(Forgetful(0)));
     let error = run(graph, &Options { epoch_rows: 10, ..Options::default() }).unwrap_err();
     assert!(error.to_string().contains("this run has committed epoch 1"), "{error}");
+}
+
+/// Ten rows at a time, and how often it was asked for them.
+struct Counted(MemorySource, Arc<AtomicUsize>);
+
+impl Source for Counted {
+    fn replay(&self) -> Replay {
+        self.0.replay()
+    }
+    fn poll(&mut self, budget_bytes: usize) -> Result<Poll, SourceError> {
+        self.1.fetch_add(1, Ordering::AcqRel);
+        self.0.poll(budget_bytes)
+    }
+    fn read(&mut self, partition: Partition, range: Range) -> Result<Chunk, SourceError> {
+        self.0.read(partition, range)
+    }
+    fn durable(&mut self, partition: Partition, upto: Position) {
+        self.0.durable(partition, upto);
+    }
+    fn decoder(&self) -> Box<dyn Decoder> {
+        self.0.decoder()
+    }
+    fn partition_name(&self, partition: Partition) -> Option<String> {
+        self.0.partition_name(partition)
+    }
+    fn identity(&self, partition: Partition) -> Vec<u8> {
+        self.0.identity(partition)
+    }
+    fn resume(&mut self, known: &[KnownPartition]) -> Result<(), SourceError> {
+        self.0.resume(known)
+    }
+}
+
+/// However long a sink is away, only so many epochs are in memory; when it is back, all of it gets there.
+#[test]
+fn while_a_sink_is_away_the_sources_are_not_read() {
+    const AWAY: usize = 6;
+    let (sink, place) = Scripted::new(&[Then::Away; AWAY], false);
+    let mut graph = graph(vec![step("calm", StreamId::Source(0), pass)], Box::new(sink));
+    let polled = Arc::new(AtomicUsize::new(0));
+    let memory = MemorySource::new(&schema(), &[rows(2_000)], 10).unwrap();
+    graph.sources[0].source = Box::new(Counted(memory, Arc::clone(&polled)));
+    let options = Options { epoch_rows: 10, epochs_in_flight: 5, ..Options::default() };
+    let running = std::thread::spawn(move || run(graph, &options));
+    // By the last of these attempts everybody who could go on has long done so.
+    while !place.lock().unwrap().script.is_empty() {
+        assert!(polled.load(Ordering::Acquire) <= 5, "more than five epochs were read");
+        std::thread::yield_now();
+    }
+    let report = running.join().unwrap().unwrap();
+    assert_eq!((place.lock().unwrap().rows, report.epochs), (2_000, 200));
 }

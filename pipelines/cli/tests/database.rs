@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -252,4 +253,62 @@ fn d4_a_permanent_failure_ends_the_run_with_its_reason() {
     assert!(text.contains("column 'machine' is integer, not text: ALTER TABLE"), "{text}");
     assert!(text.contains("there is no column 'v'"), "{text}");
     assert_eq!(world.db.sql_at(&url, "select count(*) from smooth").unwrap(), "0");
+}
+
+/// Streams by the names that the dashboards know.
+const BOARDS: &str = "version: 1
+sources:
+  readings:
+    csv: { path: in.csv }
+    columns: { ts: timestamp, machine: string, vibration: float64 }
+    key: [machine]
+    time: ts
+steps:
+  features: { from: readings, window: { tumbling: 1m, features: { vibration: [rms, kurtosis] } } }
+  rul: { from: features, derive: { columns: { rul_hours: 'vibration_rms * 10' } } }
+sinks:
+  warehouse: { from: [features, rul, dead_letters], postgres: { url: '${env:FORELINE_TEST_DB}' } }
+";
+
+#[test]
+fn the_dashboards_ask_for_what_the_tables_have() {
+    let db = Postgres::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("boards.yaml");
+    fs::write(&file, BOARDS).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_foreline"));
+    command.args(["sink", "sql"]).arg(file).env("FORELINE_TEST_DB", db.url());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let sql = String::from_utf8(output.stdout).unwrap();
+    assert!(!sql.contains(PASSWORD), "{sql}");
+    db.sql(&sql).unwrap();
+    let mut asked = 0;
+    for board in ["machines", "pipeline"] {
+        let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        let path = Path::new(&own).join(format!("../../docs/timescale/{board}.json"));
+        let board: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        for panel in board["panels"].as_array().unwrap() {
+            let query = panel["targets"][0]["rawSql"].as_str().unwrap();
+            db.sql(&expanded(query)).unwrap_or_else(|e| panic!("{query}: {e}"));
+            asked += 1;
+        }
+    }
+    assert!(asked > 8, "only {asked} panels");
+}
+
+/// A query of Grafana with its macros and variables filled in.
+fn expanded(query: &str) -> String {
+    let mut query = query.replace("$machine", "'P-1'");
+    while let Some(at) = query.find("$__") {
+        let (open, close) =
+            (query[at..].find('(').unwrap() + at, query[at..].find(')').unwrap() + at);
+        let column = query[open + 1..close].split(',').next().unwrap().to_owned();
+        let with = match &query[at..open] {
+            "$__timeFilter" => format!("{column} > now() - interval '1 day'"),
+            _ => format!("date_trunc('hour', {column}) AS time"),
+        };
+        query.replace_range(at..=close, &with);
+    }
+    query
 }

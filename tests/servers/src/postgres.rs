@@ -12,13 +12,12 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{START_TIMEOUT, free_port};
+use crate::{START_TIMEOUT, free_port, pause};
 
 /// The user who owns everything, and the password; a test looks for it where it must not be.
 const USER: &str = "foreline";
@@ -26,8 +25,6 @@ const USER: &str = "foreline";
 pub const PASSWORD: &str = "canary-7c02-of-the-database";
 /// Where Debian's packages put the programs, one folder a version.
 const DEBIAN: &str = "/usr/lib/postgresql";
-/// How often something that takes its time is looked at.
-const LOOK: Duration = Duration::from_millis(20);
 /// How often another port is tried when somebody else was quicker to take it.
 const ATTEMPTS: usize = 5;
 
@@ -325,9 +322,4 @@ fn programs() -> Result<PathBuf> {
     };
     let found = folders.iter().find(all).cloned();
     found.context("PostgreSQL is not installed: apt-get install postgresql")
-}
-
-fn pause() {
-    let (_open, never) = mpsc::channel::<()>();
-    never.recv_timeout(LOOK).ok();
 }

@@ -1,11 +1,13 @@
 //! One connection to the database, set up so that nothing can hold it, or others, for long.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use foreline_engine::SinkError;
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row};
+use tokio_postgres::{Client, NoTls, Row, Statement};
 
 use super::address::Address;
 use super::error::classify;
@@ -23,6 +25,8 @@ pub(super) struct Connection {
     /// What moves bytes between the client and the socket.
     line: JoinHandle<Result<(), tokio_postgres::Error>>,
     place: String,
+    /// Statements that the database knows already: each commit has the same, and each would be a round trip more.
+    prepared: RefCell<BTreeMap<String, Statement>>,
 }
 
 impl Connection {
@@ -42,7 +46,8 @@ impl Connection {
             let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
             (client, tokio::spawn(connection))
         };
-        let connection = Connection { client, line, place: address.to_string() };
+        let (place, prepared) = (address.to_string(), RefCell::default());
+        let connection = Connection { client, line, place, prepared };
         connection.run("set the session up", &session(timeout)).await?;
         Ok(connection)
     }
@@ -66,7 +71,8 @@ impl Connection {
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, SinkError> {
-        let done = self.client.execute(statement, parameters).await;
+        let statement = self.prepare(what, statement).await?;
+        let done = self.client.execute(&statement, parameters).await;
         done.map_err(|e| self.failed(what, &e))
     }
 
@@ -77,8 +83,19 @@ impl Connection {
         statement: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, SinkError> {
-        let rows = self.client.query(statement, parameters).await;
+        let statement = self.prepare(what, statement).await?;
+        let rows = self.client.query(&statement, parameters).await;
         rows.map_err(|e| self.failed(what, &e))
+    }
+
+    async fn prepare(&self, what: &str, text: &str) -> Result<Statement, SinkError> {
+        let known = self.prepared.borrow().get(text).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(text).await.map_err(|e| self.failed(what, &e))?;
+        self.prepared.borrow_mut().insert(text.to_owned(), statement.clone());
+        Ok(statement)
     }
 
     pub(super) fn client(&self) -> &Client {

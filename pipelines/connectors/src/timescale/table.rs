@@ -9,7 +9,7 @@
 //! * Floating point is no part of a key: 0 and -0 are one number of two forms.
 
 use arrow::datatypes::{DataType, TimeUnit};
-use foreline_engine::{ConfigError, Schema, TimeDomain, dead_letter_schema};
+use foreline_engine::{ConfigError, Extent, Schema, TimeDomain, dead_letter_schema};
 
 use super::aggregate::Aggregate;
 use super::partition::{Cut, Partition};
@@ -28,6 +28,9 @@ const OWN: &[&str] = &[GENERATION, REVISION, DELETED, POSITION, EPOCH, ROW];
 const NAME_BYTES_MAX: usize = 63;
 /// What the name of a partition has beyond that of its table: `_p20260301t050000`, or a count.
 const SUFFIX_BYTES_MAX: usize = 21;
+
+/// The interval of a hypertable's chunks, if nothing else is said.
+const A_DAY: Extent = Extent::Nanos(86_400 * 1_000_000_000);
 
 /// A type of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,12 +214,7 @@ impl Table {
     }
 
     /// An age by the clock of the database, which only partitions of time have.
-    fn age(
-        &self,
-        at: &str,
-        age: foreline_engine::Extent,
-        found: &mut Vec<ConfigError>,
-    ) -> Option<i64> {
+    fn age(&self, at: &str, age: Extent, found: &mut Vec<ConfigError>) -> Option<i64> {
         if self.cut.is_none() {
             let message = format!("'{at}' needs partitions, and this table has none");
             found.push(ConfigError::new(at, message).help("write partition: 1d"));
@@ -365,9 +363,7 @@ fn cut(
     let partition = match (config.partition, extension, domain) {
         (Some(partition), ..) => partition,
         (None, Extension::Never, _) => Partition::None,
-        (None, Extension::WhereThere, TimeDomain::UtcNanos) => {
-            Partition::Every(foreline_engine::Extent::Nanos(86_400 * 1_000_000_000))
-        }
+        (None, Extension::WhereThere, TimeDomain::UtcNanos) => Partition::Every(A_DAY),
         (None, Extension::WhereThere, TimeDomain::Logical) => {
             let message = "the event time is a count: how much of it is one partition must be said";
             found.push(
@@ -378,7 +374,8 @@ fn cut(
     };
     partition.cut(domain).unwrap_or_else(|error| {
         found.push(error);
-        None
+        // What else is asked for is looked at as if this were right.
+        Partition::Every(A_DAY).cut(TimeDomain::UtcNanos).unwrap_or_default()
     })
 }
 
