@@ -31,15 +31,19 @@ use crate::kind::{PlannedSink, SinkInputs, SinkKind};
 
 mod address;
 mod aggregate;
+mod cells;
+mod commit;
 mod connection;
 mod ddl;
 mod encode;
 mod error;
 mod inspect;
+mod name;
 mod partition;
 mod sink;
 mod statements;
 mod table;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -12,12 +12,11 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{START_TIMEOUT, free_port, pause};
+use crate::{START_TIMEOUT, free_port, now, pause};
 
 /// The user who owns everything, and the password; a test looks for it where it must not be.
 const USER: &str = "foreline";
@@ -215,7 +214,7 @@ impl Postgres {
         }
         command.stdout(Stdio::null()).stderr(log);
         self.server = Some(command.spawn().context("postgres cannot be started")?);
-        let begun = Instant::now();
+        let begun = now();
         while begun.elapsed() < START_TIMEOUT {
             if self.ended()? {
                 return Ok(false);
@@ -233,7 +232,7 @@ impl Postgres {
     }
 
     fn await_end(&mut self) -> Result<()> {
-        let begun = Instant::now();
+        let begun = now();
         while begun.elapsed() < START_TIMEOUT {
             if self.server.is_none() || self.ended()? {
                 self.server = None;

@@ -11,8 +11,8 @@ use foreline_engine::{ConfigError, Extent, Schema, TimeDomain};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::name::{TableName, literal, quoted};
 use super::partition::{Cut, interval};
-use super::table::{TableName, literal, quoted};
 
 /// A continuous aggregate.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -1,7 +1,8 @@
 //! The SQL that creates a table and what belongs to it, for the sink itself and for those who create it by hand.
 
+use super::name::{TableName, literal, quoted};
 use super::partition::{Part, interval};
-use super::table::{GENERATION, REVISION, Table, TableName, literal, quoted};
+use super::table::{GENERATION, REVISION, Table};
 
 /// The table that holds, for each sink, up to which epoch it has the rows.
 pub(super) const COMMIT_TABLE: &str = "foreline_commit";

@@ -6,8 +6,9 @@ use tokio_postgres::Row;
 
 use super::connection::Connection;
 use super::ddl;
+use super::name::{TableName, quoted};
 use super::statements::{COMMIT_COLUMNS, commit_table_label};
-use super::table::{GENERATION, REVISION, Table, TableName, quoted};
+use super::table::{GENERATION, REVISION, Table};
 
 const RELATION: &str = "\
 SELECT c.oid, c.relkind::text, coalesce(pg_get_partkeydef(c.oid), '')

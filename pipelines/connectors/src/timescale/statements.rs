@@ -1,8 +1,9 @@
 //! The SQL of a commit, made once for a table.
 
 use super::ddl::{COMMIT_TABLE, commit_table, key_list};
+use super::name::quoted;
 use super::partition::interval;
-use super::table::{DELETED, GENERATION, REVISION, SqlType, Table, quoted};
+use super::table::{DELETED, GENERATION, REVISION, SqlType, Table};
 
 /// The temporary table that rows are copied into; it is empty at the end of each transaction.
 const STAGING: &str = "pg_temp.\"foreline_staging\"";

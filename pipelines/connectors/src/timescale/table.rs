@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use foreline_engine::{ConfigError, Extent, Schema, TimeDomain, dead_letter_schema};
 
 use super::aggregate::Aggregate;
+use super::name::TableName;
 use super::partition::{Cut, Partition};
 use super::{Extension, TableConfig};
 use crate::kind::SinkInputs;
@@ -98,20 +99,6 @@ pub(super) struct TableColumn {
     pub(super) sql_type: SqlType,
     pub(super) origin: Origin,
     pub(super) unit: Option<String>,
-}
-
-/// A table with its schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TableName {
-    pub(super) schema: String,
-    pub(super) table: String,
-}
-
-/// As SQL has it.
-impl std::fmt::Display for TableName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", quoted(&self.schema), quoted(&self.table))
-    }
 }
 
 /// What is asked of a table.
@@ -397,14 +384,4 @@ fn check_length(name: &str, most: usize, what: &str, at: &str, found: &mut Vec<C
         let message = format!("{what}, '{name}', does not have 1 to {most} bytes");
         found.push(ConfigError::new(at, message).help("give it another one"));
     }
-}
-
-/// A name as SQL has it.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A text as SQL has it.
-pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
