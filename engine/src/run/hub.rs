@@ -262,8 +262,11 @@ impl Hub {
     fn advance(&mut self, epoch: u64, last: bool, commit: bool) -> Result<bool, RunError> {
         let mut all = true;
         for outlet in &mut self.outlets {
-            if commit || (last && outlet.is_prompt()) {
+            if commit {
                 outlet.want(epoch);
+            }
+            if last {
+                outlet.pause_after(epoch);
             }
             let stage = format!("{} sink", outlet.name);
             let now_ns = self.options.clock.now_ns();

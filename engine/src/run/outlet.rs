@@ -71,6 +71,8 @@ pub(crate) struct Outlet {
     given_upto: u64,
     /// Everything up to here is to be committed without waiting for more.
     wanted: u64,
+    /// The last epoch after which nothing followed for a while.
+    pause: u64,
     /// Failures since something last went well.
     failures: usize,
     waiting: Option<Waiting>,
@@ -100,6 +102,7 @@ impl Outlet {
             given: 0,
             given_upto: 0,
             wanted: 0,
+            pause: 0,
             failures: 0,
             waiting: None,
             last_error: None,
@@ -118,9 +121,9 @@ impl Outlet {
         self.wanted = self.wanted.max(epoch);
     }
 
-    /// Whether people look at the rows while the pipeline runs.
-    pub(crate) fn is_prompt(&self) -> bool {
-        self.sink.prompt()
+    /// Says that nothing follows `epoch` for now: where people look at the rows they are committed.
+    pub(crate) fn pause_after(&mut self, epoch: u64) {
+        self.pause = epoch;
     }
 
     /// Rows that the sink did not write, by reason.
@@ -216,6 +219,9 @@ impl Outlet {
             if self.sink.full() {
                 self.commit(epoch)?;
             }
+        }
+        if self.pause >= self.given_upto && self.sink.prompt() {
+            self.wanted = self.wanted.max(self.given_upto);
         }
         let wanted = self.wanted;
         if self.committed.is_none_or(|has| has < wanted) && wanted > 0 {

@@ -26,6 +26,7 @@ pub(super) struct TableSink {
     /// A refresh that failed is said once.
     refresh_failed: bool,
 }
+
 impl TableSink {
     pub(super) fn new(target: Target) -> Result<Self, SinkError> {
         let runtime = Builder::new_current_thread().enable_all().build();
