@@ -173,6 +173,7 @@ sinks:
         snapshot_interval: plan.snapshot_interval,
         snapshots_kept: plan.snapshots_kept,
         journal_limit_bytes: plan.journal_limit_bytes,
+        journal_keep_ns: 0,
         journal_segment_bytes: 16 << 20,
         identity: plan.identity(),
         on_change: OnChange::Fresh,
