@@ -5,6 +5,7 @@
 
 mod cpu;
 mod generate;
+mod load;
 mod memory;
 mod mqtt;
 mod recovery;
@@ -31,6 +32,8 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Name {
+    /// CSV with repeated readings into a table of PostgreSQL, beside `psql`.
+    Load,
     /// CSV, smoothing, windowed features, a score in the sandbox, Parquet.
     W1,
     /// Restart to first commit, with 10,000 machines and a journal of 100 MB.
@@ -45,6 +48,7 @@ const MQTT_MESSAGES_MAX: u64 = 1_000_000;
 fn main() -> Result<()> {
     let Arguments { name, json, rows, rounds } = Arguments::parse();
     match name {
+        Name::Load => load::run(rows.unwrap_or(load::ROWS), rounds, json),
         Name::Mqtt => {
             let messages = rows.unwrap_or(MQTT_MESSAGES_MAX).min(MQTT_MESSAGES_MAX);
             mqtt::run(messages, json)

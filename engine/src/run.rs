@@ -11,6 +11,7 @@ mod hub;
 mod input;
 mod journalist;
 mod ledger;
+mod outlet;
 mod recovery;
 mod simulation;
 mod snapshots;
@@ -113,6 +114,10 @@ pub struct Report {
     pub dead: BTreeMap<String, BTreeMap<String, u64>>,
     /// Rows written, by sink and stream: `lake/features`.
     pub written: BTreeMap<String, u64>,
+    /// How often each sink was tried again after it had failed, by sink and stream.
+    pub retries: BTreeMap<String, u64>,
+    /// Rows that a sink took and did not write, by sink and stream, and reason.
+    pub left_out: BTreeMap<String, BTreeMap<String, u64>>,
     /// How long each stage was at work, summed over the workers: decoding, exchange and ordering of each source,
     /// each step, each sink.
     pub busy: BTreeMap<String, Duration>,

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreline_plugins::COMPILE_SUBCOMMAND;
 
-use crate::{check, demo, evaluate, fleet, graph, journal, operators, replay, run, tests, train};
+use crate::{
+    check, demo, evaluate, fleet, graph, journal, operators, replay, run, sink, tests, train,
+};
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
 #[derive(Debug, Parser)]
@@ -41,6 +43,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Looks at the journal of a pipeline, and cuts off what is damaged.
     Journal(journal::Arguments),
+    /// Says what a pipeline's sinks need.
+    Sink(sink::Arguments),
     /// Lists the kinds of steps, sources and sinks, or describes one.
     Operators(operators::Arguments),
     /// Prints the JSON schema of the pipeline file, for editors.
@@ -112,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(a) => evaluate::evaluate(&a),
         Command::Replay(a) => replay::replay(&a),
         Command::Journal(a) => journal::journal(&a),
+        Command::Sink(a) => sink::sink(&a),
         Command::Operators(a) => operators::operators(&a),
         Command::Schema => operators::schema(),
     };

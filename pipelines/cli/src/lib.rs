@@ -16,6 +16,7 @@ pub mod replay;
 pub mod run;
 pub mod session;
 pub mod simulate;
+pub mod sink;
 pub mod table;
 pub mod tests;
 pub mod train;

@@ -142,6 +142,14 @@ pub fn summary(plan: &Plan, report: &Report, time: Duration) -> String {
         let rows = report.written.get(&sink_label(&sink.name, stream)).copied().unwrap_or(0);
         text += &format!("written: {} rows of '{stream}' to {place}\n", grouped(rows));
     }
+    for (sink, reasons) in &report.left_out {
+        for (reason, count) in reasons {
+            text += &format!("left out: {} rows by '{sink}', {reason}\n", grouped(*count));
+        }
+    }
+    for (sink, times) in report.retries.iter().filter(|(_, times)| **times > 0) {
+        text += &format!("tried again: '{sink}', {} times\n", grouped(*times));
+    }
     let (rows, before) = (rows_of_run(plan, report), rows_read(plan, &report.before));
     let seconds = time.as_secs_f64();
     let rate = (rows as f64 / seconds.max(1e-9)) as u64;
@@ -202,6 +210,8 @@ fn to_json(plan: &Plan, report: &Report, time: Duration) -> serde_json::Value {
         "accounts": report.accounts,
         "dead_letters": report.dead,
         "sinks": sinks.collect::<Vec<_>>(),
+        "retries": report.retries,
+        "left_out": report.left_out,
         "busy_seconds": report.busy.iter().map(|(s, t)| (s.clone(), t.as_secs_f64()))
             .collect::<BTreeMap<_, _>>(),
     })

@@ -112,6 +112,19 @@ pub trait SourceKind {
     ) -> Result<PlannedSource, Vec<ConfigError>>;
 }
 
+/// What the plan of a sink is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct SinkInputs<'a> {
+    /// The name of the pipeline.
+    pub pipeline: &'a str,
+    /// The name of the sink in the pipeline file; a sink of several streams is planned once for each.
+    pub sink: &'a str,
+    /// The stream that goes into it.
+    pub stream: &'a str,
+    /// What the stream is made of.
+    pub schema: &'a Schema,
+}
+
 /// A sink that can be opened for one stream.
 #[derive(Clone)]
 pub struct PlannedSink {
@@ -121,6 +134,8 @@ pub struct PlannedSink {
     pub place: String,
     /// Whether rows and epoch become visible in one step, so that a restart knows what is there.
     pub transactional: bool,
+    /// The SQL that creates what it writes into, for those who want to do that by hand.
+    pub sql: Option<String>,
     /// Things a user should know, for `foreline check`.
     pub notes: Vec<String>,
 }
@@ -146,8 +161,7 @@ pub trait SinkKind {
     /// Everything that is wrong, not only the first.
     fn plan(
         config: &Self::Config,
-        stream: &str,
-        schema: &Schema,
+        inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>>;
 }
@@ -173,8 +187,7 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
     /// Everything that is wrong.
     fn plan(
         &self,
-        stream: &str,
-        schema: &Schema,
+        inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>>;
 }
@@ -233,11 +246,10 @@ impl<K: SourceKind> SourceConfig for ParsedSource<K> {
 impl<K: SinkKind> SinkConfig for ParsedSink<K> {
     fn plan(
         &self,
-        stream: &str,
-        schema: &Schema,
+        inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>> {
-        K::plan(&self.0, stream, schema, given)
+        K::plan(&self.0, inputs, given)
     }
 }
 

@@ -8,11 +8,13 @@ pub mod format;
 mod kind;
 pub mod mqtt;
 pub mod parquet;
+pub mod postgres;
 mod record;
+pub mod timescale;
 
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkKind,
-    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
+    ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkInputs,
+    SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
 };
 
 /// All kinds of source.
@@ -20,4 +22,8 @@ pub const SOURCES: &[SourceRegistration] =
     &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<mqtt::Mqtt>()];
 
 /// All kinds of sink.
-pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];
+pub const SINKS: &[SinkRegistration] = &[
+    SinkRegistration::of::<parquet::Parquet>(),
+    SinkRegistration::of::<postgres::Postgres>(),
+    SinkRegistration::of::<timescale::Timescale>(),
+];

@@ -15,11 +15,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foreline_engine::{ConfigError, Resolver, Schema, Sink};
+use foreline_engine::{ConfigError, Resolver, Sink};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{PlannedSink, SinkKind};
+use crate::kind::{PlannedSink, SinkInputs, SinkKind};
 
 mod files;
 mod manifest;
@@ -102,19 +102,19 @@ impl SinkKind for Parquet {
 
     fn plan(
         config: &Self::Config,
-        stream: &str,
-        _schema: &Schema,
+        inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>> {
         let mistakes = mistakes(config);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let folder = given.path(&config.path).join(stream);
+        let folder = given.path(&config.path).join(inputs.stream);
         let place = folder.display().to_string();
-        let (config, stream) = (config.clone(), stream.to_owned());
+        let (config, stream) = (config.clone(), inputs.stream.to_owned());
         let make = move || Ok(new_sink(&folder, &stream, &config));
-        Ok(PlannedSink { make: Arc::new(make), place, transactional: true, notes: Vec::new() })
+        let make = Arc::new(make);
+        Ok(PlannedSink { make, place, transactional: true, sql: None, notes: Vec::new() })
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
+use foreline_connectors::SinkInputs;
 use foreline_engine::{
     Expression, ExpressionError, Extent, LatePolicy, Resolver, Schema, StreamId,
 };
@@ -341,7 +342,13 @@ impl<'a> Planner<'a> {
             };
             let Some(inputs) = self.inputs(common.from.list(), sink.node) else { continue };
             for (stream, from) in inputs {
-                match kind.config.plan(&stream, &self.plan.schema(from), &self.given) {
+                let inputs = SinkInputs {
+                    pipeline: &self.plan.name,
+                    sink: sink.name,
+                    stream: &stream,
+                    schema: &self.plan.schema(from),
+                };
+                match kind.config.plan(&inputs, &self.given) {
                     Ok(planned) => {
                         self.notes(kind.entry.key_span, &planned.notes);
                         let name = sink.name.to_owned();

@@ -5,8 +5,11 @@
 pub mod certificates;
 pub mod fake_broker;
 pub mod mosquitto;
+mod postgres;
 pub mod proxy;
 pub mod publisher;
+
+pub use postgres::{PASSWORD, Postgres};
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
@@ -30,9 +33,8 @@ pub fn free_port() -> Result<u16> {
 ///
 /// # Errors
 /// When nobody does in two minutes.
-#[expect(clippy::disallowed_methods, reason = "another process has to get ready, and says nothing")]
 pub fn await_port(port: u16) -> Result<()> {
-    let started = Instant::now();
+    let started = now();
     while started.elapsed() < START_TIMEOUT {
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(());
@@ -56,4 +58,9 @@ pub fn signal(name: &str, process: u32) -> Result<()> {
     let status = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status()?;
     ensure!(status.success(), "no signal {name} to process {process}: {status}");
     Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a server takes is no part of a result")]
+fn now() -> Instant {
+    Instant::now()
 }

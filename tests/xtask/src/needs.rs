@@ -60,6 +60,19 @@ const NEEDS: &[Need] = &[
         install: &["rustup", "component", "add", "clippy"],
         root: false,
     },
+    Need {
+        what: "PostgreSQL",
+        probe: &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb"],
+        // Without a cluster of its own: the tests make theirs.
+        install: &[
+            "sh",
+            "-c",
+            "apt-get install --yes --no-install-recommends postgresql-common && \
+             echo create_main_cluster=false >> /etc/postgresql-common/createcluster.conf && \
+             apt-get install --yes --no-install-recommends postgresql",
+        ],
+        root: true,
+    },
 ];
 
 /// Installs what is missing.
@@ -91,7 +104,12 @@ fn message(missing: &[&Need]) -> String {
     let mut text = String::from("the tests need what is missing here and could not be installed:");
     for need in missing {
         let sudo = if need.root { "sudo " } else { "" };
-        text.push_str(&format!("\n  {}: {sudo}{}", need.what, need.install.join(" ")));
+        let words = need.install.iter().map(|word| match word.contains(' ') {
+            true => format!("'{word}'"),
+            false => (*word).to_owned(),
+        });
+        let command = words.collect::<Vec<_>>().join(" ");
+        text.push_str(&format!("\n  {}: {sudo}{command}", need.what));
     }
     text
 }

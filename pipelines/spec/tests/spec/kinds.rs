@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foreline_connectors::{PlannedSink, SinkKind, SinkRegistration};
+use foreline_connectors::{PlannedSink, SinkInputs, SinkKind, SinkRegistration};
 use foreline_engine::{
     ConfigError, Fault, LateSupport, OperatorKind, Planned, Registration, Resolver, Schema,
     SinkError,
@@ -92,8 +92,7 @@ impl SinkKind for Postbox {
 
     fn plan(
         config: &PostboxConfig,
-        _: &str,
-        _: &Schema,
+        _: &SinkInputs<'_>,
         _: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>> {
         if !config.url.contains("://") {
@@ -104,6 +103,7 @@ impl SinkKind for Postbox {
             transactional: true,
             make: Arc::new(|| Err(SinkError::Fatal("it is only planned".to_owned()))),
             place: "a postbox".to_owned(),
+            sql: None,
             notes: vec!["what goes in does not come out".to_owned()],
         })
     }
