@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -54,6 +55,7 @@ pub fn tap(arguments: &Arguments) -> Outcome {
     let planned = found.with_context(|| format!("'{}' is not a source", arguments.source))?;
     let mut source = open(planned)?;
     let stop = stop_on_signal()?;
+    let (_open, never) = channel::<()>();
     let mut decoder = source.decoder();
     let mut left = arguments.rows;
     while left > 0 && !stop.load(Ordering::Acquire) {
@@ -65,7 +67,10 @@ pub fn tap(arguments: &Arguments) -> Outcome {
                 let name = source.partition_name(chunk.partition).unwrap_or_default();
                 show(&out, &name, arguments.json, &mut left)?;
             }
-            Poll::Pending => std::thread::sleep(PAUSE),
+            Poll::Pending => {
+                // Nobody sends: this is a pause.
+                never.recv_timeout(PAUSE).ok();
+            }
             Poll::Ended => break,
         }
     }

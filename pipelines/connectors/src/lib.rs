@@ -11,7 +11,7 @@ mod kind;
 pub mod parquet;
 mod record;
 
-pub use door::{Door, DoorLimits, KEY_BYTES_MAX, Receipt, Refused, Taken};
+pub use door::{Door, DoorLimits, Fate, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
     SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration, Tap,

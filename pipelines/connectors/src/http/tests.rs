@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::door::{Refused, Taken};
+use crate::door::{Fate, Refused, Taken};
 use crate::kind::ColumnConfig;
 
 struct Nothing;
@@ -154,12 +154,15 @@ fn a_receipt_is_settled_when_its_records_are_durable() {
     while let Poll::Ready(chunk) = source.poll(1).unwrap() {
         upto.push(Position::new(chunk.partition, chunk.range.end_ordinal - 1));
     }
+    let examined = examine(&door, "application/json", ROWS).unwrap();
+    let Ok(Taken::Now(mut third)) = door.push(examined, None) else { panic!("it is taken") };
     source.durable(REQUESTS, upto[0]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert!(runtime.block_on(first.settled()));
+    assert_eq!(runtime.block_on(first.settled()), Fate::Durable);
     assert!(!door.take_back(&second), "it was handed on");
     drop(source);
-    assert!(!runtime.block_on(second.settled()), "the run ended before it was durable");
+    assert_eq!(runtime.block_on(second.settled()), Fate::Unknown, "the run ended before");
+    assert_eq!(runtime.block_on(third.settled()), Fate::NotTaken, "it was not even handed on");
     let examined = examine(&door, "application/json", ROWS).unwrap();
     assert_eq!(door.push(examined, None).unwrap_err(), Refused::Closed);
 }
