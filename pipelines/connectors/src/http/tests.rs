@@ -226,6 +226,16 @@ fn requests_are_rationed() {
     assert!(door.allow().is_some_and(|wait| wait.as_millis() <= 500));
 }
 
+#[test]
+fn an_arrow_message_is_not_believed_how_long_it_is() {
+    let (_source, door) = running(json!({}));
+    let arrow = Body::Arrow.media_type();
+    for body in [&b"\xff\xff\xff\xff\xff\xff\xff\x7f"[..], b"\xff\xff\xff\x7f1234"] {
+        let error = door.examine(arrow, body).unwrap_err().to_string();
+        assert!(error.contains("a message is longer than the body"), "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
