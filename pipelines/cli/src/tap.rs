@@ -83,7 +83,12 @@ fn open(planned: &SourcePlan) -> Result<Box<dyn Source>, Failure> {
         Tap::Opened => (planned.source.open)(),
         Tap::Apart(open) => open(),
         Tap::Refused(why) => {
-            return Err(anyhow!("source '{}' ({}) cannot be tapped: {why}", planned.name, planned.kind).into());
+            return Err(anyhow!(
+                "source '{}' ({}) cannot be tapped: {why}",
+                planned.name,
+                planned.kind
+            )
+            .into());
         }
     };
     Ok(opened.map_err(failed)?)
@@ -127,10 +132,8 @@ fn members(rows: &RecordBatch, row: usize) -> Result<Map<String, Value>, arrow::
     let mut members = Map::new();
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         let shown = ArrayFormatter::try_new(column, &format)?.value(row).to_string();
-        let bare = matches!(
-            field.data_type(),
-            DataType::Float64 | DataType::Int64 | DataType::Boolean
-        );
+        let bare =
+            matches!(field.data_type(), DataType::Float64 | DataType::Int64 | DataType::Boolean);
         let value = match column.is_null(row) {
             true => Value::Null,
             false if bare => serde_json::from_str(&shown).unwrap_or(Value::String(shown)),

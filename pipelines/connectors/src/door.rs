@@ -304,8 +304,9 @@ impl Door {
             drop(inbox);
             let mut admission = self.lock_admission();
             if let Some(folder) = admission.folder.clone() {
-                admission.keys = Keys::open(&folder, next, self.limits.keys)
-                    .map_err(|e| SourceError::Io(format!("idempotency keys cannot be kept: {e}")))?;
+                admission.keys = Keys::open(&folder, next, self.limits.keys).map_err(|e| {
+                    SourceError::Io(format!("idempotency keys cannot be kept: {e}"))
+                })?;
             }
             self.lock_inbox().open = true;
             return Ok(None);

@@ -64,7 +64,9 @@ pub struct HttpConfig {
 }
 
 /// What the body of a request may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
     /// `application/json`: one object, or an array of them.
@@ -297,7 +299,8 @@ pub struct Http;
 impl SourceKind for Http {
     type Config = HttpConfig;
     const NAME: &'static str = "http";
-    const SUMMARY: &'static str = "takes records that are pushed over HTTP, and answers when they are durable";
+    const SUMMARY: &'static str =
+        "takes records that are pushed over HTTP, and answers when they are durable";
 
     fn plan(
         config: &Self::Config,
@@ -358,7 +361,9 @@ impl Source for HttpSource {
 
     fn read(&mut self, _: Partition, range: Range) -> Result<Chunk, SourceError> {
         let first = range.first_ordinal;
-        Err(SourceError::Io(format!("what was pushed from record {first} on is in the journal alone")))
+        Err(SourceError::Io(format!(
+            "what was pushed from record {first} on is in the journal alone"
+        )))
     }
 
     fn durable(&mut self, _: Partition, upto: Position) {

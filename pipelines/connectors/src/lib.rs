@@ -13,12 +13,14 @@ mod record;
 
 pub use door::{Door, DoorLimits, Fate, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe, SinkConfig, SinkKind,
-    SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration, Tap,
+    ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe,
+    SinkConfig, SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind,
+    SourceRegistration, Tap,
 };
 
 /// All kinds of source.
-pub const SOURCES: &[SourceRegistration] = &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<http::Http>()];
+pub const SOURCES: &[SourceRegistration] =
+    &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<http::Http>()];
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];

@@ -227,13 +227,18 @@ async fn wait(door: &Door, mut receipt: Receipt, keyed: bool) -> Result<(), Prob
         return Ok(());
     }
     if fate == Ok(Fate::NotTaken) || door.take_back(&receipt) {
-        let detail = "the pipeline is ending, or its journal or sinks are behind; nothing of it was taken";
+        let detail =
+            "the pipeline is ending, or its journal or sinks are behind; nothing of it was taken";
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         return Err(problem.after(RETRY_AFTER));
     }
     let detail = match keyed {
-        true => "whether the rows are kept is not known; send them again with the same idempotency key",
-        false => "whether the rows are kept is not known; sent again they may count twice without 'dedupe'",
+        true => {
+            "whether the rows are kept is not known; send them again with the same idempotency key"
+        }
+        false => {
+            "whether the rows are kept is not known; sent again they may count twice without 'dedupe'"
+        }
     };
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown", detail);
     Err(problem.after(RETRY_AFTER))

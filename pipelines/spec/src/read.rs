@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon, SnapshotConfig,
-    SourceCommon, StepCommon, TestConfig, TrainingConfig,
+    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
+    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig,
 };
 use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
 use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};

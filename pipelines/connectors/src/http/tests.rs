@@ -39,10 +39,12 @@ impl Resolver for Nothing {
 
 fn planned(config: Value) -> Result<PlannedSource, Vec<ConfigError>> {
     let config: HttpConfig = parse_config(&config).map_err(|e| vec![e])?;
-    let column = |t: &str| -> ColumnConfig { serde_json::from_value(json!({ "type": t })).unwrap() };
-    let columns: Vec<(String, ColumnConfig)> = [("t", "timestamp"), ("k", "string"), ("v", "float64")]
-        .map(|(name, t)| (name.to_owned(), column(t)))
-        .to_vec();
+    let column =
+        |t: &str| -> ColumnConfig { serde_json::from_value(json!({ "type": t })).unwrap() };
+    let columns: Vec<(String, ColumnConfig)> =
+        [("t", "timestamp"), ("k", "string"), ("v", "float64")]
+            .map(|(name, t)| (name.to_owned(), column(t)))
+            .to_vec();
     let types = [TimeDomain::UtcNanos.data_type(), DataType::Utf8, DataType::Float64];
     let schema = columns.iter().zip(types).map(|((n, _), t)| Column::new(n, t)).collect();
     let schema = Schema::new(schema, &["k"], "t").unwrap();
@@ -61,7 +63,8 @@ fn examine(door: &Door, content_type: &str, body: &str) -> Result<Examined, BadB
     door.examine(content_type, body.as_bytes())
 }
 
-const ROWS: &str = r#"[{"t":"2026-01-01T00:00:00Z","k":"a","v":1.5},{"t":"2026-01-01T00:00:01Z","k":"a"}]"#;
+const ROWS: &str =
+    r#"[{"t":"2026-01-01T00:00:00Z","k":"a","v":1.5},{"t":"2026-01-01T00:00:01Z","k":"a"}]"#;
 
 #[test]
 fn every_kind_of_body_gives_the_same_rows() {
@@ -125,13 +128,15 @@ fn rows_that_cannot_be_used_are_named_by_their_place() {
 #[test]
 fn what_cannot_be_used_at_all_is_refused() {
     let (_, door) = running(json!({ "formats": ["json"] }));
-    let refused = |content_type, body: &str| examine(&door, content_type, body).unwrap_err().to_string();
+    let refused =
+        |content_type, body: &str| examine(&door, content_type, body).unwrap_err().to_string();
     assert!(refused("text/csv", "t,k,v\n").contains("application/json"));
     assert!(refused("application/json", "{\"t\":").contains("none of the 1 rows"));
     let deep = "[".repeat(100_000);
     assert!(refused("application/json", &deep).contains("none of the 1 rows"));
     let infinite = r#"{"t":"2026-01-01T00:00:00Z","k":"a","v":Infinity}"#;
-    let Err(BadBody::NothingUsable { errors, .. }) = examine(&door, "application/json", infinite) else {
+    let Err(BadBody::NothingUsable { errors, .. }) = examine(&door, "application/json", infinite)
+    else {
         panic!("it is refused")
     };
     assert_eq!(errors[0].reason, "non_finite");
