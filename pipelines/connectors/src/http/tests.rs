@@ -8,7 +8,7 @@ use arrow::array::{AsArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema as ArrowSchema, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
 use foreline_engine::{
-    Column, Expression, ExpressionError, ReadUpTo, Schema, TimeDomain, parse_config,
+    Column, Decoded, Expression, ExpressionError, ReadUpTo, Schema, TimeDomain, parse_config,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
