@@ -245,7 +245,7 @@ fn slow_clients_and_many_connections_do_not_keep_others_out() {
     let mut idle = Vec::new();
     for _ in 0..1000 {
         // Beyond what the server accepts they wait in the system's queue, and beyond that they are refused.
-        let timeout = Duration::from_millis(20);
+        let timeout = Duration::from_secs(2);
         let Ok(mut stream) = TcpStream::connect_timeout(&running.address, timeout) else { break };
         stream.write_all(b"POST /api/v1/sources/readings/rows HTTP/1.1\r\nhost:").unwrap();
         idle.push(stream);
@@ -264,7 +264,10 @@ fn slow_clients_and_many_connections_do_not_keep_others_out() {
 #[test]
 fn a_token_is_asked_for_and_never_said() {
     let token = "canary-5f1e-5f1e-5f1e";
-    let pipeline = PIPELINE.replace("127.0.0.1:0 }", &format!("127.0.0.1:0, tokens: [{token}] }}"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), token).unwrap();
+    let written = format!("127.0.0.1:0, tokens: ['${{file:{}}}'] }}", file.path().display());
+    let pipeline = PIPELINE.replace("127.0.0.1:0 }", &written);
     let running = Running::new(&pipeline);
     let none = running.post(JSON, &body(0, 1));
     assert_eq!(problem(&none), (401, "urn:foreline:problem:unauthorized".to_owned()));
