@@ -1,6 +1,7 @@
 //! What the tests of the whole system share: where the repository is, where recorded data may be, what lies in a sink.
 
 pub mod lake;
+pub mod live;
 pub mod torture;
 
 use std::path::{Path, PathBuf};

@@ -221,7 +221,7 @@ snapshot: {{ interval: 40ms, keep: 2 }}
 }
 
 /// A reading: machine and time.
-type Reading = (String, i64);
+pub(crate) type Reading = (String, i64);
 
 /// Writes the input, some of it out of order, repeated or unreadable; the readings that must come through.
 fn write_input(folder: &Path, rows: u64) -> Result<BTreeSet<Reading>> {
@@ -293,7 +293,7 @@ fn read_result(folder: &Path) -> Result<Found> {
 }
 
 /// The rows that the manifest of a folder lists; none where nothing was committed yet.
-fn rows(folder: &Path) -> Result<Vec<RecordBatch>> {
+pub(crate) fn rows(folder: &Path) -> Result<Vec<RecordBatch>> {
     let Ok(text) = fs::read(folder.join("_manifest.json")) else { return Ok(Vec::new()) };
     let manifest: serde_json::Value = serde_json::from_slice(&text)?;
     let mut batches = Vec::new();
@@ -313,7 +313,7 @@ fn rows(folder: &Path) -> Result<Vec<RecordBatch>> {
     Ok(batches)
 }
 
-fn keys(batch: &RecordBatch, time: &str) -> Result<Vec<Reading>> {
+pub(crate) fn keys(batch: &RecordBatch, time: &str) -> Result<Vec<Reading>> {
     let machines = batch.column_by_name("machine").context("there is 'machine'")?;
     let machines = cast(machines, &DataType::Utf8)?;
     let machines = machines.as_string::<i32>();
@@ -391,12 +391,12 @@ impl Dice {
     }
 }
 
-fn wait(time: Duration) {
+pub(crate) fn wait(time: Duration) {
     let (_open, never) = std::sync::mpsc::channel::<()>();
     never.recv_timeout(time).ok();
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long to go on is asked in minutes")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -321,6 +321,10 @@ impl Conductor {
         if !filling.is_empty() {
             return Ok(Phase::Filling(filling, since));
         }
+        if self.snapshot_is_due() {
+            self.close(filling);
+            return Ok(self.begin(Filling::default()));
+        }
         if self.clock_matters() && Duration::from_nanos(age) >= TICK {
             // Silent keys go on with the clock, and an epoch is how they are told of it.
             self.close(filling);
@@ -328,6 +332,12 @@ impl Conductor {
         }
         let since = if self.clock_matters() { since } else { self.options.clock.now_ns() };
         Ok(Phase::Filling(filling, since))
+    }
+
+    /// Whether rows wait in the sinks for a snapshot, and no epoch with more of them is to come by itself.
+    fn snapshot_is_due(&self) -> bool {
+        let now = self.options.clock.now_ns();
+        self.keeping.as_ref().is_some_and(|k| k.snapshots.is_due(self.cut.closed, now))
     }
 
     /// Whether an epoch without rows may have results.

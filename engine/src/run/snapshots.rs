@@ -60,6 +60,8 @@ pub(crate) struct Gate {
     interval: Duration,
     /// The clock when the last one was asked for.
     last_ns: i64,
+    /// The epoch at which it was.
+    last_epoch: u64,
     demanded: bool,
 }
 
@@ -101,7 +103,13 @@ pub(crate) fn ends(begin: Begin) -> (Gate, Desk, Keeper) {
     let Begin { store, facts, nodes, n_sources, journal, interval, now_ns, whole } = begin;
     let shared = Arc::new(Shared { whole: AtomicBool::new(whole), ..Shared::default() });
     let (sender, jobs) = unbounded();
-    let gate = Gate { shared: Arc::clone(&shared), interval, last_ns: now_ns, demanded: false };
+    let gate = Gate {
+        shared: Arc::clone(&shared),
+        interval,
+        last_ns: now_ns,
+        last_epoch: 0,
+        demanded: false,
+    };
     let desk = Desk { shared: Arc::clone(&shared), jobs: sender };
     let keeper = Keeper { store, facts, nodes, n_sources, journal, jobs, shared };
     (gate, desk, keeper)
@@ -118,6 +126,13 @@ impl Gate {
         self.shared.under_way.load(Ordering::Acquire) == 0
     }
 
+    /// Whether what was closed up to epoch `closed` waits for a snapshot whose time has come. Sinks keep rows back until
+    /// one, so that a stream that falls silent needs an epoch more.
+    pub(crate) fn is_due(&self, closed: u64, clock_ns: i64) -> bool {
+        let age = clock_ns.saturating_sub(self.last_ns).unsigned_abs();
+        closed > self.last_epoch && self.is_free() && u128::from(age) >= self.interval.as_nanos()
+    }
+
     /// Whether state is to be saved as of the end of `epoch`.
     pub(crate) fn at(
         &mut self,
@@ -132,6 +147,7 @@ impl Gate {
         }
         self.demanded = false;
         self.last_ns = clock_ns;
+        self.last_epoch = epoch;
         let whole = self.shared.whole.swap(false, Ordering::AcqRel);
         self.shared.under_way.fetch_add(1, Ordering::AcqRel);
         let mut all = self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner);

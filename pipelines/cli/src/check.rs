@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::commands::{File, Format};
+use crate::connect::connect;
 use crate::failure::Outcome;
 use crate::session::{Purpose, load};
 
@@ -14,6 +15,9 @@ pub struct Arguments {
     /// Print mistakes only, not the plan.
     #[arg(long, short)]
     quiet: bool,
+    /// Try everything that the pipeline connects to as well: files, folders, servers.
+    #[arg(long)]
+    connect: bool,
 }
 
 /// Checks a file.
@@ -27,6 +31,9 @@ pub fn check(arguments: &Arguments) -> Outcome {
     let plan = load(&file.file, file.format, purpose)?;
     if file.format == Format::Text && !arguments.quiet {
         print!("{}", foreline_spec::explain(&plan));
+    }
+    if arguments.connect {
+        return connect(&plan);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreline_plugins::COMPILE_SUBCOMMAND;
 
 use crate::{
-    check, demo, evaluate, fleet, graph, journal, operators, replay, run, sink, tests, train,
+    check, demo, evaluate, fleet, graph, journal, operators, replay, run, sink, tap, tests, train,
 };
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
@@ -29,6 +29,8 @@ enum Command {
     Check(check::Arguments),
     /// Runs a pipeline. It ends by itself when all its sources do, otherwise on ctrl-C at an epoch boundary.
     Run(run::Arguments),
+    /// Shows the rows that a source brings, as they are decoded; takes nothing from the pipeline.
+    Tap(tap::Arguments),
     /// Runs the `tests:` of a pipeline file.
     Test(tests::Arguments),
     /// Draws a pipeline.
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Demo(a) => demo::demo(&a),
         Command::Check(a) => check::check(&a),
         Command::Run(a) => run::run(&a),
+        Command::Tap(a) => tap::tap(&a),
         Command::Test(a) => tests::test(&a),
         Command::Graph(a) => graph::graph(&a),
         Command::Simulate(a) => fleet::simulate(&a),

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod commands;
+pub mod connect;
 pub mod demo;
 pub mod evaluate;
 pub mod failure;
@@ -18,5 +19,6 @@ pub mod session;
 pub mod simulate;
 pub mod sink;
 pub mod table;
+pub mod tap;
 pub mod tests;
 pub mod train;

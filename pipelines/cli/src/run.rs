@@ -1,15 +1,17 @@
 //! `foreline run`: carries a pipeline out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use foreline_engine::{Account, OnChange, Options, Report, run as run_graph};
+use foreline_server::{Served, Server, Token};
 use foreline_spec::Plan;
 use serde_json::json;
 
 use crate::commands::{File, Format, Running};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::progress::Progress;
 use crate::session::{Purpose, RowBar, keep_progress, load, options, stop_on_signal};
 use crate::table::{Table, grouped};
@@ -92,7 +94,7 @@ pub fn carry_out(
     plan: &Plan,
     running: &Running,
     on_change: OnChange,
-) -> Result<(Report, Duration), crate::failure::Failure> {
+) -> Result<(Report, Duration), Failure> {
     let bar = Progress::detect(running.quiet).counter("running", "rows");
     let options = Options {
         stop: stop_on_signal()?,
@@ -100,11 +102,29 @@ pub fn carry_out(
         ..options(plan, running.workers())
     };
     let options = keep_progress(plan, on_change, options)?;
+    let _server = serve(plan)?;
     #[expect(clippy::disallowed_methods, reason = "how long the run took is for the report only")]
     let begun = Instant::now();
     let graph = plan.graph(Vec::new()).map_err(anyhow::Error::from)?;
     let report = run_graph(graph, &options)?;
     Ok((report, begun.elapsed()))
+}
+
+/// Starts the server, if the pipeline has one. It serves until it is dropped.
+#[expect(clippy::print_stderr, reason = "whoever asked for a free port must be told which")]
+fn serve(plan: &Plan) -> Result<Option<Server>, Failure> {
+    let Some(serve) = &plan.serve else { return Ok(None) };
+    let mut doors = Vec::new();
+    for source in &plan.sources {
+        if let Some(door) = &source.source.door {
+            door.keep_keys_in(plan.data_dir.join("http").join(&source.name));
+            doors.push((source.name.clone(), Arc::clone(door)));
+        }
+    }
+    let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
+    let server = Server::start(serve.listen, Served { doors, tokens })?;
+    eprintln!("listening on http://{}", server.address());
+    Ok(Some(server))
 }
 
 /// Rows that the sources have read, as `accounts` say.

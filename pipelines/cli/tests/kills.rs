@@ -28,7 +28,7 @@ const PIPELINE: &str = "version: 1
 name: p
 sources:
   readings:
-    csv: { path: in.csv, 'null': ['${env:FORELINE_TEST_CANARY}'] }
+    csv: { path: in.csv, null: ['${env:FORELINE_TEST_CANARY}'] }
     columns: { ts: timestamp, machine: string, v: float64 }
     key: [machine]
     time: ts

@@ -8,22 +8,25 @@
 //!   always a dead letter, more unless `extra_fields: ignore`.
 //! * Empty lines and comments are passed over and are not records. A line may end in `\n` or `\r\n`, the last
 //!   one in nothing; a byte order mark is dropped.
+//! * With `follow` a line counts when its line break is there, and the source has no end.
 //! * The file is read once, by one thread that only looks for the ends of records; the workers parse.
 
 use std::sync::Arc;
 
-use foreline_engine::{ConfigError, Replay, Resolver, Source};
+use foreline_engine::{ConfigError, Extent, Replay, Resolver, Source};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{PlannedSource, SourceInputs, SourceKind};
+use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind, Tap};
 use crate::record::default_null_words;
 
 mod decoder;
 mod files;
+mod follow;
 mod input;
 mod merge;
 mod plan;
+mod probe;
 mod reader;
 mod source;
 #[cfg(test)]
@@ -39,6 +42,10 @@ pub struct CsvConfig {
     /// In which order several files are read.
     #[serde(default)]
     pub order: FileOrder,
+    /// Whether to read on as files grow, are rotated and appear: `true`, or a block of options. The source then has
+    /// no end. Default `false`.
+    #[serde(default)]
+    pub follow: Follow,
     /// Whether the first record names the fields. Files may name them in different orders.
     #[serde(default = "yes")]
     pub header: bool,
@@ -73,6 +80,67 @@ pub struct CsvConfig {
     /// Longest record in bytes; a longer one becomes a dead letter. Default 1048576.
     #[serde(default = "one_mebibyte")]
     pub max_row_bytes: usize,
+}
+
+/// Whether files are read on as they grow.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Follow {
+    /// `true`: with the usual options.
+    Whether(bool),
+    /// With these options.
+    With(FollowConfig),
+}
+
+impl Default for Follow {
+    fn default() -> Self {
+        Follow::Whether(false)
+    }
+}
+
+impl Follow {
+    /// The options, if files are followed.
+    fn options(&self) -> Option<FollowConfig> {
+        match self {
+            Follow::Whether(false) => None,
+            Follow::Whether(true) => Some(FollowConfig::default()),
+            Follow::With(options) => Some(options.clone()),
+        }
+    }
+}
+
+/// How files are followed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FollowConfig {
+    /// How often to look for what is new. Default `1s`.
+    #[serde(default = "one_second")]
+    pub poll: Extent,
+    /// A last line without its line break is taken for whole when its file has not changed for so long. Default: only
+    /// when the file was rotated away.
+    #[serde(default)]
+    pub settle: Option<Extent>,
+    /// What to do when a file was cut short in its place.
+    #[serde(default)]
+    pub truncated: Truncated,
+}
+
+impl Default for FollowConfig {
+    fn default() -> Self {
+        FollowConfig { poll: one_second(), settle: None, truncated: Truncated::default() }
+    }
+}
+
+/// What to do when a file was cut short in its place, as `copytruncate` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncated {
+    /// It is a new file from its beginning on. What was written between the last look and the cut is read from the
+    /// copy where the path matches it too, and is lost otherwise; a warning says so.
+    #[default]
+    Begin,
+    /// The pipeline stops.
+    Error,
 }
 
 /// In which order several files are read.
@@ -136,6 +204,10 @@ fn utf_8() -> String {
     "utf-8".to_owned()
 }
 
+fn one_second() -> Extent {
+    Extent::Nanos(1_000_000_000)
+}
+
 fn one_mebibyte() -> usize {
     1 << 20
 }
@@ -159,7 +231,25 @@ impl SourceKind for Csv {
         if config.order == FileOrder::Merge {
             notes.push("files are merged by time: reading one again from the middle reads all from the start".to_owned());
         }
-        let open = move || Ok(Box::new(source::CsvSource::open(&plan)?) as Box<dyn Source>);
-        Ok(PlannedSource { open: Arc::new(open), bounded: true, replay: Replay::ByRange, notes })
+        let bounded = plan.follow.is_none();
+        let probed = Arc::clone(&plan);
+        let open = move || {
+            Ok(match &plan.follow {
+                Some(rules) => {
+                    Box::new(follow::FollowSource::open(&plan, *rules)) as Box<dyn Source>
+                }
+                None => Box::new(source::CsvSource::open(&plan)?),
+            })
+        };
+        let probe: Probe = Arc::new(move || probe::probe(&probed));
+        Ok(PlannedSource {
+            open: Arc::new(open),
+            bounded,
+            replay: Replay::ByRange,
+            notes,
+            probe: Some(probe),
+            door: None,
+            tap: Tap::Opened,
+        })
     }
 }

@@ -10,6 +10,8 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::door::Door;
+
 /// The type of a column as the pipeline file names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -76,13 +78,51 @@ pub struct SourceInputs<'a> {
 #[derive(Clone)]
 pub struct PlannedSource {
     /// Opens it.
-    pub open: Arc<dyn Fn() -> Result<Box<dyn Source>, SourceError> + Send + Sync>,
+    pub open: OpenSource,
     /// Whether it ends by itself.
     pub bounded: bool,
     /// Whether it can be read again.
     pub replay: Replay,
     /// Things a user should know, for `foreline check`.
     pub notes: Vec<String>,
+    /// Tries what the source connects to, for `foreline check --connect`. Without it there is nothing to try.
+    pub probe: Option<Probe>,
+    /// The way in for records that are pushed; a server is needed then.
+    pub door: Option<Arc<Door>>,
+    /// How to look at what it brings without taking anything from the pipeline.
+    pub tap: Tap,
+}
+
+/// Opens a source.
+pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn Source>, SourceError> + Send + Sync>;
+
+/// How `foreline tap` looks at a source. It never tells the source that anything is durable.
+#[derive(Clone, Default)]
+pub enum Tap {
+    /// By opening it: reading takes nothing away.
+    #[default]
+    Opened,
+    /// By opening it in another way, such as under another client id.
+    Apart(OpenSource),
+    /// Not at all, and why.
+    Refused(&'static str),
+}
+
+/// Tries an endpoint and says in a line what is there, or what is wrong. It changes nothing, waits at most for
+/// [`PROBE_TIME`], and never shows a secret.
+pub type Probe = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// How long a probe may take: as long as people wait for an answer.
+pub const PROBE_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tap::Opened => "Opened",
+            Tap::Apart(_) => "Apart",
+            Tap::Refused(_) => "Refused",
+        })
+    }
 }
 
 impl fmt::Debug for PlannedSource {
@@ -138,6 +178,8 @@ pub struct PlannedSink {
     pub sql: Option<String>,
     /// Things a user should know, for `foreline check`.
     pub notes: Vec<String>,
+    /// Tries what the sink connects to, for `foreline check --connect`. Without it there is nothing to try.
+    pub probe: Option<Probe>,
 }
 
 impl fmt::Debug for PlannedSink {

@@ -4,7 +4,9 @@
 //! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
 
 pub mod csv;
+mod door;
 pub mod format;
+pub mod http;
 mod kind;
 pub mod mqtt;
 pub mod parquet;
@@ -12,14 +14,16 @@ pub mod postgres;
 mod record;
 pub mod timescale;
 
+pub use door::{Door, DoorLimits, Fate, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
-    ColumnConfig, ColumnType, FieldRef, PlannedSink, PlannedSource, SinkConfig, SinkInputs,
-    SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind, SourceRegistration,
+    ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe,
+    SinkConfig, SinkInputs, SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind,
+    SourceRegistration, Tap,
 };
 
 /// All kinds of source.
 pub const SOURCES: &[SourceRegistration] =
-    &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<mqtt::Mqtt>()];
+    &[SourceRegistration::of::<csv::Csv>(), SourceRegistration::of::<http::Http>(), SourceRegistration::of::<mqtt::Mqtt>()];
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::format::Format;
-use crate::kind::{PlannedSource, SourceInputs, SourceKind};
+use crate::kind::{PlannedSource, SourceInputs, SourceKind, Tap};
 
 mod decoder;
 mod frame;
@@ -181,6 +181,14 @@ impl SourceKind for Mqtt {
         // What is journaled is replayed after a crash, whatever the quality; what counts here is what the broker does.
         let replay = if plan.qos == 0 { Replay::Never } else { Replay::ByPayload };
         let open = move || Ok(Box::new(source::MqttSource::open(&plan)?) as Box<dyn Source>);
-        Ok(PlannedSource { open: Arc::new(open), bounded: false, replay, notes })
+        Ok(PlannedSource {
+            open: Arc::new(open),
+            bounded: false,
+            replay,
+            notes,
+            probe: None,
+            door: None,
+            tap: Tap::Refused("another client would be a subscriber of its own: look with `mosquitto_sub`"),
+        })
     }
 }

@@ -19,7 +19,7 @@ use foreline_engine::{ConfigError, Resolver, Sink};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{PlannedSink, SinkInputs, SinkKind};
+use crate::kind::{PlannedSink, Probe, SinkInputs, SinkKind};
 
 mod files;
 mod manifest;
@@ -111,11 +111,33 @@ impl SinkKind for Parquet {
         }
         let folder = given.path(&config.path).join(inputs.stream);
         let place = folder.display().to_string();
+        let probed = given.path(&config.path);
         let (config, stream) = (config.clone(), inputs.stream.to_owned());
         let make = move || Ok(new_sink(&folder, &stream, &config));
-        let make = Arc::new(make);
-        Ok(PlannedSink { make, place, transactional: true, sql: None, notes: Vec::new() })
+        let probe: Probe = Arc::new(move || probe(&probed));
+        Ok(PlannedSink {
+            make: Arc::new(make),
+            place,
+            transactional: true,
+            sql: None,
+            notes: Vec::new(),
+            probe: Some(probe),
+        })
     }
+}
+
+/// Whether the folder can be written to. Where it does not exist yet, the nearest that does is asked.
+fn probe(folder: &Path) -> Result<String, String> {
+    let here = |path: &&Path| path.is_dir();
+    let found = folder.ancestors().find(here).unwrap_or(Path::new("."));
+    let failed = |e: std::io::Error| format!("cannot write to '{}': {e}", found.display());
+    let name = found.join(format!("._foreline_probe_{}", std::process::id()));
+    std::fs::write(&name, b"").map_err(failed)?;
+    std::fs::remove_file(&name).map_err(failed)?;
+    if found == folder {
+        return Ok(format!("folder '{}' can be written to", folder.display()));
+    }
+    Ok(format!("folder '{}' can be made in '{}'", folder.display(), found.display()))
 }
 
 /// A sink that writes `stream` below `folder` and replaces what an earlier one has written there.

@@ -226,5 +226,12 @@ pub(crate) fn plan(
         notes.push("dead letters are numbered: 'key' and 'partition' are not for them".to_owned());
     }
     let make = move || Ok(Box::new(sink::TableSink::new(target.clone())?) as _);
-    Ok(PlannedSink { make: Arc::new(make), place, transactional: true, sql: Some(sql), notes })
+    Ok(PlannedSink {
+        make: Arc::new(make),
+        place,
+        transactional: true,
+        sql: Some(sql),
+        notes,
+        probe: None,
+    })
 }

@@ -164,7 +164,11 @@ fn replace_inputs(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnost
         let text = |path: &Path| Node { span, value: Value::Text(path.display().to_string()) };
         match with {
             SourceOverride::Path(path) => match member(source, "csv") {
-                Some(csv) => set(csv, "path", text(path)),
+                Some(csv) => {
+                    set(csv, "path", text(path));
+                    // What is read instead is there as a whole.
+                    leave(csv, "follow");
+                }
                 None => {
                     let message =
                         format!("the input of '{name}' cannot be replaced: it is not 'csv'");
@@ -195,6 +199,12 @@ fn replace_weights(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnos
         let text = Value::Text(path.display().to_string());
         let node = Node { span: model.span, value: text };
         set(model, "weights", node);
+    }
+}
+
+fn leave(node: &mut Node, key: &str) {
+    if let Value::Map(entries) = &mut node.value {
+        entries.retain(|e| e.key != key);
     }
 }
 

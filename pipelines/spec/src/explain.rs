@@ -35,6 +35,13 @@ pub fn explain(plan: &Plan) -> String {
         let _ = writeln!(text, "\nsink {} ({}) from {from}", sink.name, sink.kind);
         line(&mut text, "place", &sink.sink.place);
     }
+    if let Some(serve) = &plan.serve {
+        let who = match serve.tokens.len() {
+            0 => "anybody on this machine".to_owned(),
+            n => format!("whoever shows one of {n} tokens"),
+        };
+        let _ = writeln!(text, "\nserve on {}\n  for      {who}", serve.listen);
+    }
     let promises = guarantees(plan);
     if !promises.is_empty() {
         text += "\nguarantees\n";

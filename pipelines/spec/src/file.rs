@@ -246,6 +246,34 @@ fn four_gigabytes() -> u64 {
     4096
 }
 
+/// The HTTP server of the pipeline: sources of the kind `http` take rows by it.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServeConfig {
+    /// Where it listens, an address and a port. One that others can reach needs `tokens`. Default `127.0.0.1:8080`.
+    #[serde(default = "loopback")]
+    pub listen: String,
+    /// Who shows one of these in `authorization: bearer ...` may use the API. Default: anybody who can reach it.
+    #[serde(default)]
+    pub tokens: Vec<String>,
+}
+
+impl fmt::Debug for ServeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeConfig").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        ServeConfig { listen: loopback(), tokens: Vec::new() }
+    }
+}
+
+fn loopback() -> String {
+    "127.0.0.1:8080".to_owned()
+}
+
 fn hundred_milliseconds() -> Extent {
     Extent::Nanos(100_000_000)
 }

@@ -6,8 +6,8 @@ use schemars::SchemaGenerator;
 use serde_json::{Map, Value as Json, json};
 
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, SinkCommon, SnapshotConfig,
-    SourceCommon, StepCommon, TestConfig, TrainingConfig,
+    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
+    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig,
 };
 
 /// The tables of kinds.
@@ -55,6 +55,7 @@ pub(crate) struct Language {
     pub(crate) epoch: Json,
     pub(crate) snapshot: Json,
     pub(crate) journal: Json,
+    pub(crate) serve: Json,
 }
 
 impl Language {
@@ -73,6 +74,7 @@ impl Language {
         let evaluation = of::<EvaluationConfig>(g);
         let (test, epoch) = (of::<TestConfig>(g), of::<EpochConfig>(g));
         let (snapshot, journal) = (of::<SnapshotConfig>(g), of::<JournalConfig>(g));
+        let serve = of::<ServeConfig>(g);
         let definitions = generator.take_definitions(true);
         Language {
             definitions,
@@ -86,6 +88,7 @@ impl Language {
             epoch,
             snapshot,
             journal,
+            serve,
         }
     }
 
@@ -141,6 +144,7 @@ impl Language {
                 "epoch": self.epoch,
                 "snapshot": self.snapshot,
                 "journal": self.journal,
+                "serve": self.serve,
                 "data_dir": {
                     "type": "string",
                     "description": "Where journal and snapshots lie, relative to the pipeline file. Default: `.foreline/` and the pipeline's name."

@@ -1,6 +1,7 @@
 //! A pipeline in which everything fits: names are found, and schemas and units have flowed through every edge.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use foreline_engine::{
 
 use crate::file::{AlertSeverity, TestConfig};
 use crate::read::{DEAD_LETTERS, LATE, diagnostic};
+use crate::secret::Secret;
 
 /// A pipeline that can be run.
 #[derive(Debug, Clone)]
@@ -47,6 +49,17 @@ pub struct Plan {
     pub journal_limit_bytes: u64,
     /// How far back the journal goes beyond what a restart needs.
     pub journal_keep: Duration,
+    /// The HTTP server, if there is to be one.
+    pub serve: Option<ServePlan>,
+}
+
+/// The HTTP server of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServePlan {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Who may use it; anybody where there is none, which only an address of this machine may have.
+    pub tokens: Vec<Secret>,
 }
 
 /// A source of a [`Plan`].

@@ -6,6 +6,7 @@
 mod clock;
 mod evaluation;
 mod order;
+mod serve;
 mod source;
 mod tests;
 mod training;
@@ -111,6 +112,7 @@ impl<'a> Planner<'a> {
             snapshots_kept: file.snapshot.keep,
             journal_limit_bytes: file.journal.limit_mib << 20,
             journal_keep: file.journal.keep.map_or(Duration::ZERO, length),
+            serve: None,
         };
         let (streams, used) = (BTreeMap::new(), BTreeSet::new());
         Planner { text, file, given, out, streams, used, plan }
@@ -150,6 +152,7 @@ impl<'a> Planner<'a> {
             self.alerts();
             self.evaluation();
             self.tests();
+            self.serve();
             self.unused();
         }
         self.plan

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, SinkCommon, SnapshotConfig,
-    SourceCommon, StepCommon, TestConfig, TrainingConfig,
+    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
+    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig,
 };
 use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
 use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};
@@ -49,6 +49,7 @@ const SECTIONS: &[&str] = &[
     "epoch",
     "snapshot",
     "journal",
+    "serve",
     "data_dir",
     "workers",
 ];
@@ -57,7 +58,6 @@ const SECTIONS: &[&str] = &[
 const LATER_SECTIONS: &[(&str, &str)] = &[
     ("reference", "remove it; join such columns into the input before it is read"),
     ("views", "remove it; write the stream to a sink and query that"),
-    ("serve", "remove it; write the stream to a sink"),
 ];
 
 /// A source, step or sink.
@@ -104,6 +104,8 @@ pub(crate) struct PipelineFile<'n> {
     pub(crate) epoch: EpochConfig,
     pub(crate) snapshot: SnapshotConfig,
     pub(crate) journal: JournalConfig,
+    /// The section with its node, if there is one.
+    pub(crate) serve: Option<(ServeConfig, &'n Entry)>,
     pub(crate) data_dir: Option<String>,
     pub(crate) workers: Option<usize>,
     /// Names that something stands behind which this version does not have.
@@ -153,6 +155,7 @@ impl Reader<'_> {
             epoch: self.epoch(root),
             snapshot: self.snapshot(root),
             journal: self.journal(root),
+            serve: self.serve(root),
             data_dir: self.data_dir(root),
             workers: self.workers(root),
             later,
@@ -486,6 +489,12 @@ impl Reader<'_> {
             self.clock_time(entry, "keep", keep, "24h");
         }
         journal
+    }
+
+    fn serve<'n>(&mut self, root: &'n Node) -> Option<(ServeConfig, &'n Entry)> {
+        let language = self.language;
+        let (serve, entry) = self.settings(root, "serve", &language.serve);
+        Some((serve, entry?))
     }
 
     /// The `interval` of a section is a time on the clock.

@@ -18,6 +18,11 @@ const MAX_SECRET_BYTES: u64 = 64 * 1024;
 pub struct Secret(String);
 
 impl Secret {
+    /// A text that is not to be printed.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
     /// The text itself.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -200,7 +200,7 @@ pub(crate) fn parse(text: &str) -> Result<(Node, Vec<Duplicate>), SyntaxError> {
     match serde_saphyr::from_str_with_options::<Raw>(text, options) {
         Ok(raw) => {
             let mut duplicates = Vec::new();
-            let node = raw.into_node(&mut duplicates);
+            let node = raw.into_node(text, &mut duplicates);
             Ok((node, duplicates))
         }
         Err(e) => Err(syntax_error(text, &e)),
@@ -271,7 +271,54 @@ struct Raw(Spanned<RawValue>);
 enum RawValue {
     Scalar(Value),
     Seq(Vec<Raw>),
-    Map(Vec<(Spanned<String>, Raw)>),
+    Map(Vec<(Spanned<RawKey>, Raw)>),
+}
+
+/// A key: its text, or nothing where YAML takes it for something else (`null:`, `1:`) and the file has the text.
+struct RawKey(Option<String>);
+
+impl<'de> Deserialize<'de> for RawKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = RawKey;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name before the colon")
+    }
+
+    fn visit_unit<E>(self) -> Result<RawKey, E> {
+        Ok(RawKey(None))
+    }
+
+    fn visit_none<E>(self) -> Result<RawKey, E> {
+        Ok(RawKey(None))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<RawKey, E> {
+        Ok(RawKey(None))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<RawKey, E> {
+        Ok(RawKey(None))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<RawKey, E> {
+        Ok(RawKey(None))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<RawKey, E> {
+        Ok(RawKey(None))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<RawKey, E> {
+        Ok(RawKey(Some(text.to_owned())))
+    }
 }
 
 impl<'de> Deserialize<'de> for Raw {
@@ -344,17 +391,18 @@ impl<'de> Visitor<'de> for RawVisitor {
 }
 
 impl Raw {
-    fn into_node(self, duplicates: &mut Vec<Duplicate>) -> Node {
+    fn into_node(self, text: &str, duplicates: &mut Vec<Duplicate>) -> Node {
         let mut span = span_of(&self.0.defined);
         let value = match self.0.value {
             RawValue::Scalar(value) => value,
             RawValue::Seq(items) => {
-                let items: Vec<_> = items.into_iter().map(|i| i.into_node(duplicates)).collect();
+                let items: Vec<_> =
+                    items.into_iter().map(|i| i.into_node(text, duplicates)).collect();
                 span.end = items.iter().map(|i| i.span.end).fold(span.end, usize::max);
                 Value::Seq(items)
             }
             RawValue::Map(raw) => {
-                let entries = unique(raw, duplicates);
+                let entries = unique(raw, text, duplicates);
                 span.end = entries.iter().map(|e| e.value.span.end).fold(span.end, usize::max);
                 Value::Map(entries)
             }
@@ -363,17 +411,23 @@ impl Raw {
     }
 }
 
-fn unique(raw: Vec<(Spanned<String>, Raw)>, duplicates: &mut Vec<Duplicate>) -> Vec<Entry> {
+fn unique(
+    raw: Vec<(Spanned<RawKey>, Raw)>,
+    text: &str,
+    duplicates: &mut Vec<Duplicate>,
+) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::with_capacity(raw.len());
     for (key, value) in raw {
         let key_span = span_of(&key.defined);
-        let value = value.into_node(duplicates);
-        match entries.iter().find(|e| e.key == key.value) {
+        let as_written = || text.get(key_span.start..key_span.end).unwrap_or_default().to_owned();
+        let key = key.value.0.unwrap_or_else(as_written);
+        let value = value.into_node(text, duplicates);
+        match entries.iter().find(|e| e.key == key) {
             Some(first) => {
                 let first = first.key_span;
-                duplicates.push(Duplicate { key: key.value, first, again: key_span });
+                duplicates.push(Duplicate { key, first, again: key_span });
             }
-            None => entries.push(Entry { key: key.value, key_span, value }),
+            None => entries.push(Entry { key, key_span, value }),
         }
     }
     entries

@@ -16,6 +16,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("foreline-plugins", &["foreline-engine", "foreline-sdk"]),
     ("foreline-sql", &["foreline-engine"]),
     ("foreline-connectors", &["foreline-engine"]),
+    ("foreline-server", &["foreline-engine", "foreline-connectors"]),
     (
         "foreline-spec",
         &[
@@ -36,6 +37,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "foreline-sql",
             "foreline-spec",
             "foreline-connectors",
+            "foreline-server",
         ],
     ),
     ("foreline-servers", &[]),

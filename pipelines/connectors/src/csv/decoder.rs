@@ -26,7 +26,6 @@ pub(super) struct CsvDecoder {
 /// A record, where it stands, and whether it may hold quotes.
 #[derive(Debug, Clone, Copy)]
 struct Line<'a> {
-    file: usize,
     line: u64,
     position: u64,
     text: &'a [u8],
@@ -39,10 +38,10 @@ impl CsvDecoder {
         CsvDecoder { plan, files, columns, positions: Vec::new(), fields: Fields::default() }
     }
 
-    fn decode_in_turn(&mut self, chunk: &Chunk, out: &mut Decoded) {
+    /// Decodes records that follow one another in `file`.
+    pub(super) fn decode_text(&mut self, file: &TextFile, chunk: &Chunk, out: &mut Decoded) {
         let text = &chunk.payload[..];
         let quoted = self.plan.dialect.quote.is_some_and(|q| memchr(q, text).is_some());
-        let file = chunk.partition.0 as usize;
         let mut at = 0;
         let mut line = chunk.range.first_ordinal;
         while at < text.len() {
@@ -55,41 +54,44 @@ impl CsvDecoder {
             };
             let position = Position::new(chunk.partition, line).0;
             let text = without_line_break(&rest[..end]);
-            self.record(Line { file, line, position, text, quoted }, out);
+            self.record(file, Line { line, position, text, quoted }, out);
             at += end;
             line += lines;
         }
+        self.finish(out);
     }
 
     fn decode_merged(&mut self, chunk: &Chunk, out: &mut Decoded) {
+        let files = Arc::clone(&self.files);
         let frames = merge::frames(&chunk.payload);
         for (ordinal, (file, line, text)) in (chunk.range.first_ordinal..).zip(frames) {
             let position = Position::new(chunk.partition, ordinal).0;
-            self.record(Line { file, line, position, text, quoted: true }, out);
+            let line = Line { line, position, text, quoted: true };
+            self.record(&files[file], line, out);
         }
+        self.finish(out);
     }
 
     #[inline]
-    fn record(&mut self, line: Line<'_>, out: &mut Decoded) {
+    fn record(&mut self, file: &TextFile, line: Line<'_>, out: &mut Decoded) {
         if self.plan.dialect.is_skipped(line.text) {
             return;
         }
         out.records += 1;
-        match self.row(line) {
+        match self.row(file, line) {
             Ok(()) => self.positions.push(line.position),
             Err(rejected) => {
                 let n_rows = self.positions.len();
                 self.columns.iter_mut().for_each(|c| c.truncate(n_rows));
-                out.dead.push(self.dead_letter(line, rejected));
+                out.dead.push(self.dead_letter(file, line, rejected));
             }
         }
     }
 
     /// Adds a value to each column. After an error some columns may have one too many.
     #[inline]
-    fn row(&mut self, line: Line<'_>) -> Result<(), Rejected> {
-        let CsvDecoder { plan, files, columns, fields, .. } = self;
-        let file = &files[line.file];
+    fn row(&mut self, file: &TextFile, line: Line<'_>) -> Result<(), Rejected> {
+        let CsvDecoder { plan, columns, fields, .. } = self;
         if line.text.len() > plan.dialect.row_bytes_max {
             return Err(Rejected::too_long(plan.dialect.row_bytes_max));
         }
@@ -121,8 +123,7 @@ impl CsvDecoder {
     }
 
     #[cold]
-    fn dead_letter(&self, line: Line<'_>, rejected: Rejected) -> DeadLetter {
-        let file = &self.files[line.file];
+    fn dead_letter(&self, file: &TextFile, line: Line<'_>, rejected: Rejected) -> DeadLetter {
         let mut detail = rejected.detail;
         if file.header.as_deref() == Some(line.text) {
             detail = "the header is repeated".to_owned();
@@ -155,8 +156,10 @@ impl Decoder for CsvDecoder {
     fn decode(&mut self, chunk: &Chunk, out: &mut Decoded) {
         match self.plan.order {
             FileOrder::Merge => self.decode_merged(chunk, out),
-            FileOrder::Name | FileOrder::FirstTime => self.decode_in_turn(chunk, out),
+            FileOrder::Name | FileOrder::FirstTime => {
+                let files = Arc::clone(&self.files);
+                self.decode_text(&files[chunk.partition.0 as usize], chunk, out);
+            }
         }
-        self.finish(out);
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct TextFile {
     pub(super) first_line: u64,
     /// The header as it stands in the file.
     pub(super) header: Option<Vec<u8>>,
-    first_time: Option<i64>,
+    pub(super) first_time: Option<i64>,
     identity: Identity,
 }
 
@@ -63,6 +63,9 @@ pub(super) struct Identity {
 /// All files of a source, in the order in which they are read.
 pub(super) fn list(plan: &Arc<Plan>) -> Result<Vec<TextFile>, SourceError> {
     let paths = paths(plan)?;
+    if paths.is_empty() {
+        return Err(SourceError::Io(format!("no file matches '{}'", plan.place.written)));
+    }
     if paths.len() >= Position::MAX_PARTITIONS as usize {
         return Err(SourceError::Limit(format!("'{}' matches too many files", plan.place.written)));
     }
@@ -74,20 +77,19 @@ pub(super) fn list(plan: &Arc<Plan>) -> Result<Vec<TextFile>, SourceError> {
     Ok(files)
 }
 
-fn paths(plan: &Plan) -> Result<Vec<PathBuf>, SourceError> {
+/// The files that match, in the order of their paths.
+pub(super) fn paths(plan: &Plan) -> Result<Vec<PathBuf>, SourceError> {
     let place = &plan.place;
     if place.literal.is_file() {
         return Ok(vec![place.literal.clone()]);
     }
     let mut paths = if place.literal.is_dir() { folder(&place.literal)? } else { matches(plan)? };
     paths.sort();
-    if paths.is_empty() {
-        return Err(SourceError::Io(format!("no file matches '{}'", place.written)));
-    }
     Ok(paths)
 }
 
-fn folder(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
+/// The files in a folder, hidden ones left out.
+pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let failed = |e: std::io::Error| {
         SourceError::Io(format!("cannot list folder '{}': {e}", path.display()))
     };
@@ -117,7 +119,7 @@ fn matches(plan: &Plan) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 impl TextFile {
-    fn look_at(plan: &Arc<Plan>, path: &Path) -> Result<Self, SourceError> {
+    pub(super) fn look_at(plan: &Arc<Plan>, path: &Path) -> Result<Self, SourceError> {
         let mut file = TextFile {
             path: path.to_owned(),
             stem: stem(path),
@@ -148,6 +150,11 @@ impl TextFile {
             reader.next_record()?;
         }
         Ok(reader)
+    }
+
+    /// Calls the file as it was called when it lay at `path`.
+    pub(super) fn rename(&mut self, path: &Path) {
+        self.stem = stem(path);
     }
 
     /// What the file is known by.

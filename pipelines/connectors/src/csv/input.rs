@@ -63,7 +63,7 @@ pub(super) fn open(
 
 impl Compression {
     /// What a file is compressed with: as configured, or else by its first bytes.
-    fn of(self, path: &Path, magic: &[u8]) -> Self {
+    pub(super) fn of(self, path: &Path, magic: &[u8]) -> Self {
         if self != Compression::Auto {
             return self;
         }

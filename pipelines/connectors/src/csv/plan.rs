@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use encoding_rs::{Encoding, UTF_8};
-use foreline_engine::{ConfigError, Resolver};
+use foreline_engine::{ConfigError, Extent, Resolver};
 
-use super::{Compression, CsvConfig, ExtraFields, FileOrder};
+use super::{Compression, CsvConfig, ExtraFields, FileOrder, Truncated};
 use crate::kind::{ColumnConfig, ColumnType, FieldRef, SourceInputs};
 use crate::record::{AsWritten, Dialect, Kind, Need, NullWords, Writing};
 
@@ -48,11 +49,24 @@ pub(super) struct Place {
     pub(super) pattern: String,
 }
 
+/// How files are followed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FollowRules {
+    /// The time between two looks.
+    pub(super) poll: Duration,
+    /// After so long without a change a last line is whole.
+    pub(super) settle: Option<Duration>,
+    /// What to do when a file was cut short.
+    pub(super) truncated: Truncated,
+}
+
 /// A checked configuration.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) place: Place,
     pub(super) order: FileOrder,
+    /// How the files are followed, if they are.
+    pub(super) follow: Option<FollowRules>,
     pub(super) header: bool,
     pub(super) skip_lines: u32,
     pub(super) extra_fields: ExtraFields,
@@ -108,6 +122,7 @@ impl Plan {
         let plan = Plan {
             place: place(&config.path, given, &mut mistakes),
             order: config.order,
+            follow: follow(config, &mut mistakes),
             header: config.header,
             skip_lines: config.skip_lines,
             extra_fields: config.extra_fields,
@@ -145,6 +160,38 @@ fn place(written: &str, given: &dyn Resolver, mistakes: &mut Mistakes) -> Place 
         mistakes.0.push(ConfigError::new("path", message.to_lowercase()));
     }
     Place { written: written.to_owned(), literal, pattern }
+}
+
+fn follow(config: &CsvConfig, mistakes: &mut Mistakes) -> Option<FollowRules> {
+    let options = config.follow.options()?;
+    if config.order == FileOrder::Merge {
+        mistakes.0.push(
+            ConfigError::new(
+                "order",
+                "files that are followed cannot be merged: what the others will bring is not known",
+            )
+            .help("use `order: first_time`; `lateness` puts rows of several files in order"),
+        );
+    }
+    if encoding(&config.encoding).is_ok_and(|e| e != UTF_8) {
+        let message = format!("files in '{}' cannot be followed", config.encoding);
+        let help = "only UTF-8 text can be entered where it was left; have the files written so";
+        mistakes.0.push(ConfigError::new("encoding", message).help(help));
+    }
+    let poll = mistakes.or(length("follow.poll", options.poll), Duration::ZERO);
+    let settle = options.settle.map(|s| mistakes.or(length("follow.settle", s), Duration::ZERO));
+    Some(FollowRules { poll, settle, truncated: options.truncated })
+}
+
+/// A length of the clock's time above zero.
+fn length(at: &str, extent: Extent) -> Result<Duration, ConfigError> {
+    match extent {
+        Extent::Nanos(n @ 1..) => Ok(Duration::from_nanos(n.unsigned_abs())),
+        other => {
+            Err(ConfigError::new(at, format!("'{other}' is not a length of the clock's time"))
+                .help("give a duration above zero, such as 1s"))
+        }
+    }
 }
 
 fn encoding(name: &str) -> Result<&'static Encoding, ConfigError> {

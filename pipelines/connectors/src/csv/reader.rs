@@ -26,6 +26,8 @@ pub(super) struct Reader {
     path: PathBuf,
     text: Box<dyn Read + Send>,
     ended: bool,
+    /// Whether the text may go on behind its end, so that a last record without a line break is not whole.
+    growing: bool,
     /// What was read and not yet handed out, from `at` on.
     buffer: Vec<u8>,
     at: usize,
@@ -66,6 +68,7 @@ impl Reader {
             path: path.to_owned(),
             text: input.text,
             ended: false,
+            growing: plan.follow.is_some(),
             buffer: Vec::new(),
             at: 0,
             offset: input.offset,
@@ -77,6 +80,17 @@ impl Reader {
     pub(super) fn until(mut self, end: u64) -> Self {
         self.text = Box::new(self.text.take(end.saturating_sub(self.offset)));
         self
+    }
+
+    /// Takes the text for finished, although its file is followed: its last record is whole without a line break.
+    pub(super) fn finished(mut self) -> Self {
+        self.growing = false;
+        self
+    }
+
+    /// Offset of what comes next.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// The line that comes next.
@@ -106,7 +120,7 @@ impl Reader {
                     start..start + length
                 }
                 Next::TooLong => {
-                    let cut = self.too_long()?;
+                    let Some(cut) = self.too_long()? else { return Ok(None) };
                     self.buffer.splice(..self.at, cut);
                     self.at = self.plan.dialect.row_bytes_max + 1;
                     0..self.at
@@ -133,7 +147,7 @@ impl Reader {
         let payload = match self.next()? {
             Next::Nothing => return Ok(None),
             Next::TooLong => {
-                let mut cut = self.too_long()?;
+                let Some(mut cut) = self.too_long()? else { return Ok(None) };
                 cut.push(b'\n');
                 cut
             }
@@ -163,13 +177,18 @@ impl Reader {
             return (end + more, lines);
         }
         while let Cut::Record { end: length, lines: more } =
-            dialect.cut(&self.buffer[end..], self.ended)
+            dialect.cut(&self.buffer[end..], self.is_whole())
             && length > 0
         {
             end += length;
             lines += more;
         }
         (end, lines)
+    }
+
+    /// Whether all of the text is at hand and nothing will be added to it.
+    fn is_whole(&self) -> bool {
+        self.ended && !self.growing
     }
 
     /// Finds the end of the record at hand, reading on as far as it takes.
@@ -180,9 +199,10 @@ impl Reader {
                 return Ok(Next::Nothing);
             }
             if !text.is_empty() {
-                match self.plan.dialect.cut(text, self.ended) {
+                match self.plan.dialect.cut(text, self.is_whole()) {
                     Cut::Record { end, lines } => return Ok(Next::Record { end, lines }),
                     Cut::TooLong => return Ok(Next::TooLong),
+                    Cut::Incomplete if self.ended => return Ok(Next::Nothing),
                     Cut::Incomplete => {}
                 }
             }
@@ -191,22 +211,24 @@ impl Reader {
         }
     }
 
-    /// The start of a record that is too long, up to one byte behind the limit; passes over all of it.
-    fn too_long(&mut self) -> Result<Vec<u8>, SourceError> {
+    /// The start of a record that is too long, up to one byte behind the limit; passes over all of it. `None` where
+    /// its end is still to be written.
+    fn too_long(&mut self) -> Result<Option<Vec<u8>>, SourceError> {
         let start = &self.buffer[self.at..];
         let cut = start[..=self.plan.dialect.row_bytes_max].to_vec();
-        self.skip_to_line_break()?;
-        Ok(cut)
+        let ends = self.skip_to_line_break()?;
+        Ok((ends || !self.growing).then_some(cut))
     }
 
-    fn skip_to_line_break(&mut self) -> Result<(), SourceError> {
+    /// Whether there was a line break.
+    fn skip_to_line_break(&mut self) -> Result<bool, SourceError> {
         loop {
             let text = &self.buffer[self.at..];
             let found = memchr(b'\n', text);
             self.advance(found.map_or(text.len(), |at| at + 1));
             if found.is_some() || self.ended {
                 self.line += 1;
-                return Ok(());
+                return Ok(found.is_some());
             }
             self.fill(READ_BYTES_MIN)?;
         }

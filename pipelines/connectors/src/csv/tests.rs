@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{Csv, CsvConfig};
 use crate::kind::{ColumnConfig, ColumnType, SourceInputs, SourceKind};
 
+mod following;
 mod merging;
 mod options;
 mod real_data;

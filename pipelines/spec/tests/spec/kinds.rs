@@ -105,6 +105,7 @@ impl SinkKind for Postbox {
             place: "a postbox".to_owned(),
             sql: None,
             notes: vec!["what goes in does not come out".to_owned()],
+            probe: None,
         })
     }
 }

@@ -190,3 +190,11 @@ fn foreline_spec_lines(text: &str) -> String {
     sections.reverse();
     sections.concat().join("\n")
 }
+
+#[test]
+fn a_key_may_be_a_word_that_yaml_takes_for_a_value() {
+    let text = WHOLE.replace("csv: {", "csv: { null: [\"-999\"],");
+    assert_ne!(text, WHOLE);
+    let plan = plan_with(&text, &options());
+    assert!(plan.sources[0].config.contains("\"null\":[\"-999\"]"), "{}", plan.sources[0].config);
+}

@@ -1,0 +1,240 @@
+//! Records that are pushed to us over HTTP; the server is elsewhere and comes in by the source's [`Door`].
+//!
+//! What a reader would get wrong:
+//!
+//! * A body is decoded twice: at the door, so that the answer can say which rows cannot be used, and by a worker from the
+//!   journal. Both give the same, as decoding depends on nothing but the body.
+//! * A body of which nothing can be used is refused and leaves nothing behind. Of any other the rows that cannot be used
+//!   become dead letters.
+//! * All requests are one partition, in the order in which they were taken. A request takes as many ordinals as its body
+//!   may have records, so some ordinals stand for none.
+
+use std::sync::Arc;
+
+use foreline_engine::{
+    Chunk, ConfigError, Decoder, KnownPartition, Partition, Poll, Position, Range, Replay,
+    Resolver, Source, SourceError,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::door::{Door, DoorLimits};
+use crate::format::{CsvOptions, JsonOptions};
+use crate::kind::{PlannedSource, SourceInputs, SourceKind, Tap};
+
+mod columns;
+mod examine;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use examine::Examiner;
+pub use examine::{BadBody, Examined, RowError};
+
+/// The only partition.
+const REQUESTS: Partition = Partition(0);
+
+/// Takes records by `POST /api/v1/sources/NAME/rows`; needs the section `serve`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// What a body may be. Default: all of them.
+    #[serde(default = "all_bodies")]
+    pub formats: Vec<Body>,
+    /// How JSON is read.
+    #[serde(default)]
+    pub json: JsonOptions,
+    /// How CSV is read. Default: comma-separated, with a header.
+    #[serde(default = "with_header")]
+    pub csv: CsvOptions,
+    /// Largest body in mebibytes, after decompression. Default 8.
+    #[serde(default = "eight")]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_body_mib: u32,
+    /// Most mebibytes that wait for the journal; beyond that the answer is 503. Default 64.
+    #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub inbox_mib: u32,
+    /// Most requests a second, and as many at once; beyond that the answer is 429. Default 1000.
+    #[serde(default = "thousand")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_requests_per_s: u32,
+    /// How many of the latest idempotency keys are known, across restarts. Default 100000.
+    #[serde(default = "hundred_thousand")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub idempotency_keys: usize,
+}
+
+/// What the body of a request may be.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// `application/json`: one object, or an array of them.
+    Json,
+    /// `application/x-ndjson`: an object a line.
+    Ndjson,
+    /// `text/csv`.
+    Csv,
+    /// `application/vnd.apache.arrow.stream`: an Arrow IPC stream whose columns are called like ours.
+    Arrow,
+}
+
+const ALL: [Body; 4] = [Body::Json, Body::Ndjson, Body::Csv, Body::Arrow];
+
+fn all_bodies() -> Vec<Body> {
+    ALL.to_vec()
+}
+
+fn with_header() -> CsvOptions {
+    CsvOptions { header: true, ..CsvOptions::default() }
+}
+
+fn eight() -> u32 {
+    8
+}
+
+fn sixty_four() -> u32 {
+    64
+}
+
+fn thousand() -> u32 {
+    1000
+}
+
+fn hundred_thousand() -> usize {
+    100_000
+}
+
+impl Body {
+    /// Its usual media type.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Body::Json => "application/json",
+            Body::Ndjson => "application/x-ndjson",
+            Body::Csv => "text/csv",
+            Body::Arrow => "application/vnd.apache.arrow.stream",
+        }
+    }
+
+    fn of(content_type: &str) -> Option<Self> {
+        let name = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match name.as_str() {
+            "application/json" => Some(Body::Json),
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+                Some(Body::Ndjson)
+            }
+            "text/csv" => Some(Body::Csv),
+            "application/vnd.apache.arrow.stream" => Some(Body::Arrow),
+            _ => None,
+        }
+    }
+
+    /// What stands before a body in the journal.
+    fn tag(self) -> u8 {
+        match self {
+            Body::Json => b'j',
+            Body::Ndjson => b'n',
+            Body::Csv => b'c',
+            Body::Arrow => b'a',
+        }
+    }
+}
+
+/// The kind of source that takes records over HTTP.
+#[derive(Debug)]
+pub struct Http;
+
+impl SourceKind for Http {
+    type Config = HttpConfig;
+    const NAME: &'static str = "http";
+    const SUMMARY: &'static str =
+        "takes records that are pushed over HTTP, and answers when they are durable";
+
+    fn plan(
+        config: &Self::Config,
+        inputs: &SourceInputs<'_>,
+        _: &dyn Resolver,
+    ) -> Result<PlannedSource, Vec<ConfigError>> {
+        let examiner = Examiner::plan(config, inputs)?;
+        let mib = |n: u32| (n as usize) << 20;
+        let limits = DoorLimits {
+            body_bytes: mib(config.max_body_mib),
+            inbox_bytes: mib(config.inbox_mib),
+            requests_per_s: config.max_requests_per_s,
+            keys: config.idempotency_keys,
+        };
+        let door = Arc::new(Door::new(limits, examiner.clone()));
+        let opened = Arc::clone(&door);
+        let open = move || {
+            let source = HttpSource { door: Arc::clone(&opened), examiner: examiner.clone() };
+            Ok(Box::new(source) as Box<dyn Source>)
+        };
+        Ok(PlannedSource {
+            open: Arc::new(open),
+            bounded: false,
+            replay: Replay::ByPayload,
+            notes: Vec::new(),
+            probe: None,
+            door: Some(door),
+            tap: Tap::Refused(
+                "what is pushed goes to the run that takes it, and to nobody else; look at a sink, or send a copy here",
+            ),
+        })
+    }
+}
+
+struct HttpSource {
+    door: Arc<Door>,
+    examiner: Examiner,
+}
+
+impl Drop for HttpSource {
+    fn drop(&mut self) {
+        self.door.close();
+    }
+}
+
+impl Source for HttpSource {
+    fn replay(&self) -> Replay {
+        Replay::ByPayload
+    }
+
+    fn poll(&mut self, _: usize) -> Result<Poll, SourceError> {
+        let Some(parcel) = self.door.take()? else { return Ok(Poll::Pending) };
+        let (start, end) = (parcel.first, parcel.first + parcel.records);
+        let range = Range { start, end, first_ordinal: start, end_ordinal: end };
+        let rows = usize::try_from(parcel.records).unwrap_or(usize::MAX);
+        Ok(Poll::Ready(Chunk { partition: REQUESTS, range, rows, payload: parcel.payload }))
+    }
+
+    fn read(&mut self, _: Partition, range: Range) -> Result<Chunk, SourceError> {
+        let first = range.first_ordinal;
+        Err(SourceError::Io(format!(
+            "what was pushed from record {first} on is in the journal alone"
+        )))
+    }
+
+    fn durable(&mut self, _: Partition, upto: Position) {
+        self.door.durable(upto.ordinal());
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(self.examiner.decoder())
+    }
+
+    fn partition_name(&self, _: Partition) -> Option<String> {
+        Some("requests".to_owned())
+    }
+
+    fn identity(&self, _: Partition) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn resume(&mut self, known: &[KnownPartition]) -> Result<(), SourceError> {
+        let read = known.iter().find(|k| k.partition == REQUESTS).and_then(|k| k.read);
+        self.door.resume(read.map_or(1, |r| r.end_ordinal));
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Accepts connections, as many as there may be, and ends them in an orderly way.
+
+use std::net::TcpListener;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+
+use crate::limits::{CONNECTIONS, HEAD_TIME, STOP_TIME};
+
+/// How long to wait when a connection cannot be accepted, as when too many files are open.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `stopped` says so and the requests under way have their answer.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("the server cannot listen: {error}");
+            return;
+        }
+    };
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => permit,
+            () = is_stopped(&mut stopped) => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = is_stopped(&mut stopped) => break,
+        };
+        match (accepted, permit) {
+            (Ok((stream, _)), Ok(permit)) => {
+                let (router, stopped) = (router.clone(), stopped.clone());
+                tokio::spawn(async move {
+                    connection(stream, router, stopped).await;
+                    drop(permit);
+                });
+            }
+            _ => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    // What is not answered by then is cut off.
+    tokio::time::timeout(STOP_TIME, room.acquire_many(all)).await.ok();
+}
+
+/// Waits for the end. Once whoever could say so is gone, it has come.
+async fn is_stopped(stopped: &mut watch::Receiver<bool>) {
+    stopped.wait_for(|stop| *stop).await.ok();
+}
+
+async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    let service = TowerToHyperService::new(router);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // An error is the client's doing: it went away, or sent what is not HTTP. It was answered as far as that went.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = is_stopped(&mut stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await.ok();
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The HTTP server of a pipeline: records come in by it, and it says whether the pipeline is well.
+//!
+//! ```text
+//! POST /api/v1/sources/{source}/rows   200 when durable
+//! GET  /livez                          200 while the process serves
+//! GET  /readyz                         200 while every source takes records
+//! ```
+//!
+//! What a reader would get wrong:
+//!
+//! * It has a thread and a runtime of its own; nothing of it runs on a worker, and a pipeline is not slowed down by a
+//!   request that waits.
+//! * Every answer that is not a success is `application/problem+json` (RFC 9457).
+//! * Every number that a stranger can drive up has a limit in `limits`.
+
+mod access;
+mod connections;
+mod intake;
+mod limits;
+mod problem;
+mod routes;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use foreline_connectors::Door;
+use tokio::sync::watch;
+
+pub use access::Token;
+
+/// What is served.
+#[derive(Debug)]
+pub struct Served {
+    /// The sources that records are pushed into, by name.
+    pub doors: Vec<(String, Arc<Door>)>,
+    /// Who may use the API: whoever shows one of these; anybody where there is none.
+    pub tokens: Vec<Token>,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens on `address` and serves until it is stopped. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or no thread be started.
+    pub fn start(address: SocketAddr, served: Served) -> io::Result<Self> {
+        let failed = |e: io::Error| {
+            io::Error::new(e.kind(), format!("cannot listen on {address} (section 'serve'): {e}"))
+        };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(limits::BLOCKING_THREADS)
+            .build()?;
+        let (stop, stopped) = watch::channel(false);
+        let thread = std::thread::Builder::new().name("server".to_owned()).spawn(move || {
+            runtime.block_on(connections::serve(listener, routes::router(served), stopped));
+            // A request that still waits for a disk is not waited for.
+            runtime.shutdown_background();
+        })?;
+        Ok(Server { address, stop, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more connections, lets the requests that are under way have their answer, and ends.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the server panicked (a bug)");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

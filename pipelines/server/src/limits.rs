@@ -1,0 +1,23 @@
+//! Everything that a client can drive up, and how far.
+
+use std::time::Duration;
+
+/// Most connections at a time; others wait to be accepted. A gateway keeps a few open, a plant has some hundred.
+pub(crate) const CONNECTIONS: usize = 512;
+/// How long a client may take for the head of a request.
+pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take for the body.
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(30);
+/// How long a request waits for its records to be durable; an fsync takes milliseconds, a full journal much longer.
+pub(crate) const DURABLE_TIME: Duration = Duration::from_secs(30);
+/// How long requests under way have for their answer when the server is stopped.
+pub(crate) const STOP_TIME: Duration = Duration::from_secs(10);
+/// Bodies that are read and decoded at a time may take so many kibibytes together, each counted twice: as it comes and
+/// as it is kept.
+pub(crate) const BODIES_KIB: usize = 256 * 1024;
+/// Threads that decompress, decode and wait for a disk.
+pub(crate) const BLOCKING_THREADS: usize = 8;
+/// A source that was not asked for records for so long is not ready: its journal is full or its sinks are behind.
+pub(crate) const IDLE_TIME: Duration = Duration::from_secs(5);
+/// What a client is told to wait where nothing better is known.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -1,0 +1,74 @@
+//! What is served at which path.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::{get, post};
+use foreline_connectors::Door;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::limits::{BODIES_KIB, IDLE_TIME, RETRY_AFTER};
+use crate::problem::{Problem, json as as_json};
+use crate::{Served, Token, intake};
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) doors: BTreeMap<String, Arc<Door>>,
+    pub(crate) tokens: Vec<Token>,
+    /// Kibibytes that bodies may still take.
+    pub(crate) memory: Arc<Semaphore>,
+}
+
+pub(crate) fn router(served: Served) -> Router {
+    let site = Site {
+        doors: served.doors.into_iter().collect(),
+        tokens: served.tokens,
+        memory: Arc::new(Semaphore::new(BODIES_KIB)),
+    };
+    Router::new()
+        .route("/api/v1/sources/{source}/rows", post(intake::rows).fallback(wrong_method))
+        .route("/livez", get(live).fallback(wrong_method))
+        .route("/readyz", get(ready).fallback(wrong_method))
+        .fallback(nothing)
+        .with_state(Arc::new(site))
+}
+
+async fn live() -> Response {
+    as_json(&json!({ "status": "ok" }))
+}
+
+/// Ready is a pipeline whose sources are all asked for records: it has caught up with its journal and is not held up.
+async fn ready(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
+    let mut waiting = Vec::new();
+    for (name, door) in &site.doors {
+        match door.idle() {
+            None => waiting.push(format!("source '{name}' does not take records yet")),
+            Some(idle) if idle > IDLE_TIME => waiting.push(format!(
+                "source '{name}' was not read for {} s: the journal is full, or the sinks are behind",
+                idle.as_secs()
+            )),
+            Some(_) => {}
+        }
+    }
+    if waiting.is_empty() {
+        return Ok(as_json(&json!({ "status": "ok" })));
+    }
+    let detail = waiting.join("; ");
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail).after(RETRY_AFTER))
+}
+
+async fn nothing(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at '{}'", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
+}
+
+async fn wrong_method() -> Problem {
+    let detail = "the path is there, but not for this method";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}

@@ -1,0 +1,77 @@
+//! The `serve` section: safe unless it is said otherwise, and there where a source needs it.
+
+use std::net::SocketAddr;
+
+use crate::diagnostic::{Code, Diagnostic};
+use crate::plan::ServePlan;
+use crate::planner::Planner;
+use crate::secret::Secret;
+use crate::yaml::{Node, Span, Value};
+
+/// A token that is shorter could be guessed.
+const TOKEN_CHARS_MIN: usize = 16;
+
+impl Planner<'_> {
+    pub(super) fn serve(&mut self) {
+        let file = self.file;
+        let Some((config, entry)) = &file.serve else { return self.needs_server() };
+        let (node, owner) = (&entry.value, entry.key_span);
+        let span = node.place("listen", owner);
+        let Some(listen) = address(&config.listen) else {
+            let message = format!("'{}' is not an address and a port", config.listen);
+            let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+            self.out
+                .push(error.help("write the address of a network card, such as 127.0.0.1:8080"));
+            return;
+        };
+        let tokens = self.tokens(&config.tokens, node, owner);
+        if !listen.ip().is_loopback() {
+            if config.tokens.is_empty() {
+                let message = format!("others can reach '{listen}', and anybody may use it");
+                let error = Diagnostic::error(Code::CONFIGURATION, span, message);
+                self.out.push(
+                    error.help("write tokens: [\"${env:FORELINE_TOKEN}\"], or listen on 127.0.0.1"),
+                );
+            }
+            let note = "tokens and rows cross the network in the clear: put a proxy that speaks TLS before it";
+            self.out.push(Diagnostic::warning(Code::NOTE, span, note));
+        }
+        self.plan.serve = Some(ServePlan { listen, tokens });
+    }
+
+    fn tokens(&mut self, tokens: &[String], node: &Node, owner: Span) -> Vec<Secret> {
+        let written = node.get("tokens").map(Node::items).unwrap_or_default();
+        for (i, token) in tokens.iter().enumerate() {
+            let span = node.place(&format!("tokens[{i}]"), owner);
+            if token.chars().count() < TOKEN_CHARS_MIN {
+                let message = format!("a token has fewer than {TOKEN_CHARS_MIN} characters");
+                let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+                self.out.push(error.help("make one with: head -c 32 /dev/urandom | base64"));
+            } else if matches!(written.get(i).map(|n| &n.value), Some(Value::Text(_))) {
+                let note = "a token stands in the file: whoever reads the file has it";
+                let warning = Diagnostic::warning(Code::NOTE, span, note);
+                self.out.push(warning.help("write \"${env:NAME}\" or \"${file:/path}\" instead"));
+            }
+        }
+        tokens.iter().map(Secret::new).collect()
+    }
+
+    /// Reports sources that nothing could reach.
+    fn needs_server(&mut self) {
+        for source in self.plan.sources.iter().filter(|s| s.source.door.is_some()) {
+            let block = self.file.sources.iter().find(|b| b.name == source.name);
+            let span = block.map_or(Span::default(), |b| b.name_span);
+            let message = format!("rows are pushed into '{}', and nothing listens", source.name);
+            let error = Diagnostic::error(Code::CONFIGURATION, span, message);
+            self.out.push(error.help("add a section: serve: { listen: 127.0.0.1:8080 }"));
+        }
+    }
+}
+
+/// An address and a port; `localhost` is this machine's own address whatever the names of the system say.
+fn address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
+        None => text.parse().ok(),
+    }
+}

@@ -1,0 +1,126 @@
+//! The real command while it runs: started, told to end, asked over HTTP, and what is in its sink so far.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::torture::{keys, now, rows, wait};
+
+/// How long a test waits for what must come, on a machine that has other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Starts `foreline run p.yaml` in `folder`, where it leaves `stdout`, and `stderr` behind that of runs before.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn start(command: &str, folder: &Path, crash_at: &str) -> Child {
+    let stderr = OpenOptions::new().create(true).append(true).open(folder.join("stderr"));
+    Command::new(command)
+        .args(["run", "--quiet", "--json", "--workers", "2"])
+        .arg(folder.join("p.yaml"))
+        .env("FORELINE_CRASH_AT", crash_at)
+        .stdout(File::create(folder.join("stdout")).expect("the folder can be written to"))
+        .stderr(stderr.expect("the folder can be written to"))
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the command starts")
+}
+
+/// Sends SIGTERM and waits for the end.
+///
+/// # Panics
+/// When the process cannot be told.
+pub fn terminate(child: &mut Child) -> ExitStatus {
+    // The shell's own: not every machine has the program.
+    let told = Command::new("sh").args(["-c", &format!("kill {}", child.id())]).status();
+    assert!(told.is_ok_and(|s| s.success()), "a process that runs can be told to end");
+    child.wait().expect("a child can be waited for")
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+/// When it does not hold within [`PATIENCE`].
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
+        wait(Duration::from_millis(10));
+    }
+}
+
+/// A folder of the Parquet sink.
+#[derive(Debug, Clone)]
+pub struct Lake(pub PathBuf);
+
+impl Lake {
+    /// Machine and time of every row that is committed so far.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(String, i64)> {
+        let batches = rows(&self.0).expect("what is committed can be read");
+        batches.iter().flat_map(|b| keys(b, "ts").expect("it has machine and time")).collect()
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The head, in lower case.
+    pub head: String,
+    /// The body.
+    pub body: String,
+}
+
+/// Sends a request and reads the answer. `head` is further lines, each ended by `\r\n`.
+///
+/// # Errors
+/// When the server cannot be reached, or goes away before it has answered.
+pub fn ask(address: SocketAddr, line: &str, head: &str, body: &[u8]) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let length = body.len();
+    let request = format!(
+        "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{head}\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    // A server that refuses need not read all of it.
+    let sent = stream.write_all(body);
+    read_answer(stream).or_else(|e| sent.and(Err(e)))
+}
+
+/// Reads an answer to its end.
+///
+/// # Errors
+/// When the server goes away before it has answered.
+pub fn read_answer(mut stream: TcpStream) -> io::Result<Answer> {
+    let mut bytes = Vec::new();
+    let read = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "no whole answer");
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(cut_off)?;
+    let head = head.to_lowercase();
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(cut_off)?;
+    let said = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok());
+    if said.is_some_and(|n: usize| body.len() < n) {
+        read?;
+        return Err(cut_off());
+    }
+    Ok(Answer { status, head, body: body.to_owned() })
+}
+
+/// The address that the last run in `folder` says it listens on, once it does.
+#[must_use]
+pub fn address(folder: &Path) -> Option<SocketAddr> {
+    let said = std::fs::read_to_string(folder.join("stderr")).ok()?;
+    let line = said.lines().rev().find_map(|l| l.strip_prefix("listening on http://"))?;
+    line.parse().ok()
+}
