@@ -70,6 +70,8 @@ pub struct Outcome {
     pub places: BTreeMap<&'static str, u64>,
     /// Rounds that came to their end.
     pub rounds: u64,
+    /// How often the result was read while a run was at work on it.
+    pub looks: u64,
     /// Readings that were to be in the result.
     pub acknowledged: u64,
     /// Readings that were not.
@@ -133,7 +135,13 @@ fn live_through(
             child.wait()?
         } else {
             let most = if attempt < hasty { 60 } else { 900 };
-            wait(Duration::from_millis(20 + dice.below(most) as u64));
+            let (begun, time) = (now(), Duration::from_millis(20 + dice.below(most) as u64));
+            // Somebody reads meanwhile: every file that a manifest lists is there and whole, and nothing is there twice.
+            while begun.elapsed() < time {
+                check(&read_result(folder)?, expected, false, outcome)?;
+                outcome.looks += 1;
+                wait(Duration::from_millis(5));
+            }
             // It may be done by then.
             child.kill().ok();
             child.wait()?
