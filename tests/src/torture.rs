@@ -350,7 +350,7 @@ fn check(
     }
     outcome.duplicated += found.repeated;
     if !ended {
-        return Ok(());
+        return whole_epochs(&seen, expected);
     }
     outcome.lost += (expected.len() - seen.len()) as u64;
     // The model, in one loop: how many readings each window has.
@@ -366,6 +366,26 @@ fn check(
         outcome.duplicated += u64::try_from((there - count).max(0))?;
     }
     ensure!(found.windows.len() == counts.len(), "there are windows of nothing");
+    Ok(())
+}
+
+/// Machines take turns in the input and an epoch has thousands of rows, so between epochs each machine shows as many readings
+/// as any other, but for those that came out of turn. Half an epoch would be hundreds apart.
+const APART_MAX: usize = 20;
+
+/// Whether what is seen is what stood between two epochs: of each machine the first readings, and of all about as many.
+fn whole_epochs(seen: &BTreeSet<&Reading>, expected: &BTreeSet<Reading>) -> Result<()> {
+    let mut shown: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+    for reading in expected {
+        let (count, gap) = shown.entry(&reading.0).or_default();
+        let is_there = seen.contains(reading);
+        ensure!(!(is_there && *gap), "{reading:?} is there and an earlier one is not");
+        *count += usize::from(is_there);
+        *gap |= !is_there;
+    }
+    let counts = || shown.values().map(|(count, _)| *count);
+    let apart = counts().max().unwrap_or(0) - counts().min().unwrap_or(0);
+    ensure!(apart <= APART_MAX, "an epoch is half there: machines are {apart} readings apart");
     Ok(())
 }
 
