@@ -64,7 +64,7 @@ pub struct JournalOptions {
     /// trimmed.
     pub limit_bytes: u64,
     /// Epochs whose clock is less than this behind that of the last are not trimmed, though no restart needs them,
-    /// until they take [`HISTORY_SHARE_MAX`] of the limit: `foreline replay` and `--from-journal` go back so far.
+    /// until they take three quarters of the limit: `foreline replay` and `--from-journal` go back so far.
     pub keep_ns: i64,
 }
 

@@ -72,6 +72,8 @@ pub struct Outcome {
     pub places: BTreeMap<&'static str, u64>,
     /// Rounds that came to their end.
     pub rounds: u64,
+    /// How often the result was read while a run was at work on it.
+    pub looks: u64,
     /// Readings that were to be in the result.
     pub acknowledged: u64,
     /// Readings that were not.
@@ -135,7 +137,13 @@ fn live_through(
             child.wait()?
         } else {
             let most = if attempt < hasty { 60 } else { 900 };
-            wait(Duration::from_millis(20 + dice.below(most) as u64));
+            let (begun, time) = (now(), Duration::from_millis(20 + dice.below(most) as u64));
+            // Somebody reads meanwhile: every file that a manifest lists is there and whole, and nothing is there twice.
+            while begun.elapsed() < time {
+                check(&read_result(folder)?, expected, false, outcome)?;
+                outcome.looks += 1;
+                wait(Duration::from_millis(5));
+            }
             // It may be done by then.
             child.kill().ok();
             child.wait()?
@@ -344,7 +352,7 @@ fn check(
     }
     outcome.duplicated += found.repeated;
     if !ended {
-        return Ok(());
+        return whole_epochs(&seen, expected);
     }
     outcome.lost += (expected.len() - seen.len()) as u64;
     // The model, in one loop: how many readings each window has.
@@ -360,6 +368,26 @@ fn check(
         outcome.duplicated += u64::try_from((there - count).max(0))?;
     }
     ensure!(found.windows.len() == counts.len(), "there are windows of nothing");
+    Ok(())
+}
+
+/// Machines take turns in the input and an epoch has thousands of rows, so between epochs each machine shows as many readings
+/// as any other, but for those that came out of turn. Half an epoch would be hundreds apart.
+const APART_MAX: usize = 20;
+
+/// Whether what is seen is what stood between two epochs: of each machine the first readings, and of all about as many.
+fn whole_epochs(seen: &BTreeSet<&Reading>, expected: &BTreeSet<Reading>) -> Result<()> {
+    let mut shown: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+    for reading in expected {
+        let (count, gap) = shown.entry(&reading.0).or_default();
+        let is_there = seen.contains(reading);
+        ensure!(!(is_there && *gap), "{reading:?} is there and an earlier one is not");
+        *count += usize::from(is_there);
+        *gap |= !is_there;
+    }
+    let counts = || shown.values().map(|(count, _)| *count);
+    let apart = counts().max().unwrap_or(0) - counts().min().unwrap_or(0);
+    ensure!(apart <= APART_MAX, "an epoch is half there: machines are {apart} readings apart");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ fn a_hundred_deaths_leave_no_trace() {
     })
     .unwrap();
     println!("{outcome:?}");
-    assert!(outcome.kills >= 100);
+    assert!(outcome.kills >= 100 && outcome.looks >= 100, "{outcome:?}");
     assert_eq!((outcome.lost, outcome.duplicated, outcome.different), (0, 0, 0), "{outcome:?}");
 }
 
