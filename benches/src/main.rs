@@ -3,7 +3,12 @@
 //! `cargo xtask bench NAME [--json]` runs one. Every benchmark prints the figures and `ratio`, our time over the
 //! baseline's; the absolute figures belong to the machine, the ratio travels.
 
+mod cpu;
+mod generate;
+mod load;
 mod memory;
+mod mqtt;
+mod recovery;
 mod w1;
 
 use anyhow::Result;
@@ -17,9 +22,9 @@ struct Arguments {
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
-    /// Rows of input.
-    #[arg(long, default_value_t = 10_000_000)]
-    rows: u64,
+    /// Rows of input; as many as the benchmark is defined with unless given.
+    #[arg(long)]
+    rows: Option<u64>,
     /// How often everything is measured; the best of each counts.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -27,13 +32,28 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Name {
+    /// CSV with repeated readings into a table of PostgreSQL, beside `psql`.
+    Load,
     /// CSV, smoothing, windowed features, a score in the sandbox, Parquet.
     W1,
+    /// Restart to first commit, with 10,000 machines and a journal of 100 MB.
+    Recovery,
+    /// Messages of a real Mosquitto, of which `--rows` gives the number (at most 1,000,000).
+    Mqtt,
 }
 
+/// More messages would take minutes and show nothing else.
+const MQTT_MESSAGES_MAX: u64 = 1_000_000;
+
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    match arguments.name {
-        Name::W1 => w1::run(arguments.rows, arguments.rounds, arguments.json),
+    let Arguments { name, json, rows, rounds } = Arguments::parse();
+    match name {
+        Name::Load => load::run(rows.unwrap_or(load::ROWS), rounds, json),
+        Name::Mqtt => {
+            let messages = rows.unwrap_or(MQTT_MESSAGES_MAX).min(MQTT_MESSAGES_MAX);
+            mqtt::run(messages, json)
+        }
+        Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
+        Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),
     }
 }

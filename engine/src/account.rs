@@ -23,6 +23,12 @@ pub struct Account {
     pub in_flight: i64,
     /// Rows sent on. The engine counts them.
     pub emitted: u64,
+    /// Of the rows used, those that came late and correct the result.
+    #[serde(default)]
+    pub corrected: u64,
+    /// Of all rows, those whose event time is their arrival because the device's clock was off.
+    #[serde(default)]
+    pub restamped: u64,
 }
 
 impl Account {
@@ -36,6 +42,8 @@ impl Account {
         self.dead += more.dead;
         self.in_flight += more.in_flight;
         self.emitted += more.emitted;
+        self.corrected += more.corrected;
+        self.restamped += more.restamped;
     }
 
     /// Whether every row that came in is accounted for.

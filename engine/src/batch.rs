@@ -1,5 +1,6 @@
 //! The rows of one epoch on one edge.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array};
@@ -9,6 +10,7 @@ use arrow::compute::{
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampNanosecondType};
 use arrow::error::ArrowError;
 
+use crate::identity::Identify;
 use crate::schema::{Schema, TimeDomain};
 
 /// Rows of a stream, with what the engine knows of each.
@@ -114,6 +116,34 @@ impl Batch {
     #[must_use]
     pub fn times<'a>(&'a self, schema: &Schema) -> &'a [i64] {
         times_of(self.rows.column(schema.time()), schema.domain())
+    }
+
+    /// The rows that stand at the end, as a sink has them that keeps of each primary key the greatest revision and
+    /// takes deleted rows away; in order of (key hash, time, position), without revisions. Of two rows with the same
+    /// revision the later one stands.
+    ///
+    /// # Errors
+    /// When the batch is not of `schema`.
+    pub fn settled(&self, schema: &Schema) -> Result<Batch, ArrowError> {
+        if self.revision.is_none() && self.deleted.is_none() {
+            return self.sorted(schema);
+        }
+        let identify = Identify::new(schema)?;
+        let rest = identify.rest(&self.rows)?;
+        let times = self.times(schema);
+        let mut last: BTreeMap<_, usize> = BTreeMap::new();
+        let revision = |row: usize| self.revision.as_ref().map_or(0, |r| r.value(row));
+        for row in 0..self.len() {
+            let identity = identify.identity(times[row], self.position.value(row), &rest[row]);
+            let stands = last.entry((self.key_hash.value(row), identity)).or_insert(row);
+            if revision(row) >= revision(*stands) {
+                *stands = row;
+            }
+        }
+        let deleted = |row: &usize| self.deleted.as_ref().is_some_and(|d| d.value(*row));
+        let rows = last.into_values().filter(|row| !deleted(row));
+        let rows: UInt32Array = rows.map(|row| u32::try_from(row).ok()).collect();
+        Batch { revision: None, deleted: None, ..self.take(&rows)? }.sorted(schema)
     }
 
     /// The rows at `indices`, in that order.

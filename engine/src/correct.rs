@@ -440,6 +440,7 @@ impl Correcting {
             key: Some(self.keys.key_text(slot)),
             time: Some(row.time),
             position: Some(row.position),
+            watermark: Some(self.keys.get(slot).base),
             ..DeadLetter::new(Reason::LATE, detail)
         }
     }

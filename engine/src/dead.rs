@@ -32,6 +32,8 @@ impl Reason {
     pub const MISSING_TIME: Reason = Reason("missing_time");
     /// A key column is null.
     pub const MISSING_KEY: Reason = Reason("missing_key");
+    /// The device's stamp and the arrival differ by more than `device_clock` allows.
+    pub const CLOCK_OFF: Reason = Reason("clock_off");
     /// The event time is further ahead of the clock than `max_ahead`.
     pub const TOO_FAR_AHEAD: Reason = Reason("too_far_ahead");
     /// The event time is behind the key's watermark.
@@ -63,6 +65,8 @@ pub struct DeadLetter {
     pub position: Option<u64>,
     /// The bytes as they came, where the operator still has them.
     pub original: Option<Vec<u8>>,
+    /// What a late row is behind: the key's watermark, or the time up to which a step's results are final.
+    pub watermark: Option<i64>,
 }
 
 impl DeadLetter {
@@ -76,6 +80,7 @@ impl DeadLetter {
             detail: detail.into(),
             position: None,
             original: None,
+            watermark: None,
         }
     }
 }

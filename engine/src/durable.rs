@@ -22,6 +22,8 @@ pub struct Durable {
     pub snapshots_kept: usize,
     /// Most bytes of journal; when it is reached the sources are not read.
     pub journal_limit_bytes: u64,
+    /// How far back the journal goes beyond what a restart needs, in nanoseconds of the clock.
+    pub journal_keep_ns: i64,
     /// A segment of the journal is closed at this size.
     pub journal_segment_bytes: u64,
     /// What the pipeline is, so that a change is noticed.

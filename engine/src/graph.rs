@@ -16,6 +16,8 @@ pub enum StreamId {
     Step(usize),
     /// The rows that some source or step could not use.
     DeadLetters,
+    /// The rows behind their key's watermark, whatever became of them.
+    Late,
 }
 
 /// What happens to a row behind its key's watermark.
@@ -25,6 +27,27 @@ pub enum LatePolicy {
     DeadLetter,
     /// It corrects the result if it is at most this far behind the watermark, in the unit of the time domain.
     Correct(i64),
+}
+
+/// How far a device's clock is believed. UTC time only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceClock {
+    /// When a row arrived: a timestamp column, which is never null. `None`: the clock of the epoch that has the row.
+    pub arrival: Option<usize>,
+    /// So far, to either side, may the event time of a row be from its arrival; 0 or more.
+    pub max_difference_ns: i64,
+    /// What becomes of a row that is further away, or whose device gave no stamp.
+    pub otherwise: ClockPolicy,
+}
+
+/// What becomes of a row whose device's clock is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockPolicy {
+    /// Its arrival is its event time. The device's stamp is kept in the last column of the source's schema, a timestamp
+    /// that the ordering step adds: decoders do not know of it. It is null in all other rows.
+    Arrival,
+    /// It becomes a dead letter.
+    DeadLetter,
 }
 
 /// How the ordering step of a source treats its rows. Lengths are in the unit of the time domain.
@@ -39,6 +62,8 @@ pub struct OrderRules {
     pub dedupe: Vec<usize>,
     /// How far behind the key's greatest event time repetitions are still recognised.
     pub dedupe_within: i64,
+    /// How far the event times are believed, where they are those of a device's clock.
+    pub device_clock: Option<DeviceClock>,
     /// A row further ahead of the epoch's clock than this is a dead letter (UTC time only).
     pub max_ahead: Option<i64>,
     /// A key silent for this many nanoseconds of the epochs' clock has its watermark move on with the clock.
@@ -52,9 +77,18 @@ impl Default for OrderRules {
             late: LatePolicy::DeadLetter,
             dedupe: Vec::new(),
             dedupe_within: 0,
+            device_clock: None,
             max_ahead: None,
             idle_timeout_ns: None,
         }
+    }
+}
+
+impl OrderRules {
+    /// How many columns the ordering step adds behind those that a decoder gives.
+    pub(crate) fn n_added_columns(&self) -> usize {
+        let keeps = |clock: &DeviceClock| clock.otherwise == ClockPolicy::Arrival;
+        usize::from(self.device_clock.as_ref().is_some_and(keeps))
     }
 }
 
@@ -116,6 +150,7 @@ impl Graph {
             StreamId::Source(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].planned.output.clone(),
             StreamId::DeadLetters => crate::dead_letter_schema(),
+            StreamId::Late => crate::late_schema(),
         }
     }
 }

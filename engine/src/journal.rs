@@ -13,8 +13,9 @@
 //!   journal then refuses every call. A full disk is no such failure: the journal takes back what did not fit.
 //! * Opening drops what a power loss tore off the end, since nobody was told that it was there. Any other damage
 //!   is refused with file and offset; nothing is skipped.
-//! * A segment begins with all partitions and the run that are known, so that segments can go from the front
-//!   without taking them along.
+//! * A partition is named once, by the segment that was written to when it was met. It is named again only when that
+//!   segment goes and an epoch that stays reads from it; all others are in the snapshot that lets the segment go. So a
+//!   source of a million objects costs a million short records, and not as many in each segment.
 //! * Every record of the last [`Journal::sync`] looks torn when it is the last and damaged: there is no record behind
 //!   it to say that it was durable.
 
@@ -38,7 +39,7 @@ use crate::epoch::{Epoch, SourceId};
 use crate::source::Chunk;
 use index::{Index, InputKey};
 use record::{Entry, EpochHead, InputHead, Mark, segment_header};
-use segment::name_of;
+use segment::{Bad, name_of};
 use survey::{Found, Survey, survey};
 
 pub use record::{PartitionRecord, RunRecord};
@@ -62,12 +63,19 @@ pub struct JournalOptions {
     /// At so many bytes the journal is full: sources wait until the sinks have caught up and a snapshot lets it be
     /// trimmed.
     pub limit_bytes: u64,
+    /// Epochs whose clock is less than this behind that of the last are not trimmed, though no restart needs them,
+    /// until they take three quarters of the limit: `foreline replay` and `--from-journal` go back so far.
+    pub keep_ns: i64,
 }
+
+/// What is only kept for its own sake takes at most this part of the limit, in percent: room must be left for what a
+/// restart needs.
+const HISTORY_SHARE_MAX: u64 = 75;
 
 impl Default for JournalOptions {
     fn default() -> Self {
         // 4 GiB are an hour of 1 MB/s: long enough for a database to be restarted, and small beside a disk of today.
-        JournalOptions { segment_bytes: 64 << 20, limit_bytes: 4 << 30 }
+        JournalOptions { segment_bytes: 64 << 20, limit_bytes: 4 << 30, keep_ns: 0 }
     }
 }
 
@@ -104,7 +112,8 @@ pub enum JournalError {
     },
     /// Another version wrote it.
     #[error(
-        "'{}' has format {format} and this version reads format {}; use the version that wrote it",
+        "'{}' has format {format} and this version reads format {}; come to the end with the version that wrote it, or \
+         start with `--fresh`",
         .file.display(),
         record::FORMAT
     )]
@@ -150,7 +159,7 @@ pub struct Recovered {
     pub last_epoch: Option<u64>,
     /// The last run.
     pub run: Option<RunRecord>,
-    /// The partitions that have a number.
+    /// The partitions that its segments name: at least all from which one of its epochs has read.
     pub partitions: Vec<PartitionRecord>,
     /// How many inputs belong to no epoch yet.
     pub unmarked: usize,
@@ -238,13 +247,30 @@ impl Journal {
         Ok((journal, recovered))
     }
 
+    /// Reads the journal in `dir` as it is, without a claim to write to it and without a change: what there is from its
+    /// beginning on, and the partitions that it names. What is torn off its end, or is being written there, is
+    /// not part of it.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] when it is damaged before its end; [`JournalError::Io`] also when the run that writes
+    /// to it removes a segment meanwhile.
+    pub fn read(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+    ) -> Result<(JournalReplay, Vec<PartitionRecord>), JournalError> {
+        let Survey { index, problem, .. } = survey(disk.as_ref(), dir)?;
+        if let Some(found) = problem.filter(|found| !found.bad.torn) {
+            return Err(damaged(dir.join(name_of(found.first)), found.bad));
+        }
+        let segments = index.segments.iter().map(|s| (s.first, s.bytes)).collect();
+        let after = index.first_epoch().map(|first| first - 1);
+        let partitions = index.partitions.into_values().map(|said| said.record).collect();
+        Ok((JournalReplay::new(disk, dir.to_owned(), segments, after), partitions))
+    }
+
     /// Says again what the last segment should say and no longer does, so that those before it can go.
     fn complete(&mut self) -> Result<(), JournalError> {
-        let (partitions, run) = self.index.unsaid();
-        for entry in partitions.iter().map(Entry::Partition).chain(run.iter().map(Entry::Run)) {
-            self.append(entry)?;
-        }
-        Ok(())
+        self.index.unsaid().map_or(Ok(()), |run| self.append(Entry::Run(&run)))
     }
 
     fn recovered(&self, trimmed: Option<Trimmed>) -> Recovered {
@@ -254,7 +280,7 @@ impl Journal {
             first_epoch: self.index.first_epoch(),
             last_epoch: self.index.last_epoch,
             run: self.index.run.clone(),
-            partitions: self.index.partitions.values().cloned().collect(),
+            partitions: self.index.partitions.values().map(|said| said.record.clone()).collect(),
             unmarked: self.index.unmarked(),
             trimmed,
         }
@@ -279,7 +305,7 @@ impl Journal {
     /// [`JournalError::DiskFull`] leaves the journal as it was.
     pub fn append_partition(&mut self, partition: &PartitionRecord) -> Result<(), JournalError> {
         let known = self.index.partitions.get(&(partition.source, partition.partition));
-        if known == Some(partition) {
+        if known.is_some_and(|known| known.record == *partition) {
             return self.check();
         }
         self.append(Entry::Partition(partition))
@@ -351,17 +377,27 @@ impl Journal {
         self.index.last_epoch
     }
 
-    /// Removes the segments that nothing after `epoch` needs, and says how many bytes that freed.
+    /// Removes the segments that nothing after `epoch` needs and that are not kept for [`JournalOptions::keep_ns`], and
+    /// says how many bytes that freed. Everything up to `epoch` is in a snapshot, also which partitions there are. On a
+    /// full disk they stay until there is space.
     ///
     /// # Errors
     /// When a file cannot be removed; it then stays part of the journal.
     pub fn trim_below(&mut self, epoch: u64) -> Result<u64, JournalError> {
         self.check()?;
         let mut freed = 0;
-        while self.index.segments.len() > 1
-            && let Some(oldest) = self.index.segments.front().filter(|s| s.is_past(epoch))
+        // Naming a partition again may begin another segment; the one that holds the last epoch stays even then.
+        let last = self.index.last().first;
+        while let Some(oldest) = self.index.segments.front()
+            && oldest.first < last
+            && oldest.is_past(epoch)
+            && !self.is_kept(oldest)
         {
             let (path, bytes) = (self.dir.join(name_of(oldest.first)), oldest.bytes);
+            match self.name_again(epoch) {
+                Err(JournalError::DiskFull { .. }) => return Ok(freed),
+                named => named?,
+            }
             // What the later segments repeat of it must be durable first.
             self.sync()?;
             self.disk.remove(&path).map_err(|e| io_error("remove", &path, &e))?;
@@ -374,14 +410,26 @@ impl Journal {
         Ok(freed)
     }
 
+    /// Whether a segment that no restart needs is young enough to be kept, and there is room for it.
+    fn is_kept(&self, segment: &index::Segment) -> bool {
+        let (Some(last), Some(clock)) = (self.index.clock_ns(), segment.clock_ns) else {
+            return false;
+        };
+        let young = last.saturating_sub(clock) < self.options.keep_ns;
+        young && self.bytes() <= self.options.limit_bytes / 100 * HISTORY_SHARE_MAX
+    }
+
+    /// Names again what only the oldest segment names and an epoch that stays reads from.
+    fn name_again(&mut self, epoch: u64) -> Result<(), JournalError> {
+        let partitions = self.index.leave_oldest(epoch);
+        partitions.iter().try_for_each(|partition| self.append(Entry::Partition(partition)))
+    }
+
     /// What there is after `epoch`, from the beginning for `None`. What is appended later is not part of it.
     #[must_use]
     pub fn replay_after(&self, epoch: Option<u64>) -> JournalReplay {
         let past = |s: &&index::Segment| epoch.is_some_and(|epoch| s.is_past(epoch));
-        let n_past = self.index.segments.iter().take_while(past).count();
-        // The last one is read in any case: it says which partitions there are.
-        let skipped = n_past.min(self.index.segments.len() - 1);
-        let segments = self.index.segments.iter().skip(skipped).map(|s| (s.first, s.bytes));
+        let segments = self.index.segments.iter().skip_while(past).map(|s| (s.first, s.bytes));
         JournalReplay::new(Arc::clone(&self.disk), self.dir.clone(), segments.collect(), epoch)
     }
 
@@ -446,7 +494,7 @@ impl Journal {
     }
 }
 
-/// Makes the segment that begins with record `first`, with what every segment begins with.
+/// Makes the segment that begins with record `first`, with the run that every segment begins with.
 fn begin_segment(
     disk: &dyn Disk,
     dir: &Path,
@@ -457,21 +505,18 @@ fn begin_segment(
     if !file.is_empty()? {
         file.truncate(0)?;
     }
-    let partitions: Vec<PartitionRecord> = index.partitions.values().cloned().collect();
     let run = index.run.clone();
-    let known = partitions.iter().map(Entry::Partition).chain(run.iter().map(Entry::Run));
-    let entries: Vec<Entry<'_>> = known.collect();
     let mut bytes = segment_header(first);
-    for (sequence, entry) in (first..).zip(&entries) {
+    if let Some(run) = &run {
         // All before is durable: the segment before was synced.
-        let mark = Mark { segment: first, sequence, synced: first - 1 };
-        entry.write(mark, &mut bytes).map_err(io::Error::other)?;
+        let mark = Mark { segment: first, sequence: first, synced: first - 1 };
+        Entry::Run(run).write(mark, &mut bytes).map_err(io::Error::other)?;
     }
     file.append(&bytes)?;
     index.begin(first);
     index.last().bytes = bytes.len() as u64;
-    for entry in entries {
-        index.add(entry).map_err(io::Error::other)?;
+    if let Some(run) = &run {
+        index.add(Entry::Run(run)).map_err(io::Error::other)?;
     }
     Ok(file)
 }
@@ -480,17 +525,21 @@ fn begin_segment(
 fn trim_tail(disk: &dyn Disk, dir: &Path, found: Found) -> Result<Trimmed, JournalError> {
     let file = dir.join(name_of(found.first));
     let offset = found.bad.offset as u64;
-    if let Some(format) = found.bad.format {
-        return Err(JournalError::Format { file, format });
-    }
     if !found.bad.torn {
-        return Err(JournalError::Corrupt { file, offset, what: found.bad.what });
+        return Err(damaged(file, found.bad));
     }
     if offset > 0 {
         disk.truncate(&file, offset).map_err(|e| io_error("cut", &file, &e))?;
     }
     let bytes = found.file_bytes.saturating_sub(offset);
     Ok(Trimmed { file, offset, bytes, what: found.bad.what })
+}
+
+fn damaged(file: PathBuf, bad: Bad) -> JournalError {
+    match bad.format {
+        Some(format) => JournalError::Format { file, format },
+        None => JournalError::Corrupt { file, offset: bad.offset as u64, what: bad.what },
+    }
 }
 
 fn refused(what: impl Into<String>) -> JournalError {

@@ -25,10 +25,12 @@ mod epoch;
 mod exchange;
 mod expression;
 mod graph;
+mod history;
 mod hold;
 mod identity;
 mod journal;
 mod keyed;
+mod late;
 mod memory;
 mod operator;
 mod order;
@@ -53,14 +55,20 @@ pub use disk::{AppendFile, Disk, RealDisk, SimDisk};
 pub use durable::{Durable, Identity, OnChange};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
-pub use graph::{Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode, StreamId};
+pub use graph::{
+    ClockPolicy, DeviceClock, Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode,
+    StreamId,
+};
+pub use history::History;
 pub use hold::{Hold, HoldError};
+pub use identity::{Pair, identifies_like, side_by_side};
 pub use journal::{
     Journal, JournalError, JournalOptions, JournalReplay, PartitionRecord, Problem, Recovered,
     Repaired, Replayed, ReplayedInput, RunRecord, Trimmed, Verified, VerifiedSegment, digest,
     repair_journal, verify_journal,
 };
 pub use keyed::{HASH_COLUMN, Keyed, SHARDS, ShardSet, hash_keys, shard_of, worker_of};
+pub use late::late_schema;
 pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{
     Build, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,
@@ -70,8 +78,8 @@ pub use run::{Observer, Options, Report, RunError, Schedule, run, simulate};
 pub use schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain, Unit};
 pub use sink::{Committed, RunId, Sink, SinkError};
 pub use snapshot::{
-    Draft, Facts, Loaded, NodeFacts, Published, Reached, SNAPSHOTS_KEPT, SnapshotError,
-    SnapshotStore, Written,
+    Draft, Facts, Loaded, NodeFacts, Published, SNAPSHOTS_KEPT, SnapshotError, SnapshotStore,
+    Written,
 };
 pub use source::{
     Chunk, Decoded, Decoder, KnownPartition, Partition, Poll, Position, Range, ReadUpTo, Replay,

@@ -1,10 +1,9 @@
 //! A source and a sink that live in memory: for `train`, `test`, and the tests of everything else.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
@@ -12,7 +11,6 @@ use arrow::ipc::writer::StreamWriter;
 
 use crate::batch::Batch;
 use crate::dead::{DeadLetter, Reason};
-use crate::identity::Identify;
 use crate::schema::Schema;
 use crate::sink::{Committed, RunId, Sink, SinkError};
 use crate::source::{
@@ -162,23 +160,7 @@ impl Collected {
     /// # Errors
     /// When the batches are not of `schema`.
     pub fn settled(&self, schema: &Schema) -> Result<Batch, ArrowError> {
-        let all = self.sorted(schema)?;
-        let identify = Identify::new(schema)?;
-        let rest = identify.rest(&all.rows)?;
-        let times = all.times(schema);
-        let mut last: BTreeMap<_, usize> = BTreeMap::new();
-        let revision = |row: usize| all.revision.as_ref().map_or(0, |r| r.value(row));
-        for row in 0..all.len() {
-            let identity = identify.identity(times[row], all.position.value(row), &rest[row]);
-            let stands = last.entry((all.key_hash.value(row), identity)).or_insert(row);
-            if revision(row) >= revision(*stands) {
-                *stands = row;
-            }
-        }
-        let deleted = |row: &usize| all.deleted.as_ref().is_some_and(|d| d.value(*row));
-        let rows = last.into_values().filter(|row| !deleted(row));
-        let rows: UInt32Array = rows.map(|row| u32::try_from(row).ok()).collect();
-        Batch { revision: None, deleted: None, ..all.take(&rows)? }.sorted(schema)
+        self.sorted(schema)?.settled(schema)
     }
 }
 

@@ -147,6 +147,20 @@ pub enum LateSupport {
     Refuses(&'static str),
 }
 
+impl LateSupport {
+    /// Why late rows cannot correct such a step that reads `n_inputs` streams; `None`: they can.
+    #[must_use]
+    pub fn refusal(&self, n_inputs: usize) -> Option<&'static str> {
+        match self {
+            LateSupport::Refuses(why) => Some(why),
+            LateSupport::Corrects if n_inputs > 1 => {
+                Some("it reads several streams, and late rows find their place in one only")
+            }
+            LateSupport::Corrects | LateSupport::Stateless => None,
+        }
+    }
+}
+
 /// A step that fits its inputs, ready to be built.
 #[derive(Clone)]
 pub struct Planned {

@@ -1,34 +1,37 @@
 //! The one ordering step of a source: rows as they were read in, rows in event-time order per key out.
 //!
-//! For each key, in the order of the source: repeated rows go (`dedupe`), then rows too far ahead of the clock
-//! (`max_ahead`), then rows behind the key's watermark (late). What is left waits until the watermark has reached it.
+//! For each key, in the order of the source: repeated rows go (`dedupe`), then clocks are set right (`device_clock`), then
+//! rows too far ahead of the clock go (`max_ahead`), then rows behind the key's watermark (late). What is left waits
+//! until the watermark has reached it.
 //!
 //! With `m` the greatest event time a key has shown and `L` the lateness, its watermark is `w = m − L`. A row with
 //! time `t < w` is late; held rows with `t ≤ w` are released, sorted by (t, position). Both depend on the rows before
-//! in the source alone, so where epochs were cut does not show. The exception is asked for: a key idle for longer than
-//! `idle_timeout` has `w` move on with the epochs' clock, and that clock is journaled.
+//! in the source alone, so where epochs were cut does not show. The exceptions are asked for: a key idle for longer than
+//! `idle_timeout` has `w` move on with the epochs' clock, and `max_ahead` and a `device_clock` without a column of
+//! arrivals compare with it. That clock is journaled.
 
+mod clock;
+mod dedupe;
+mod rows;
 mod saved;
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array, UInt64Array};
-use arrow::compute::{interleave, take};
-use hashbrown::HashTable;
+use arrow::array::{Int64Array, RecordBatch};
 use xxhash_rust::xxh3::xxh3_128;
 
+use self::clock::{Clocks, Off};
+use self::dedupe::{Seen, push_value};
 use crate::account::Account;
 use crate::batch::Batch;
 use crate::dead::{DeadLetter, Reason};
 use crate::epoch::Epoch;
-use crate::graph::{LatePolicy, OrderRules};
+use crate::graph::{ClockPolicy, LatePolicy, OrderRules};
 use crate::keyed::Keyed;
+use crate::late::{LateRow, Outcome};
 use crate::operator::Fault;
 use crate::schema::{Schema, TimeDomain};
 use crate::watermarks::Watermarks;
-
-/// How many rows the released batches may keep alive beyond twice the held ones before they are copied together.
-const SLACK_ROWS: usize = 65_536;
 
 /// What the ordering step says about an epoch.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Ordered {
     pub rows: Option<Batch>,
     /// Late rows that may still correct the result.
     pub late: Option<Batch>,
+    /// The same rows, with what each was behind.
+    pub corrected: Vec<LateRow>,
     /// Progress of the keys.
     pub watermarks: Watermarks,
     /// Up to where no late row of a later epoch can correct; `None` when that has not moved.
@@ -62,6 +67,16 @@ struct Held {
     place: Place,
 }
 
+/// A row that has just come in.
+#[derive(Debug, Clone, Copy)]
+struct Incoming {
+    slot: u32,
+    place: Place,
+    /// The event time that counts.
+    time: i64,
+    position: u64,
+}
+
 /// What is known of a key.
 #[derive(Debug)]
 struct KeyState {
@@ -72,40 +87,6 @@ struct KeyState {
     seen_ns: i64,
     held: Vec<Held>,
     seen: Seen,
-}
-
-/// The rows of a key that a repetition would be compared with.
-#[derive(Debug, Default)]
-struct Seen {
-    by_hash: HashTable<u128>,
-    by_age: VecDeque<(i64, u128)>,
-}
-
-impl Seen {
-    /// Whether the row is new; remembers it if so.
-    fn insert(&mut self, time: i64, row: u128) -> bool {
-        let bits = |h: &u128| u64::try_from(h & u128::from(u64::MAX)).expect("masked to 64 bits");
-        if self.by_hash.find(bits(&row), |h| *h == row).is_some() {
-            return false;
-        }
-        self.by_hash.insert_unique(bits(&row), row, bits);
-        self.by_age.push_back((time, row));
-        true
-    }
-
-    /// Forgets rows with event times before `horizon`, oldest arrivals first.
-    fn forget(&mut self, horizon: i64) {
-        let bits = |h: u128| u64::try_from(h & u128::from(u64::MAX)).expect("masked to 64 bits");
-        while let Some(&(time, row)) = self.by_age.front() {
-            if time >= horizon {
-                break;
-            }
-            if let Ok(entry) = self.by_hash.find_entry(bits(row), |h| *h == row) {
-                entry.remove();
-            }
-            self.by_age.pop_front();
-        }
-    }
 }
 
 /// The ordering step of one source on one worker.
@@ -153,9 +134,12 @@ impl Orderer {
         incoming.sort_by_key(|b| b.position.value(0));
         let n_before = self.n_held;
         let first_new = self.batches.len();
+        let clock = self.rules.device_clock.as_ref();
+        let clocks =
+            Clocks::look_at(&mut incoming, first_new, &self.schema, clock, epoch.clock_ns)?;
         self.batches.append(&mut incoming);
         self.group(first_new)?;
-        let mut pass = Pass::new(epoch.clock_ns);
+        let mut pass = Pass::new(epoch.clock_ns, clocks);
         self.sift(&mut pass);
         if let Some(timeout) = self.rules.idle_timeout_ns {
             self.advance_idle(timeout, &mut pass);
@@ -172,6 +156,7 @@ impl Orderer {
         let ordered = Ordered {
             rows: self.gather(&pass.released, &pass.released_slots)?,
             late: self.gather(&pass.late, &pass.late_slots)?,
+            corrected: pass.corrected,
             horizon: self.horizon(&watermarks),
             watermarks,
             dead: pass.dead,
@@ -276,7 +261,8 @@ impl Orderer {
         state: &mut KeyState,
         pass: &mut Pass,
     ) -> bool {
-        if !self.rules.dedupe.is_empty() || self.rules.max_ahead.is_some() {
+        let by_row = !self.rules.dedupe.is_empty() || self.rules.max_ahead.is_some();
+        if by_row || !pass.clocks.are_right() {
             return false;
         }
         let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else { return true };
@@ -316,13 +302,26 @@ impl Orderer {
     fn sift_row(&self, slot: u32, place: Place, state: &mut KeyState, pass: &mut Pass) {
         let time = self.time(place);
         let position = self.batches[place.batch as usize].position.value(place.row as usize);
-        if self.is_repeated(state, time, place) {
+        let row = Incoming { slot, place, time, position };
+        let off = pass.clocks.off(place);
+        let is_dead = off.is_some_and(|_| self.refuses_clocks());
+        if self.is_repeated(&row, state, pass) {
             pass.account.deduplicated += 1;
-        } else if self.is_too_far_ahead(time, pass.clock_ns) {
-            pass.dead.push(self.letter(Reason::TOO_FAR_AHEAD, slot, time, position, state));
+            return;
+        }
+        pass.account.restamped += u64::from(off.is_some() && !is_dead);
+        if let (Some(off), true) = (off, is_dead) {
+            let letter = self.letter(&row, Reason::CLOCK_OFF, self.clock_off(off));
+            pass.dead.push(DeadLetter { time: off.device, ..letter });
+            pass.account.dead += 1;
+        } else if time > self.latest(pass.clock_ns) {
+            let time = self.show(time);
+            let detail =
+                format!("event time {time} is further ahead of the clock than 'max_ahead' allows");
+            pass.dead.push(self.letter(&row, Reason::TOO_FAR_AHEAD, detail));
             pass.account.dead += 1;
         } else if time < state.watermark {
-            self.late(slot, time, position, place, state, pass);
+            self.late(&row, state, pass);
         } else {
             state.take_in(Held { time, position, place });
             if time > state.max {
@@ -332,16 +331,24 @@ impl Orderer {
         }
     }
 
-    fn is_repeated(&self, state: &mut KeyState, time: i64, place: Place) -> bool {
+    fn is_repeated(&self, row: &Incoming, state: &mut KeyState, pass: &Pass) -> bool {
         if self.rules.dedupe.is_empty() {
             return false;
         }
+        let place = row.place;
         let rows = &self.batches[place.batch as usize].rows;
         let mut bytes = Vec::with_capacity(64);
         for &column in &self.rules.dedupe {
-            push_value(&mut bytes, rows.column(column), place.row as usize);
+            let sent = pass.clocks.sent(place).filter(|_| column == self.schema.time());
+            push_value(&mut bytes, sent.unwrap_or(rows.column(column)), place.row as usize);
         }
-        if !state.seen.insert(time, xxh3_128(&bytes)) {
+        // A time that is not believed must not keep what came after it from being forgotten.
+        let believed = match pass.clocks.off(place).map_or(row.time, |off| off.arrival) {
+            time if time <= self.latest(pass.clock_ns) => time,
+            _ if state.max == i64::MIN => pass.clock_ns,
+            _ => state.max,
+        };
+        if !state.seen.insert(believed, xxh3_128(&bytes)) {
             return true;
         }
         if state.max != i64::MIN {
@@ -350,58 +357,63 @@ impl Orderer {
         false
     }
 
-    fn is_too_far_ahead(&self, time: i64, clock_ns: i64) -> bool {
-        self.rules.max_ahead.is_some_and(|ahead| time > clock_ns.saturating_add(ahead))
+    fn refuses_clocks(&self) -> bool {
+        let clock = self.rules.device_clock.as_ref();
+        clock.is_some_and(|clock| clock.otherwise == ClockPolicy::DeadLetter)
     }
 
-    fn late(
-        &self,
-        slot: u32,
-        time: i64,
-        position: u64,
-        place: Place,
-        state: &KeyState,
-        pass: &mut Pass,
-    ) {
+    /// The latest event time that `max_ahead` allows.
+    fn latest(&self, clock_ns: i64) -> i64 {
+        self.rules.max_ahead.map_or(i64::MAX, |ahead| clock_ns.saturating_add(ahead))
+    }
+
+    fn late(&self, row: &Incoming, state: &KeyState, pass: &mut Pass) {
         if let LatePolicy::Correct(within) = self.rules.late
-            && time >= state.watermark.saturating_sub(within)
+            && row.time >= state.watermark.saturating_sub(within)
         {
-            pass.late.push(place);
-            pass.late_slots.push(slot);
+            pass.late.push(row.place);
+            pass.late_slots.push(row.slot);
+            pass.corrected.push(LateRow {
+                operator: Arc::from(""),
+                key: self.keys.key_text(row.slot),
+                time: row.time,
+                watermark: state.watermark,
+                outcome: Outcome::Corrected,
+                position: row.position,
+            });
             pass.account.used += 1;
+            pass.account.corrected += 1;
         } else {
-            pass.dead.push(self.letter(Reason::LATE, slot, time, position, state));
+            let (time, watermark) = (self.show(row.time), self.show(state.watermark));
+            let detail = format!("event time {time} is behind the key's watermark {watermark}");
+            let letter = self.letter(row, Reason::LATE, detail);
+            pass.dead.push(DeadLetter { watermark: Some(state.watermark), ..letter });
             pass.account.late += 1;
         }
     }
 
-    fn letter(
-        &self,
-        reason: Reason,
-        slot: u32,
-        time: i64,
-        position: u64,
-        state: &KeyState,
-    ) -> DeadLetter {
-        let show = |t: i64| show_time(t, self.schema.domain());
-        let detail = if reason == Reason::LATE {
-            format!(
-                "event time {} is behind the key's watermark {}",
-                show(time),
-                show(state.watermark)
-            )
-        } else {
-            format!(
-                "event time {} is further ahead of the clock than 'max_ahead' allows",
-                show(time)
-            )
-        };
+    fn letter(&self, row: &Incoming, reason: Reason, detail: String) -> DeadLetter {
         DeadLetter {
-            key: Some(self.keys.key_text(slot)),
-            time: Some(time),
-            position: Some(position),
+            key: Some(self.keys.key_text(row.slot)),
+            time: Some(row.time),
+            position: Some(row.position),
             ..DeadLetter::new(reason, detail)
         }
+    }
+
+    fn clock_off(&self, off: Off) -> String {
+        let arrival = self.show(off.arrival);
+        match off.device {
+            Some(device) => format!(
+                "the device's stamp {} and the arrival {arrival} are further apart than 'device_clock' allows",
+                self.show(device)
+            ),
+            None => format!("the device gave no stamp to the row that arrived at {arrival}"),
+        }
+    }
+
+    fn show(&self, time: i64) -> String {
+        show_time(time, self.schema.domain())
     }
 
     /// Lets the watermark of silent keys move on with the clock.
@@ -454,32 +466,6 @@ impl Orderer {
         });
     }
 
-    /// The rows at `places` as one batch; their keys are in `slots`.
-    fn gather(&mut self, places: &[Place], slots: &[u32]) -> Result<Option<Batch>, Fault> {
-        if places.is_empty() {
-            return Ok(None);
-        }
-        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.schema.columns().len()];
-        let key = self.schema.key().to_vec();
-        for (k, column) in key.into_iter().zip(self.keys.key_columns(slots)) {
-            columns[k] = Some(column);
-        }
-        let picker = Picker::new(&self.batches, places);
-        let columns = columns.into_iter().enumerate().map(|(c, column)| match column {
-            Some(key) => Ok(key),
-            None => picker.pick(|b| b.rows.column(c).as_ref()),
-        });
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        let rows = RecordBatch::try_new(self.schema.arrow().clone(), columns)?;
-        let key_hash: UInt64Array = slots.iter().map(|&s| self.keys.hash(s)).collect();
-        let position = places
-            .iter()
-            .map(|p| self.batches[p.batch as usize].position.value(p.row as usize))
-            .collect::<Vec<_>>();
-        let batch = Batch::new(rows, key_hash, position.into());
-        Ok(Some(batch.map_err(|e| Fault::new(e.to_string()))?))
-    }
-
     fn watermarks(&mut self, risen: &[(u32, i64)]) -> Watermarks {
         let slots: Vec<u32> = risen.iter().map(|&(slot, _)| slot).collect();
         let columns = self.keys.key_columns(&slots);
@@ -500,37 +486,6 @@ impl Orderer {
         }
         let at = watermarks.at.values().iter().map(|at| at.saturating_sub(within));
         Some(Watermarks { at: at.collect::<Int64Array>(), low: i64::MIN, ..watermarks.clone() })
-    }
-
-    /// Drops batches that no held row needs, and copies held rows together when they keep too much alive.
-    fn tidy(&mut self) -> Result<(), Fault> {
-        if self.n_held == 0 {
-            self.batches.clear();
-            return Ok(());
-        }
-        let kept: usize = self.batches.iter().map(Batch::len).sum();
-        if kept <= 2 * self.n_held + SLACK_ROWS {
-            return Ok(());
-        }
-        let slots = self.keys.slots_by_hash().to_vec();
-        let mut places = Vec::with_capacity(self.n_held);
-        let mut place_slots = Vec::with_capacity(self.n_held);
-        for &slot in &slots {
-            for held in &self.keys.get(slot).held {
-                places.push(held.place);
-                place_slots.push(slot);
-            }
-        }
-        let batch = self.gather(&places, &place_slots)?.expect("some rows are held");
-        self.batches = vec![batch];
-        let mut row = 0;
-        for slot in slots {
-            for held in &mut self.keys.get_mut(slot).held {
-                held.place = Place { batch: 0, row };
-                row += 1;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -569,92 +524,31 @@ impl KeyState {
 #[derive(Debug)]
 struct Pass {
     clock_ns: i64,
+    clocks: Clocks,
     released: Vec<Place>,
     released_slots: Vec<u32>,
     late: Vec<Place>,
     late_slots: Vec<u32>,
+    corrected: Vec<LateRow>,
     risen: Vec<(u32, i64)>,
     dead: Vec<DeadLetter>,
     account: Account,
 }
 
 impl Pass {
-    fn new(clock_ns: i64) -> Self {
+    fn new(clock_ns: i64, clocks: Clocks) -> Self {
         Pass {
             clock_ns,
+            clocks,
             released: Vec::new(),
             released_slots: Vec::new(),
             late: Vec::new(),
             late_slots: Vec::new(),
+            corrected: Vec::new(),
             risen: Vec::new(),
             dead: Vec::new(),
             account: Account::default(),
         }
-    }
-}
-
-/// Picks rows out of several batches.
-struct Picker<'a> {
-    batches: &'a [Batch],
-    one: Option<(usize, UInt32Array)>,
-    many: Vec<(usize, usize)>,
-}
-
-impl<'a> Picker<'a> {
-    fn new(batches: &'a [Batch], places: &[Place]) -> Self {
-        let first = places[0].batch;
-        if places.iter().all(|p| p.batch == first) {
-            let rows = places.iter().map(|p| p.row).collect::<Vec<_>>();
-            return Picker { batches, one: Some((first as usize, rows.into())), many: Vec::new() };
-        }
-        let many = places.iter().map(|p| (p.batch as usize, p.row as usize)).collect();
-        Picker { batches, one: None, many }
-    }
-
-    fn pick(&self, column: impl Fn(&'a Batch) -> &'a dyn Array) -> Result<ArrayRef, Fault> {
-        Ok(match &self.one {
-            Some((batch, rows)) => take(column(&self.batches[*batch]), rows, None)?,
-            None => {
-                let all: Vec<_> = self.batches.iter().map(column).collect();
-                interleave(&all, &self.many)?
-            }
-        })
-    }
-}
-
-/// Appends a value, with a mark of null and its length, so that different rows give different bytes.
-fn push_value(bytes: &mut Vec<u8>, column: &ArrayRef, row: usize) {
-    use arrow::array::AsArray;
-    use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
-    if column.is_null(row) {
-        bytes.push(0);
-        return;
-    }
-    bytes.push(1);
-    let mut text = |t: &str| {
-        bytes.extend_from_slice(&(t.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(t.as_bytes());
-    };
-    match column.data_type() {
-        DataType::Utf8 => text(column.as_string::<i32>().value(row)),
-        DataType::Dictionary(_, _) => {
-            let dictionary = column.as_dictionary::<Int32Type>();
-            let code = usize::try_from(dictionary.keys().value(row)).unwrap_or(0);
-            text(dictionary.values().as_string::<i32>().value(code));
-        }
-        DataType::Float64 => {
-            let value = column.as_primitive::<Float64Type>().value(row);
-            bytes.extend_from_slice(&value.to_bits().to_le_bytes());
-        }
-        DataType::Int64 => {
-            bytes.extend_from_slice(&column.as_primitive::<Int64Type>().value(row).to_le_bytes());
-        }
-        DataType::Timestamp(_, _) => {
-            let value = column.as_primitive::<TimestampNanosecondType>().value(row);
-            bytes.extend_from_slice(&value.to_le_bytes());
-        }
-        DataType::Boolean => bytes.push(u8::from(column.as_boolean().value(row))),
-        _ => text(&arrow::util::display::array_value_to_string(column, row).unwrap_or_default()),
     }
 }
 
@@ -668,154 +562,4 @@ pub(crate) fn show_time(time: i64, domain: TimeDomain) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Float64Array, StringArray, TimestampNanosecondArray};
-    use arrow::datatypes::DataType;
-
-    use super::*;
-    use crate::keyed::hash_keys;
-    use crate::schema::Column;
-
-    const SECOND: i64 = 1_000_000_000;
-
-    fn schema() -> Schema {
-        let columns = vec![
-            Column::new("machine", DataType::Utf8),
-            Column::new("ts", TimeDomain::UtcNanos.data_type()),
-            Column::new("v", DataType::Float64),
-        ];
-        Schema::new(columns, &["machine"], "ts").unwrap()
-    }
-
-    /// Rows (machine, second); positions count up from `first`.
-    fn batch(rows: &[(&str, i64)], first: u64) -> Batch {
-        let schema = schema();
-        let machines: StringArray = rows.iter().map(|(m, _)| Some(*m)).collect();
-        let times = rows.iter().map(|(_, s)| s * SECOND).collect::<Vec<_>>();
-        let columns: Vec<ArrayRef> = vec![
-            arrow::compute::cast(&machines, &crate::schema::dictionary_type()).unwrap(),
-            Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC")),
-            Arc::new(Float64Array::from(vec![1.0; rows.len()])),
-        ];
-        let rows = RecordBatch::try_new(schema.arrow().clone(), columns).unwrap();
-        let hash = hash_keys(&rows, schema.key());
-        let n_rows = hash.len() as u64;
-        Batch::new(rows, hash, (first..first + n_rows).collect::<Vec<_>>().into()).unwrap()
-    }
-
-    fn epoch(id: u64, clock_s: i64) -> Epoch {
-        let clock_ns = clock_s * SECOND;
-        Epoch { id, clock_ns, inputs: Vec::new(), commands: Vec::new(), ended: Vec::new() }
-    }
-
-    /// Event times, in seconds, that left.
-    fn seconds(ordered: &Ordered) -> Vec<i64> {
-        let Some(rows) = &ordered.rows else { return Vec::new() };
-        rows.times(&schema()).iter().map(|t| t / SECOND).collect()
-    }
-
-    #[test]
-    fn a_key_that_falls_silent_lets_go_with_the_clock() {
-        let rules = OrderRules {
-            lateness: 10 * SECOND,
-            idle_timeout_ns: Some(5 * SECOND),
-            ..OrderRules::default()
-        };
-        let mut order = Orderer::new(schema(), rules);
-        let first = order.epoch(&epoch(1, 1_000), vec![batch(&[("a", 100), ("a", 105)], 1)], false);
-        assert_eq!(seconds(&first.unwrap()), Vec::<i64>::new());
-        let waiting = order.epoch(&epoch(2, 1_004), Vec::new(), false).unwrap();
-        assert_eq!((seconds(&waiting), waiting.watermarks.at.len()), (Vec::new(), 0));
-        let later = order.epoch(&epoch(3, 1_006), Vec::new(), false).unwrap();
-        assert_eq!(seconds(&later), [100]);
-        assert_eq!(later.watermarks.at.values(), &[101 * SECOND]);
-        let last = order.epoch(&epoch(4, 1_010), Vec::new(), false).unwrap();
-        assert_eq!(seconds(&last), [105]);
-        let late = order.epoch(&epoch(5, 1_011), vec![batch(&[("a", 104)], 9)], false).unwrap();
-        assert_eq!(
-            late.account.late, 1,
-            "104 is behind the watermark 105 that the clock has brought"
-        );
-    }
-
-    #[test]
-    fn a_clock_far_ahead_drags_nobody() {
-        let rules = OrderRules { max_ahead: Some(60 * SECOND), ..OrderRules::default() };
-        let mut order = Orderer::new(schema(), rules);
-        let rows = batch(&[("a", 1_000), ("a", 9_999), ("a", 1_001), ("a", 1_060)], 1);
-        let ordered = order.epoch(&epoch(1, 1_000), vec![rows], false).unwrap();
-        assert_eq!(seconds(&ordered), [1_000, 1_001, 1_060]);
-        assert_eq!(ordered.dead.len(), 1);
-        assert_eq!(ordered.dead[0].reason, Reason::TOO_FAR_AHEAD);
-        assert_eq!(ordered.dead[0].key.as_deref(), Some("a"));
-        assert_eq!(ordered.account.late, 0);
-    }
-
-    #[test]
-    fn each_key_has_a_watermark_of_its_own() {
-        let mut order = Orderer::new(schema(), OrderRules::default());
-        let rows = batch(&[("a", 900), ("b", 10), ("b", 11), ("a", 901)], 1);
-        let ordered = order.epoch(&epoch(1, 0), vec![rows], false).unwrap();
-        assert_eq!(ordered.account.late, 0);
-        let mut marks: Vec<i64> = ordered.watermarks.at.values().to_vec();
-        marks.sort_unstable();
-        assert_eq!(marks, [11 * SECOND, 901 * SECOND]);
-    }
-
-    #[test]
-    fn rows_of_one_instant_leave_in_the_order_of_the_source() {
-        let rules = OrderRules { lateness: 5 * SECOND, ..OrderRules::default() };
-        let mut order = Orderer::new(schema(), rules);
-        // The batch that was read later arrives first.
-        let parts = vec![batch(&[("a", 7), ("a", 8)], 10), batch(&[("a", 7), ("a", 6)], 1)];
-        let ordered = order.epoch(&epoch(1, 0), parts, true).unwrap();
-        assert_eq!(seconds(&ordered), [6, 7, 7, 8]);
-        assert_eq!(ordered.rows.unwrap().position.values(), &[2, 1, 10, 11]);
-        assert!(ordered.watermarks.ended());
-    }
-
-    #[test]
-    fn late_rows_within_the_bound_are_kept_to_correct() {
-        let rules = OrderRules { late: LatePolicy::Correct(10 * SECOND), ..OrderRules::default() };
-        let mut order = Orderer::new(schema(), rules);
-        let rows = batch(&[("a", 100), ("a", 95), ("a", 80)], 1);
-        let ordered = order.epoch(&epoch(1, 0), vec![rows], false).unwrap();
-        let late = ordered.late.unwrap();
-        assert_eq!(late.times(&schema()), &[95 * SECOND]);
-        assert_eq!((ordered.account.late, ordered.dead.len()), (1, 1));
-    }
-
-    #[test]
-    fn repetitions_are_forgotten_in_time() {
-        let rules = OrderRules {
-            lateness: 100 * SECOND,
-            dedupe: vec![0, 1],
-            dedupe_within: 20 * SECOND,
-            ..OrderRules::default()
-        };
-        let mut order = Orderer::new(schema(), rules);
-        let rows = batch(&[("a", 1), ("a", 1), ("a", 50), ("a", 51), ("a", 1)], 1);
-        let ordered = order.epoch(&epoch(1, 0), vec![rows], true).unwrap();
-        assert_eq!(ordered.account.deduplicated, 1);
-        assert_eq!(seconds(&ordered), [1, 1, 50, 51], "after 20 s the first row is forgotten");
-    }
-
-    #[test]
-    fn held_rows_are_copied_out_of_large_batches() {
-        let rules = OrderRules { lateness: 1_000 * SECOND, ..OrderRules::default() };
-        let mut order = Orderer::new(schema(), rules);
-        let mut position = 1;
-        for e in 0..400 {
-            let rows: Vec<(&str, i64)> = (0..500).map(|r| ("a", e * 500 + r)).collect();
-            let part = batch(&rows, position);
-            position += 500;
-            order.epoch(&epoch(u64::try_from(e).unwrap() + 1, 0), vec![part], false).unwrap();
-        }
-        let kept: usize = order.batches.iter().map(Batch::len).sum();
-        assert!(kept < 3 * 1_000 + SLACK_ROWS + 500, "{kept} rows are kept for 1,000 that wait");
-        let rest = order.epoch(&epoch(401, 0), Vec::new(), true).unwrap();
-        assert_eq!(seconds(&rest), (199_000..200_000).collect::<Vec<_>>());
-    }
-}
+mod tests;

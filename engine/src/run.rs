@@ -6,10 +6,12 @@
 
 mod conductor;
 mod crew;
+mod diagnostics;
 mod hub;
 mod input;
 mod journalist;
 mod ledger;
+mod outlet;
 mod recovery;
 mod simulation;
 mod snapshots;
@@ -30,6 +32,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::correct::Correcting;
 use crate::durable::Durable;
 use crate::graph::{Graph, LatePolicy, SourceNode, StreamId};
+use crate::history::History;
 use crate::hold::Hold;
 use crate::journal::JournalError;
 use crate::operator::{Build, LateSupport};
@@ -38,6 +41,7 @@ use crate::run::crew::Crew;
 use crate::run::input::SourceWiring;
 pub(crate) use crate::run::ledger::Meter;
 use crate::run::ledger::{Failure, NodeId};
+pub(crate) use crate::run::recovery::read_identity;
 pub use crate::run::simulation::{Schedule, simulate};
 use crate::run::worker::{Seat, StepWiring, Wiring};
 use crate::sink::{RunId, SinkError};
@@ -67,6 +71,9 @@ pub struct Options {
     pub durable: Option<Arc<Durable>>,
     /// The data directory, held against other runs.
     pub hold: Option<Arc<Mutex<Hold>>>,
+    /// The run is to carry out what the journal of another one has, and nothing else: sources are read where the
+    /// journal says, never polled. It keeps no progress of its own.
+    pub history: Option<History>,
 }
 
 impl Default for Options {
@@ -82,6 +89,7 @@ impl Default for Options {
             observer: None,
             durable: None,
             hold: None,
+            history: None,
         }
     }
 }
@@ -97,12 +105,19 @@ pub trait Observer: std::fmt::Debug + Send + Sync {
 pub struct Report {
     /// Epochs carried out.
     pub epochs: u64,
-    /// The account of every source and step, by name.
+    /// The account of every source and step, by name, since the computation began: also of the runs that this one goes
+    /// on from.
     pub accounts: BTreeMap<String, Account>,
+    /// What of it earlier runs have done; all that follows is of this run alone.
+    pub before: BTreeMap<String, Account>,
     /// Dead letters by operator and reason.
     pub dead: BTreeMap<String, BTreeMap<String, u64>>,
     /// Rows written, by sink and stream: `lake/features`.
     pub written: BTreeMap<String, u64>,
+    /// How often each sink was tried again after it had failed, by sink and stream.
+    pub retries: BTreeMap<String, u64>,
+    /// Rows that a sink took and did not write, by sink and stream, and reason.
+    pub left_out: BTreeMap<String, BTreeMap<String, u64>>,
     /// How long each stage was at work, summed over the workers: decoding, exchange and ordering of each source,
     /// each step, each sink.
     pub busy: BTreeMap<String, Duration>,
@@ -281,17 +296,13 @@ fn builds(graph: &Graph) -> Result<Vec<Build>, RunError> {
         let mut build = Arc::clone(&planned.build);
         if step.inputs.iter().any(|input| corrected.contains(input)) {
             corrected.insert(StreamId::Step(i));
-            let refused = |why: &str| {
+            if let Some(why) = planned.late.refusal(step.inputs.len()) {
                 let (name, kind) = (&step.name, step.kind);
-                RunError::Engine(format!("late rows cannot correct '{name}' ({kind}): {why}"))
-            };
-            match (&planned.late, step.inputs.as_slice()) {
-                (LateSupport::Stateless, _) => {}
-                (LateSupport::Refuses(why), _) => return Err(refused(why)),
-                (LateSupport::Corrects, [input]) => {
-                    build = Correcting::around(planned.clone(), graph.schema(*input));
-                }
-                (LateSupport::Corrects, _) => return Err(refused("it has several inputs")),
+                let message = format!("late rows cannot correct '{name}' ({kind}): {why}");
+                return Err(RunError::Engine(message));
+            }
+            if planned.late == LateSupport::Corrects {
+                build = Correcting::around(planned.clone(), graph.schema(step.inputs[0]));
             }
         }
         builds.push(build);
@@ -307,7 +318,7 @@ fn node_names(graph: &Graph) -> Vec<(String, Option<usize>)> {
         let mut from = step.inputs.iter().map(|input| match input {
             StreamId::Source(i) => Some(*i),
             StreamId::Step(i) => nodes[graph.sources.len() + i].1,
-            StreamId::DeadLetters => None,
+            StreamId::DeadLetters | StreamId::Late => None,
         });
         let first = from.next().flatten();
         let one = from.all(|other| other == first);

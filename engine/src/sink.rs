@@ -22,14 +22,14 @@ impl fmt::Display for RunId {
 pub enum Committed {
     /// It has: everything up to this epoch is there.
     Yes(u64),
-    /// The reply was lost: open the sink again and ask what it has.
+    /// The reply was lost: the sink is opened again and asked what it has.
     Unknown,
 }
 
 /// A sink could not take rows.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SinkError {
-    /// It may go better later.
+    /// It may go better later: the sink is opened again after a while, asked what it has, and given the rest again.
     #[error("{0}")]
     Retry(String),
     /// It will not.
@@ -45,8 +45,12 @@ pub trait Sink: Send {
     /// Takes over from earlier runs and says up to which epoch the rows are already there. The `schema` is that
     /// of the stream; rows come in its column order.
     ///
+    /// It is called again by the same run after [`SinkError::Retry`] and [`Committed::Unknown`]. What was written and is
+    /// not committed is then to be forgotten: it is written again.
+    ///
     /// # Errors
-    /// When the place cannot be used, or a newer run holds it.
+    /// When the place cannot be used, or a newer run holds it. With [`SinkError::Retry`] the run begins all the same, and
+    /// waits for the sink with its first epoch.
     fn open(
         &mut self,
         run: RunId,
@@ -68,4 +72,15 @@ pub trait Sink: Send {
 
     /// Whether rows that are not yet committed should be soon: the sink has as much as it wants at a time.
     fn full(&self) -> bool;
+
+    /// Whether people look at the rows while the pipeline runs: they are then committed as soon as no more are at hand,
+    /// however few they are. Otherwise they wait until the sink is full, a snapshot is made or the run ends.
+    fn prompt(&self) -> bool {
+        false
+    }
+
+    /// Rows that were taken and not written, since the sink was made: why, as a short word, and how many.
+    fn left_out(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }

@@ -14,10 +14,12 @@
 //!   so the files that the newest snapshot needs have at most twice the bytes of its state.
 //! * The shards of a draft that was dropped, or could not be written, are part of the next: whoever saved them has
 //!   marked them as saved.
+//! * Which partitions the sources have met, and how far each was read, is kept like state, in blocks.
 //! * A damaged snapshot is never half used: all its state is verified before any of it is handed out, and an older
 //!   one is taken instead. That none can be used is an error, not an empty start.
 
 mod manifest;
+mod partitions;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -34,11 +36,13 @@ use serde::{Deserialize, Serialize};
 use crate::account::Account;
 use crate::disk::{Disk, is_full};
 use crate::sink::RunId;
-use crate::source::Partition;
+use crate::source::KnownPartition;
 use manifest::{
     BadManifest, Manifest, Place, Places, all_places, epoch_of, files_of, manifest_name,
 };
+use partitions::{from_rows, source_of};
 
+pub(crate) use partitions::{block_of, partitions_in};
 pub use write::{Draft, Published, Written};
 
 /// How many snapshots are kept by default. The newest may be damaged by a bad disk and the one before by the same; more
@@ -56,8 +60,6 @@ pub struct Facts {
     pub run: RunId,
     /// The nodes that had state, by name.
     pub nodes: BTreeMap<String, NodeFacts>,
-    /// How far each source was read, by its name.
-    pub positions: BTreeMap<String, Vec<Reached>>,
     /// The sources that had ended, by name.
     #[serde(default)]
     pub ended: Vec<String>,
@@ -78,17 +80,6 @@ pub struct NodeFacts {
     pub config: String,
     /// The digests of its models.
     pub models: Vec<String>,
-}
-
-/// How far a partition was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reached {
-    /// The partition.
-    pub partition: Partition,
-    /// One past the last byte or record, as [`Range::end`](crate::Range::end).
-    pub end: u64,
-    /// The ordinal of the next record.
-    pub next_ordinal: u64,
 }
 
 /// Snapshots could not be written or read.
@@ -126,7 +117,8 @@ pub enum SnapshotError {
     },
     /// Another version wrote it.
     #[error(
-        "'{}' has format {format}, which this version does not read; use the version that wrote it",
+        "'{}' has format {format}, which this version does not read; come to the end with the version that wrote it, or \
+         start with `--fresh`",
         .file.display()
     )]
     Format {
@@ -360,8 +352,27 @@ impl Loaded {
 
     /// The nodes that have state, each with its shards, in order.
     pub fn shards(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
-        let state = self.manifest.state.iter();
+        let state = self.manifest.state.iter().filter(|(node, _)| source_of(node).is_none());
         state.map(|(node, shards)| (node.as_str(), shards.keys().copied().collect()))
+    }
+
+    /// What is known of the partitions, by the name of their source; in order.
+    ///
+    /// # Errors
+    /// As [`Loaded::state`].
+    pub fn partitions(&self) -> Result<BTreeMap<String, Vec<KnownPartition>>, SnapshotError> {
+        let mut all: BTreeMap<String, Vec<KnownPartition>> = BTreeMap::new();
+        for (node, shards) in &self.manifest.state {
+            let Some(source) = source_of(node) else { continue };
+            let known = all.entry(source.to_owned()).or_default();
+            for (shard, place) in shards {
+                let Some(rows) = self.state(node, *shard)? else { continue };
+                let (file, what) =
+                    (self.dir.join(&place.file), "its partitions are none".to_owned());
+                known.extend(from_rows(&rows).ok_or(SnapshotError::Damaged { file, what })?);
+            }
+        }
+        Ok(all)
     }
 
     /// The state of a shard of a node; `None` when it had none.

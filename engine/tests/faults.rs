@@ -14,6 +14,9 @@ use foreline_engine::{
     StreamId, run,
 };
 
+#[path = "faults/sinks.rs"]
+mod sinks;
+
 fn schema() -> Schema {
     let columns = vec![
         Column::new("machine", DataType::Utf8),

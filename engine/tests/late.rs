@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Int64Type, UInt64Type};
 use foreline_engine::{
     CollectSink, Collected, Graph, LatePolicy, LateSupport, MemorySource, Options, OrderRules,
-    Planned, Report, RunError, SinkNode, SourceNode, StepNode, StreamId, dead_letter_schema, run,
+    Planned, Report, RunError, SinkNode, SourceNode, StepNode, StreamId, dead_letter_schema,
+    late_schema, run,
 };
 use proptest::prelude::*;
 
@@ -43,7 +45,7 @@ fn rows(n_keys: u8, within: i64, n_rows: usize) -> impl Strategy<Value = Vec<Row
     })
 }
 
-/// A chain of steps below one source, with a sink for each stream and one for the dead letters.
+/// A chain of steps below one source, with a sink for each stream, then one for dead letters and one for late rows.
 fn chain(
     rows: &[Row],
     order: OrderRules,
@@ -59,7 +61,7 @@ fn chain(
         inputs: vec![from(i)],
         planned,
     });
-    let streams = (0..=n_steps).map(from).chain([StreamId::DeadLetters]);
+    let streams = (0..=n_steps).map(from).chain([StreamId::DeadLetters, StreamId::Late]);
     let (sinks, collected) = streams
         .map(|from| {
             let (sink, collected) = CollectSink::new(10_000_000);
@@ -241,4 +243,51 @@ fn a_row_that_a_correction_makes_unusable_is_reported_once() {
     // The row at 20 was used when it came in, so that is how it stays accounted for.
     let account = report.accounts["step0"];
     assert_eq!((account.input, account.used, account.dead), (6, 4, 2));
+}
+
+#[test]
+fn every_late_row_is_told_with_what_became_of_it() {
+    // Of machine 0 the watermark is 30, then 40: 25 is 5 behind, 19 is 11 behind, 38 is 2 behind.
+    let rows = [(0, 30, 1.0), (0, 25, 2.0), (1, 5, 3.0), (0, 19, 4.0), (0, 40, 5.0), (0, 38, 6.0)];
+    for workers in [1, 3] {
+        let (graph, collected) = chain(&rows, correct(10), 1, vec![Toy::Sum.planned()]);
+        let options = Options { workers, epoch_rows: 2, ..Options::default() };
+        let report = run(graph, &options).unwrap();
+        let account = report.accounts["readings"];
+        assert_eq!((account.late, account.corrected, account.used), (1, 2, 5));
+        let late = collected[3].sorted(&late_schema()).unwrap();
+        let numbers = |name: &str| -> Vec<i64> {
+            let column = late.rows.column_by_name(name).unwrap();
+            column.as_primitive::<Int64Type>().values().to_vec()
+        };
+        assert_eq!(numbers("event_time"), [19, 25, 38]);
+        assert_eq!(numbers("watermark"), [30, 30, 40]);
+        assert_eq!(numbers("behind"), [11, 5, 2]);
+        let texts = |name: &str| -> Vec<String> {
+            let column = late.rows.column_by_name(name).unwrap().as_string::<i32>();
+            column.iter().map(|t| t.unwrap_or("").to_owned()).collect()
+        };
+        assert_eq!(texts("outcome"), ["dead_letter", "corrected", "corrected"]);
+        assert_eq!(
+            (texts("key"), texts("file")),
+            (vec!["0".to_owned(); 3], vec!["memory".to_owned(); 3])
+        );
+        let line = late.rows.column_by_name("line").unwrap().as_primitive::<UInt64Type>();
+        assert_eq!(line.values(), &[4, 2, 6]);
+        let epoch = late.rows.column_by_name("epoch").unwrap().as_primitive::<UInt64Type>();
+        assert_eq!(epoch.values(), &[2, 1, 3]);
+        assert_eq!(collected[2].sorted(&dead_letter_schema()).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_step_of_several_inputs_is_not_run_below_late_rows() {
+    let steps = || vec![Toy::Sum.planned(), Toy::Sum.planned()];
+    let (mut graph, _) = chain(&[], correct(10), 1, steps());
+    graph.steps[1].inputs.push(StreamId::Source(0));
+    let error = run(graph, &Options::default()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("late rows cannot correct 'step1' (toy): it reads several"),
+        "{error}"
+    );
 }

@@ -19,7 +19,7 @@ pub mod train;
 use foreline_engine::Registration;
 
 pub use builtin::{builtin, family_of};
-pub use model::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError};
+pub use model::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError, PROVENANCE};
 pub use sandbox::{COMPILE_CHILD_VARIABLE, COMPILE_SUBCOMMAND, compile_child_main, digest};
 
 /// The steps of this crate.

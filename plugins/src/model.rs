@@ -20,6 +20,7 @@ mod step;
 use foreline_engine::{ConfigError, OperatorKind, Planned, Resolver, Schema};
 
 pub use config::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError};
+pub use plan::PROVENANCE;
 
 /// The `model` step.
 #[derive(Debug)]

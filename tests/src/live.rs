@@ -35,7 +35,8 @@ pub fn start(command: &str, folder: &Path, crash_at: &str) -> Child {
 /// # Panics
 /// When the process cannot be told.
 pub fn terminate(child: &mut Child) -> ExitStatus {
-    let told = Command::new("kill").arg(child.id().to_string()).status();
+    // The shell's own: not every machine has the program.
+    let told = Command::new("sh").args(["-c", &format!("kill {}", child.id())]).status();
     assert!(told.is_ok_and(|s| s.success()), "a process that runs can be told to end");
     child.wait().expect("a child can be waited for")
 }

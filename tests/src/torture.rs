@@ -5,6 +5,8 @@
 //! again until it has come to its end. After every death and at the end, every reading must be there at most once; at
 //! the end exactly once, and both streams must have the bits of a run that was left alone.
 
+pub mod broker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -19,20 +21,26 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
-/// Places at which a build for debugging can end itself.
-pub const PLACES: &[&str] = &[
-    "before state written",
-    "state written",
-    "journal appended",
-    "journal synced",
-    "journal trimmed",
-    "epoch replayed",
-    "parquet files written",
-    "before sink commit",
-    "after sink commit",
-    "before snapshot write",
-    "snapshot written",
-    "snapshot published",
+/// Places at which a build for debugging can end itself, and the how manieth time a run surely comes there: one that is
+/// told to die later comes to its end, which takes long and shows little.
+pub const PLACES: &[(&str, usize)] = &[
+    ("before state written", 1),
+    ("state written", 1),
+    ("before journal append", 6),
+    ("journal appended", 6),
+    ("journal synced", 6),
+    ("before journal trim", 3),
+    ("journal trimmed", 3),
+    ("epoch replayed", 2),
+    ("epoch dispatched", 6),
+    ("parquet files written", 3),
+    ("before sink commit", 6),
+    ("after sink commit", 6),
+    ("before snapshot write", 3),
+    ("snapshot written", 3),
+    ("snapshot manifest written", 3),
+    ("snapshot manifest renamed", 3),
+    ("snapshot published", 3),
 ];
 
 /// How many machines there are.
@@ -47,7 +55,7 @@ pub struct Options {
     pub command: PathBuf,
     /// At least so many deaths.
     pub kills: u64,
-    /// At least so long.
+    /// At least so long; [`broker`] does one round, however long it takes.
     pub time: Duration,
     /// Readings of a round.
     pub rows: u64,
@@ -60,10 +68,12 @@ pub struct Options {
 pub struct Outcome {
     /// How often the process died.
     pub kills: u64,
-    /// How often at each named place.
-    pub places: BTreeMap<String, u64>,
+    /// How often at each named place, also at those where it never did.
+    pub places: BTreeMap<&'static str, u64>,
     /// Rounds that came to their end.
     pub rounds: u64,
+    /// How often the result was read while a run was at work on it.
+    pub looks: u64,
     /// Readings that were to be in the result.
     pub acknowledged: u64,
     /// Readings that were not.
@@ -89,7 +99,8 @@ pub fn torture(options: &Options) -> Result<Outcome> {
     ensure!(status.success(), "the run that was left alone ended with {status}");
     let quiet = read_result(&alone)?;
     check(&quiet, &expected, true, &mut Outcome::default())?;
-    let mut outcome = Outcome::default();
+    let places = PLACES.iter().map(|(place, _)| (*place, 0)).collect();
+    let mut outcome = Outcome { places, ..Outcome::default() };
     while outcome.kills < options.kills || begun.elapsed() < options.time {
         let place = folder.path().join(format!("round-{}", outcome.rounds));
         prepare(&place, folder.path())?;
@@ -117,16 +128,22 @@ fn live_through(
     for attempt in 0.. {
         ensure!(attempt < 500, "the run does not come to its end in '{}'", folder.display());
         let workers = [1, 2, 4][dice.below(3)];
-        let named = dice.below(2) == 0;
-        let place = PLACES[dice.below(PLACES.len())];
-        let at = named
-            .then(|| format!("{place}:{}", 1 + dice.below(if attempt < hasty { 1 } else { 6 })));
+        let named = dice.below(3) > 0;
+        let (place, often) = next_place(dice, &outcome.places);
+        let nth = 1 + dice.below(if attempt < hasty { 1 } else { often });
+        let at = named.then(|| format!("{place}:{nth}"));
         let mut child = start(&options.command, folder, workers, at.as_deref())?;
         let status = if named {
             child.wait()?
         } else {
             let most = if attempt < hasty { 60 } else { 900 };
-            wait(Duration::from_millis(20 + dice.below(most) as u64));
+            let (begun, time) = (now(), Duration::from_millis(20 + dice.below(most) as u64));
+            // Somebody reads meanwhile: every file that a manifest lists is there and whole, and nothing is there twice.
+            while begun.elapsed() < time {
+                check(&read_result(folder)?, expected, false, outcome)?;
+                outcome.looks += 1;
+                wait(Duration::from_millis(5));
+            }
             // It may be done by then.
             child.kill().ok();
             child.wait()?
@@ -139,12 +156,30 @@ fn live_through(
         }
         outcome.kills += 1;
         if named {
-            *outcome.places.entry(place.to_owned()).or_default() += 1;
+            *outcome.places.entry(place).or_default() += 1;
         }
         // A reader that comes now sees whole epochs, and nothing twice.
         check(&read_result(folder)?, expected, false, outcome)?;
+        if has_finished(folder) {
+            // It died between its last word on disk and its end; another run would begin anew.
+            return Ok(());
+        }
     }
     Ok(())
+}
+
+/// Whether the computation has come to its end, as its data directory says.
+fn has_finished(folder: &Path) -> bool {
+    let state = fs::read(folder.join(".foreline/torture/state.json")).unwrap_or_default();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
+    state["finished"] == true
+}
+
+/// The one of two places at which it died less often, so that all come to about as many deaths. Always the rarest would
+/// be a place that is never come to, once there is one.
+fn next_place(dice: &mut Dice, deaths: &BTreeMap<&'static str, u64>) -> (&'static str, usize) {
+    let [one, other] = [(); 2].map(|()| PLACES[dice.below(PLACES.len())]);
+    if deaths.get(one.0) <= deaths.get(other.0) { one } else { other }
 }
 
 fn said(folder: &Path) -> String {
@@ -317,7 +352,7 @@ fn check(
     }
     outcome.duplicated += found.repeated;
     if !ended {
-        return Ok(());
+        return whole_epochs(&seen, expected);
     }
     outcome.lost += (expected.len() - seen.len()) as u64;
     // The model, in one loop: how many readings each window has.
@@ -336,6 +371,26 @@ fn check(
     Ok(())
 }
 
+/// Machines take turns in the input and an epoch has thousands of rows, so between epochs each machine shows as many readings
+/// as any other, but for those that came out of turn. Half an epoch would be hundreds apart.
+const APART_MAX: usize = 20;
+
+/// Whether what is seen is what stood between two epochs: of each machine the first readings, and of all about as many.
+fn whole_epochs(seen: &BTreeSet<&Reading>, expected: &BTreeSet<Reading>) -> Result<()> {
+    let mut shown: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+    for reading in expected {
+        let (count, gap) = shown.entry(&reading.0).or_default();
+        let is_there = seen.contains(reading);
+        ensure!(!(is_there && *gap), "{reading:?} is there and an earlier one is not");
+        *count += usize::from(is_there);
+        *gap |= !is_there;
+    }
+    let counts = || shown.values().map(|(count, _)| *count);
+    let apart = counts().max().unwrap_or(0) - counts().min().unwrap_or(0);
+    ensure!(apart <= APART_MAX, "an epoch is half there: machines are {apart} readings apart");
+    Ok(())
+}
+
 /// How many rows differ in a bit from those of another run.
 fn differences(one: &Found, other: &Found) -> u64 {
     let sorted = |found: &Found| {
@@ -349,12 +404,13 @@ fn differences(one: &Found, other: &Found) -> u64 {
     (readings + windows) as u64
 }
 
-/// SplitMix64.
+/// SplitMix64, from a seed.
 #[derive(Debug)]
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    /// A number from 0 to `n` - 1, where `n` is above 0.
+    pub fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

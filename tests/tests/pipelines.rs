@@ -1,7 +1,9 @@
 //! Whole pipelines: from files to files, through everything that a user's pipeline goes through.
 
 mod cases;
+mod clocks;
 mod fleet;
+mod late;
 mod real_data;
 mod sameness;
 mod turbofan;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::w1::generate::MACHINES;
+use crate::w1::FLEET;
 
 const ALPHA: f64 = 0.1;
 const WINDOW_MS: u64 = 10_000;
@@ -49,7 +49,7 @@ pub(crate) struct Found {
 /// Does W1 over the file; `weight(channel, feature)` is the linear model.
 pub(crate) fn run(path: &Path, weights: &[f64]) -> Result<Found> {
     let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-    let mut machines = vec![Machine::default(); usize::try_from(MACHINES)?];
+    let mut machines = vec![Machine::default(); usize::try_from(FLEET.machines)?];
     let mut found = Found { rows: 0, windows: 0, score_sum: 0.0 };
     let mut block = vec![0_u8; BLOCK];
     let mut kept = 0;

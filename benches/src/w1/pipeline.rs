@@ -113,6 +113,7 @@ fn run_with(
         checking: false,
         only: None,
         overrides: BTreeMap::new(),
+        weights: BTreeMap::new(),
         cache_dir: folder.join("cache"),
     };
     let path = folder.join("w1.yaml");
@@ -129,6 +130,7 @@ fn run_with(
             snapshot_interval: Duration::from_secs(1),
             snapshots_kept: 3,
             journal_limit_bytes: 4 << 30,
+            journal_keep_ns: 0,
             journal_segment_bytes: 16 << 20,
             identity: plan.identity(),
             on_change: OnChange::Fresh,

@@ -1,6 +1,6 @@
 //! What the records of a journal amount to: which inputs wait for an epoch, and which segments are still needed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::record::{Entry, EpochHead, InputHead, PartitionRecord, RunRecord};
 use crate::epoch::SourceId;
@@ -34,6 +34,8 @@ pub(super) struct Segment {
     pub(super) records: u64,
     /// The first and the last epoch whose marker is in it.
     pub(super) epochs: Option<(u64, u64)>,
+    /// The clock of the last of them.
+    pub(super) clock_ns: Option<i64>,
     /// The last epoch that has an input in it.
     inputs_of: Option<u64>,
     /// How many inputs in it belong to no epoch yet.
@@ -42,7 +44,15 @@ pub(super) struct Segment {
 
 impl Segment {
     fn new(first: u64) -> Self {
-        Segment { first, bytes: 0, records: 0, epochs: None, inputs_of: None, unmarked: 0 }
+        Segment {
+            first,
+            bytes: 0,
+            records: 0,
+            epochs: None,
+            clock_ns: None,
+            inputs_of: None,
+            unmarked: 0,
+        }
     }
 
     /// Whether nothing in it is needed to replay what comes after `epoch`.
@@ -52,15 +62,25 @@ impl Segment {
     }
 }
 
+/// A partition that some segment names.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub(super) record: PartitionRecord,
+    /// The first sequence number of the last segment that names it.
+    segment: u64,
+    /// The last epoch that cannot do without: the one it was met in, or that has read from it.
+    needed: u64,
+}
+
 /// What the records said so far.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// Oldest first; the last is the one that is written to.
     pub(super) segments: VecDeque<Segment>,
-    pub(super) partitions: BTreeMap<(SourceId, Partition), PartitionRecord>,
+    /// Without those that only epochs need that are trimmed.
+    pub(super) partitions: BTreeMap<(SourceId, Partition), Said>,
     pub(super) run: Option<RunRecord>,
-    /// The partitions and the run that the last segment names.
-    partitions_here: BTreeSet<(SourceId, Partition)>,
+    /// Whether the last segment names the run.
     run_here: bool,
     pub(super) last_epoch: Option<u64>,
     pub(super) next_sequence: u64,
@@ -77,15 +97,28 @@ impl Index {
     pub(super) fn begin(&mut self, first: u64) {
         self.segments.push_back(Segment::new(first));
         self.next_sequence = first;
-        self.partitions_here.clear();
         self.run_here = false;
     }
 
-    /// What is known and the last segment does not say: its beginning was torn off.
-    pub(super) fn unsaid(&self) -> (Vec<PartitionRecord>, Option<RunRecord>) {
-        let unsaid = self.partitions.iter().filter(|(key, _)| !self.partitions_here.contains(*key));
-        let run = self.run.clone().filter(|_| !self.run_here);
-        (unsaid.map(|(_, partition)| partition.clone()).collect(), run)
+    /// The run, when the last segment does not name it: its beginning was torn off.
+    pub(super) fn unsaid(&self) -> Option<RunRecord> {
+        self.run.clone().filter(|_| !self.run_here)
+    }
+
+    /// Forgets the partitions that nothing needs once the oldest segment is gone, and everything up to `epoch` is in a
+    /// snapshot. The others that are named by that segment alone: they must be named again before it goes.
+    pub(super) fn leave_oldest(&mut self, epoch: u64) -> Vec<PartitionRecord> {
+        let Some(oldest) = self.segments.front().map(|s| s.first) else { return Vec::new() };
+        let remaining = self.segments.iter().skip(1).find_map(|s| s.epochs);
+        let first = remaining.map_or(self.next_epoch(), |e| e.0);
+        self.partitions.retain(|_, said| said.needed > epoch || said.needed >= first);
+        let only_there = self.partitions.values().filter(|said| said.segment == oldest);
+        only_there.map(|said| said.record.clone()).collect()
+    }
+
+    /// The epoch that follows.
+    fn next_epoch(&self) -> u64 {
+        self.last_epoch.map_or(1, |last| last.saturating_add(1))
     }
 
     pub(super) fn first_sequence(&self) -> u64 {
@@ -94,6 +127,11 @@ impl Index {
 
     pub(super) fn first_epoch(&self) -> Option<u64> {
         self.segments.iter().find_map(|s| s.epochs).map(|e| e.0)
+    }
+
+    /// The clock of the last epoch.
+    pub(super) fn clock_ns(&self) -> Option<i64> {
+        self.segments.iter().rev().find_map(|s| s.clock_ns)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -123,10 +161,7 @@ impl Index {
         match record {
             Entry::Input(head, _) => self.add_input(InputKey::of(head))?,
             Entry::Epoch(head) => self.add_epoch(head)?,
-            Entry::Partition(p) => {
-                self.partitions.insert((p.source, p.partition), p.clone());
-                self.partitions_here.insert((p.source, p.partition));
-            }
+            Entry::Partition(partition) => self.add_partition(partition),
             Entry::Run(run) => {
                 self.run = Some(run.clone());
                 self.run_here = true;
@@ -137,6 +172,20 @@ impl Index {
         Ok(())
     }
 
+    fn add_partition(&mut self, record: &PartitionRecord) {
+        let key = (record.source, record.partition);
+        let needed = self.partitions.get(&key).map_or(self.next_epoch(), |said| said.needed);
+        let segment = self.last().first;
+        self.partitions.insert(key, Said { record: record.clone(), segment, needed });
+    }
+
+    /// Notes that `epoch` cannot do without a partition.
+    fn need(&mut self, source: SourceId, partition: Partition, epoch: u64) {
+        if let Some(said) = self.partitions.get_mut(&(source, partition)) {
+            said.needed = said.needed.max(epoch);
+        }
+    }
+
     fn add_input(&mut self, key: InputKey) -> Result<(), String> {
         if self.waits(&key) {
             return Err(format!("bytes {} to {} of an input are there twice", key.start, key.end));
@@ -145,6 +194,7 @@ impl Index {
         segment.unmarked += 1;
         let first = segment.first;
         self.unmarked.insert(key, first);
+        self.need(key.source, key.partition, self.next_epoch());
         Ok(())
     }
 
@@ -154,6 +204,10 @@ impl Index {
         self.last_epoch = Some(id);
         let segment = self.last();
         segment.epochs = Some((segment.epochs.map_or(id, |e| e.0), id));
+        segment.clock_ns = Some(head.epoch.clock_ns);
+        for input in &head.epoch.inputs {
+            self.need(input.source, input.partition, id);
+        }
         for (input, _) in head.epoch.inputs.iter().zip(&head.kept).filter(|(_, kept)| **kept) {
             let key = InputKey::new(input.source, input.partition, input.range);
             // An input that was trimmed with its segment is not there; replay says so if it is asked for.

@@ -15,12 +15,12 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::epoch::{Epoch, SourceId};
 use crate::sink::RunId;
-use crate::source::{Partition, Range};
+use crate::source::{Partition, Range, ReadUpTo};
 
 /// First bytes of a segment.
 const SEGMENT_MAGIC: &[u8; 8] = b"foreline";
 /// The format that this code writes, and the only one that it reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Bytes of a segment's header.
 pub(super) const SEGMENT_HEADER: usize = 32;
 /// First bytes of a record.
@@ -53,6 +53,8 @@ pub struct PartitionRecord {
     pub name: String,
     /// What the source knows it by again: size and digest of a file, the ETag of an object.
     pub identity: Vec<u8>,
+    /// How far it was read by epochs that the journal does not have; `None` when it has all that read from it.
+    pub read: Option<ReadUpTo>,
 }
 
 /// A run of the pipeline.

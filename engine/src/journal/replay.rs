@@ -16,7 +16,8 @@ use crate::source::Chunk;
 /// refers to them, epochs one after the other, then what belongs to no epoch.
 #[derive(Debug)]
 pub enum Replayed {
-    /// A partition's number stands for this.
+    /// A partition was met, and its number stands for this. Those that were met before are in
+    /// [`Recovered::partitions`](super::Recovered::partitions) or in the snapshot.
     Partition(PartitionRecord),
     /// An epoch was closed.
     Epoch {
@@ -80,6 +81,11 @@ impl JournalReplay {
         }
     }
 
+    /// The epoch before the first that is handed out; 0 when it is the first of all.
+    pub(crate) fn after(&self) -> u64 {
+        self.after.unwrap_or(0)
+    }
+
     fn read_segment(&mut self, first: u64, len: u64) -> Result<(), JournalError> {
         let file = self.dir.join(name_of(first));
         let mut bytes = self.disk.read(&file).map_err(|e| io_error("read", &file, &e))?;
@@ -123,7 +129,7 @@ impl JournalReplay {
         Ok(())
     }
 
-    /// Segments repeat what is known; only what is new is said.
+    /// Trimming repeats what stays; only what is new is said.
     fn take_partition(&mut self, partition: PartitionRecord) {
         let key = (partition.source, partition.partition.0);
         if self.partitions.get(&key) != Some(&partition) {

@@ -16,7 +16,8 @@ use crate::source::{Partition, Range};
 
 const DIR: &str = "data/journal";
 /// Small enough that a handful of records fill a segment.
-const SMALL: JournalOptions = JournalOptions { segment_bytes: 900, limit_bytes: 1 << 20 };
+const SMALL: JournalOptions =
+    JournalOptions { segment_bytes: 900, limit_bytes: 1 << 20, keep_ns: 0 };
 const MQTT: SourceId = SourceId(0);
 const CSV: SourceId = SourceId(1);
 
@@ -37,7 +38,8 @@ fn input(source: SourceId, chunk: &Chunk) -> InputRange {
 
 fn partition(n: u32) -> PartitionRecord {
     let name = format!("data/{n}.csv");
-    PartitionRecord { source: CSV, partition: Partition(n), name, identity: vec![n as u8; 5] }
+    let (partition, identity) = (Partition(n), vec![n as u8; 5]);
+    PartitionRecord { source: CSV, partition, name, identity, read: None }
 }
 
 fn run(n: u64) -> RunRecord {
@@ -298,7 +300,10 @@ fn truncated_at_every_byte_the_longest_prefix_is_kept() {
             journal.trim_below(u64::MAX).unwrap();
             let (_, again) = open(&disk).unwrap();
             assert_eq!((again.trimmed, again.last_epoch), (None, journal.last_epoch()));
-            assert_eq!((again.partitions, again.run), (found.partitions, found.run));
+            assert_eq!(again.run, found.run);
+            // The epoch that stays reads from it.
+            let first = partition(0);
+            assert_eq!(again.partitions.contains(&first), found.partitions.contains(&first));
         }
     }
     assert!(lengths.is_sorted());
@@ -586,7 +591,7 @@ fn a_full_disk_stops_the_journal_only_until_there_is_space() {
 #[test]
 fn the_journal_says_when_it_is_full_and_deletes_nothing() {
     let disk = SimDisk::new(1);
-    let options = JournalOptions { segment_bytes: 500, limit_bytes: 2_000 };
+    let options = JournalOptions { segment_bytes: 500, limit_bytes: 2_000, keep_ns: 0 };
     let (mut journal, _) = Journal::open(Arc::new(disk.clone()), DIR, options).unwrap();
     let mut n = 0;
     while !journal.is_full() {
@@ -604,7 +609,36 @@ fn the_journal_says_when_it_is_full_and_deletes_nothing() {
 }
 
 #[test]
-fn the_run_and_the_partitions_outlive_their_segment() {
+fn young_epochs_are_kept_while_there_is_room() {
+    let kept = |keep_ns, limit_bytes| {
+        let disk = SimDisk::new(1);
+        let options = JournalOptions { segment_bytes: 500, limit_bytes, keep_ns };
+        let (mut journal, _) = Journal::open(Arc::new(disk.clone()), DIR, options).unwrap();
+        for n in 1..=40 {
+            Step::Input(n, 100).apply(&mut journal).unwrap();
+            Step::Epoch(n, vec![(n, 100)]).apply(&mut journal).unwrap();
+        }
+        journal.trim_below(u64::MAX).unwrap();
+        let oldest = journal.index.first_epoch().unwrap();
+        let (mut replay, partitions) = Journal::read(Arc::new(disk), Path::new(DIR)).unwrap();
+        assert_eq!((replay.after() + 1, partitions.len()), (oldest, 0));
+        let first = replay.next().unwrap().unwrap();
+        assert!(matches!(first, Replayed::Epoch { epoch, .. } if epoch.id == oldest));
+        assert_eq!(replay.count() as u64, 40 - oldest);
+        oldest
+    };
+    let clock = |n| epoch(n, &[]).0.clock_ns;
+    let ten = clock(40) - clock(30);
+    assert!(kept(0, 1 << 20) > 35, "nothing is kept that is not asked for");
+    let by_age = kept(ten, 1 << 20);
+    assert!((25..=31).contains(&by_age), "{by_age}: a segment goes as a whole");
+    assert_eq!(kept(i64::MAX, 1 << 20), 1);
+    let by_room = kept(i64::MAX, 4_000);
+    assert!((15..35).contains(&by_room), "{by_room}: at most three quarters of the limit");
+}
+
+#[test]
+fn the_run_and_the_partitions_that_are_read_outlive_their_segment() {
     let disk = disk_of(&recorded(&script(12, 60)));
     let (mut journal, before) = open(&disk).unwrap();
     assert!(journal.trim_below(u64::MAX).unwrap() > 0);
@@ -613,8 +647,11 @@ fn the_run_and_the_partitions_outlive_their_segment() {
     drop(journal);
     disk.crash();
     let (journal, after) = open(&disk).unwrap();
-    assert_eq!((after.run, after.partitions), (before.run, before.partitions));
-    assert!(after.first_sequence > 1 && after.last_sequence == before.last_sequence);
+    assert_eq!(after.run, before.run);
+    assert_eq!(before.partitions, [0, 2, 6, 10].map(partition));
+    // Nothing that stays has read from the others, and they are in the snapshot.
+    assert_eq!(after.partitions, [0].map(partition));
+    assert!(after.first_sequence > 1 && after.last_sequence >= before.last_sequence);
     assert_eq!(journal.index.unmarked(), before.unmarked);
 }
 
@@ -624,7 +661,7 @@ fn what_a_later_segment_repeats_is_durable_before_the_earlier_goes() {
         let disk = SimDisk::new(seed);
         let (mut journal, _) = open(&disk).unwrap();
         Step::Run(4).apply(&mut journal).unwrap();
-        Step::Partition(3).apply(&mut journal).unwrap();
+        Step::Partition(0).apply(&mut journal).unwrap();
         for id in 1.. {
             Step::Epoch(id, vec![]).apply(&mut journal).unwrap();
             if journal.index.segments.len() > 1 {
@@ -634,8 +671,55 @@ fn what_a_later_segment_repeats_is_durable_before_the_earlier_goes() {
         assert!(journal.trim_below(u64::MAX).unwrap() > 0);
         disk.crash();
         let (_, found) = open(&disk).unwrap();
-        assert_eq!((found.run, found.partitions), (Some(run(4)), vec![partition(3)]));
+        assert_eq!((found.run, found.partitions), (Some(run(4)), vec![partition(0)]));
     }
+}
+
+#[test]
+fn a_partition_is_named_once_and_forgotten_when_a_snapshot_has_it() {
+    const PARTITIONS: u32 = 500;
+    let disk = SimDisk::new(3);
+    let (mut journal, _) = open(&disk).unwrap();
+    let mut appended = 0;
+    for n in 0..PARTITIONS {
+        let id = u64::from(n) + 1;
+        Step::Partition(n).apply(&mut journal).unwrap();
+        let range = chunk(id, 1).range;
+        let read = InputRange { source: CSV, partition: Partition(n), range };
+        let one = Epoch { id, clock_ns: 1, inputs: vec![read], commands: vec![], ended: vec![] };
+        journal.append_epoch(&one, &[7]).unwrap();
+        let before = journal.bytes();
+        let freed = journal.trim_below(id.saturating_sub(3)).unwrap();
+        appended = appended.max(journal.bytes() + freed - before);
+        assert!(journal.index.partitions.len() < 20, "{}", journal.index.partitions.len());
+    }
+    // What a trim names again is what the epochs of one segment read from, however many partitions there are.
+    assert!(appended < 2_000, "{appended}");
+    journal.sync().unwrap();
+    let (journal, found) = open(&disk).unwrap();
+    for item in journal.replay_after(None) {
+        let Replayed::Epoch { epoch, .. } = item.unwrap() else { continue };
+        let partition = partition(epoch.inputs[0].partition.0);
+        assert!(found.partitions.contains(&partition), "{}", epoch.id);
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_the_segment_whose_partitions_must_be_named_again() {
+    let disk = SimDisk::new(5);
+    let (mut journal, _) = open(&disk).unwrap();
+    Step::Partition(0).apply(&mut journal).unwrap();
+    for id in 1..=20 {
+        Step::Epoch(id, vec![]).apply(&mut journal).unwrap();
+    }
+    journal.sync().unwrap();
+    let segments = journal.index.segments.len();
+    disk.limit(Some(0));
+    assert_eq!(journal.trim_below(19), Ok(0));
+    assert_eq!(journal.index.segments.len(), segments);
+    disk.limit(None);
+    assert!(journal.trim_below(19).unwrap() > 0);
+    assert_eq!(open(&disk).unwrap().1.partitions, [partition(0)]);
 }
 
 #[test]
@@ -805,15 +889,19 @@ proptest! {
             for after in kept..=kept + 2 {
                 let said = replayed(&journal, Some(after)).unwrap();
                 prop_assert_eq!(
-                    without_partitions(said.clone()),
+                    without_partitions(said),
                     without_partitions(expected(&steps, Some(after)))
                 );
-                let partitions = |steps: &[Step]| steps.iter().filter(|s| matches!(s, Step::Partition(_))).count();
-                prop_assert_eq!(partitions(&said), partitions(&steps));
             }
         }
         disk.crash();
-        let (again, _) = open(&disk).unwrap();
+        let (again, found) = open(&disk).unwrap();
+        for step in &steps {
+            // One that was met later is in no snapshot of that epoch.
+            if let Step::Partition(n) = step && u64::from(*n) > kept {
+                prop_assert!(found.partitions.contains(&partition(*n)), "{}", n);
+            }
+        }
         prop_assert_eq!(
             without_partitions(replayed(&again, Some(kept)).unwrap()),
             without_partitions(expected(&steps, Some(kept)))

@@ -17,10 +17,11 @@ use crate::hold::Hold;
 use crate::run::hub::Places;
 use crate::run::journalist::{Durable, Entry, Log};
 use crate::run::ledger::{Failure, Snapshot, Told};
-use crate::run::recovery::Replayer;
+use crate::run::recovery::{Blocks, Known, Replayer};
 use crate::run::snapshots::{Facts, Gate};
 use crate::run::worker::{Order, Share};
 use crate::run::{Options, RunError};
+use crate::snapshot::{block_of, partitions_in};
 use crate::source::{Chunk, KnownPartition, Partition, Poll, Range, ReadUpTo, Replay};
 
 /// Most bytes asked of a source at a time. Small enough that an epoch has chunks for every worker, large enough
@@ -46,6 +47,8 @@ pub(crate) struct Conductor {
     pub options: Options,
     /// What makes epochs durable, if anything does.
     pub keeping: Option<Keeping>,
+    /// What is carried out before the sources are polled.
+    pub replayer: Option<Replayer>,
     pub cut: Cut,
     pub phase: Phase,
 }
@@ -53,7 +56,6 @@ pub(crate) struct Conductor {
 /// The durable side of a run.
 pub(crate) struct Keeping {
     pub log: Log,
-    pub replayer: Replayer,
     pub snapshots: Gate,
 }
 
@@ -66,7 +68,9 @@ pub(crate) struct Cut {
     /// Closed, but perhaps not yet durable.
     waiting: VecDeque<(Told, Share)>,
     /// By source and partition.
-    known: BTreeMap<(usize, Partition), KnownPartition>,
+    known: Known,
+    /// The blocks of partitions of which the last snapshot does not say what is known.
+    news: Blocks,
     ended: BTreeSet<usize>,
     /// Journaled, but held back by their sources, in the order in which they came.
     held: VecDeque<(usize, Arc<Chunk>)>,
@@ -77,13 +81,15 @@ impl Cut {
     pub(crate) fn after(
         after: u64,
         ended: &BTreeSet<SourceId>,
-        known: BTreeMap<(usize, Partition), KnownPartition>,
+        known: Known,
+        news: Blocks,
     ) -> Self {
         Cut {
             closed: after,
             through: after,
             waiting: VecDeque::new(),
             known,
+            news,
             ended: ended.iter().map(|s| s.0 as usize).collect(),
             held: VecDeque::new(),
         }
@@ -96,9 +102,29 @@ impl Cut {
             if let Some(known) = self.known.get_mut(&key) {
                 let Range { end, end_ordinal, .. } = input.range;
                 known.read = Some(ReadUpTo { end, end_ordinal });
+                self.news.insert((key.0, block_of(key.1)));
             }
         }
         self.ended.extend(epoch.ended.iter().map(|s| s.0 as usize));
+    }
+
+    /// Notes a partition that was not there before.
+    fn meet(&mut self, source: usize, known: KnownPartition) {
+        self.news.insert((source, block_of(known.partition)));
+        self.known.insert((source, known.partition), known);
+    }
+
+    /// The blocks of partitions that the next snapshot has to write.
+    fn take_news(&mut self, whole: bool) -> BTreeMap<(usize, u32), Vec<KnownPartition>> {
+        if whole {
+            self.news = self.known.keys().map(|(source, p)| (*source, block_of(*p))).collect();
+        }
+        let block = |(source, block): (usize, u32)| {
+            let (first, last) = partitions_in(block).into_inner();
+            let known = self.known.range((source, first)..=(source, last));
+            ((source, block), known.map(|(_, known)| known.clone()).collect())
+        };
+        std::mem::take(&mut self.news).into_iter().map(block).collect()
     }
 }
 
@@ -195,7 +221,7 @@ impl Conductor {
     /// Feeds the next epoch that earlier runs have left in the journal. What was journaled but is in no epoch yet begins
     /// the next one.
     fn replay_one(&mut self, patience: Duration) -> Result<Phase, RunError> {
-        if self.keeping.is_none() {
+        if self.replayer.is_none() {
             return Ok(self.begin(Filling::default()));
         }
         if self.options.stop.load(Ordering::Acquire) {
@@ -206,8 +232,8 @@ impl Conductor {
             self.rest(patience);
             return Ok(Phase::Replaying);
         }
-        let Some(keeping) = &mut self.keeping else { return Ok(Phase::Done) };
-        if let Some((epoch, chunks)) = keeping.replayer.next(&mut self.sources)? {
+        let Some(replayer) = &mut self.replayer else { return Ok(Phase::Done) };
+        if let Some((epoch, chunks)) = replayer.next(&mut self.sources)? {
             crash_point("epoch replayed");
             self.cut.closed = epoch.id;
             self.cut.note(&epoch);
@@ -215,8 +241,11 @@ impl Conductor {
             self.dispatch(&told, chunks);
             return Ok(Phase::Replaying);
         }
+        if self.options.history.is_some() {
+            return Ok(Phase::Done);
+        }
         let mut filling = Filling::default();
-        for (source, chunk) in keeping.replayer.take_unmarked() {
+        for (source, chunk) in replayer.take_unmarked() {
             if self.sources[source].source.holds_back(chunk.partition) {
                 self.cut.held.push_back((source, Arc::new(chunk)));
             } else {
@@ -299,6 +328,10 @@ impl Conductor {
         if !filling.is_empty() {
             return Ok(Phase::Filling(filling, since));
         }
+        if self.snapshot_is_due() {
+            self.close(filling);
+            return Ok(self.begin(Filling::default()));
+        }
         if self.clock_matters() && Duration::from_nanos(age) >= TICK {
             // Silent keys go on with the clock, and an epoch is how they are told of it.
             self.close(filling);
@@ -306,6 +339,12 @@ impl Conductor {
         }
         let since = if self.clock_matters() { since } else { self.options.clock.now_ns() };
         Ok(Phase::Filling(filling, since))
+    }
+
+    /// Whether rows wait in the sinks for a snapshot, and no epoch with more of them is to come by itself.
+    fn snapshot_is_due(&self) -> bool {
+        let now = self.options.clock.now_ns();
+        self.keeping.as_ref().is_some_and(|k| k.snapshots.is_due(self.cut.closed, now))
     }
 
     /// Whether an epoch without rows may have results.
@@ -386,7 +425,7 @@ impl Conductor {
         let identity = from.identity(partition);
         let known = KnownPartition { partition, name: name.clone(), identity, read: None };
         self.enter(|| Entry::Partition(source_id(source), known.clone()));
-        self.cut.known.insert((source, partition), known);
+        self.cut.meet(source, known);
         let mut places = self.places.lock().unwrap_or_else(|e| e.into_inner());
         places.insert((source, partition), name);
     }
@@ -431,10 +470,11 @@ impl Conductor {
     /// Whether state is to be saved as of the end of an epoch.
     fn snapshot(&mut self, epoch: &Epoch) -> Snapshot {
         let Some(keeping) = &mut self.keeping else { return Snapshot::No };
-        let facts = || Facts {
-            whole: false,
-            partitions: self.cut.known.clone(),
-            ended: self.cut.ended.iter().map(|&s| source_id(s)).collect(),
+        let cut = &mut self.cut;
+        let facts = |whole| Facts {
+            whole,
+            partitions: cut.take_news(whole),
+            ended: cut.ended.iter().map(|&s| source_id(s)).collect(),
         };
         keeping.snapshots.at(epoch.id, epoch.clock_ns, facts)
     }
@@ -470,6 +510,7 @@ impl Conductor {
             // A worker that is gone has raised the failure that the loop above looks for.
             order.send(Order::Epoch(told.clone(), share)).ok();
         }
+        crash_point("epoch dispatched");
     }
 
     /// Closes what is being filled, and a last epoch whose state is saved, so that the next run has nothing to replay.

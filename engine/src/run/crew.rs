@@ -14,7 +14,7 @@ use crate::run::conductor::{Conductor, Cut, Keeping, Phase};
 use crate::run::hub::{Before, Hub, Places};
 use crate::run::journalist::{self, Writer};
 use crate::run::ledger::Failure;
-use crate::run::recovery::{Known, recover};
+use crate::run::recovery::{Blocks, Known, Replayer, recover};
 use crate::run::snapshots::{self, Begin, Desk, Keeper};
 use crate::run::start::Start;
 use crate::run::worker::{Busy, News, Seat, Wiring};
@@ -41,7 +41,9 @@ struct Kept {
     start: Start,
     accounts: BTreeMap<String, Account>,
     known: Known,
+    news: Blocks,
     last_epoch: Option<u64>,
+    replayer: Option<Replayer>,
     keeping: Option<Keeping>,
     desk: Option<Desk>,
     writer: Option<Writer>,
@@ -71,6 +73,7 @@ impl Crew {
             run: options.run,
             generation: kept.generation,
             first: kept.start.first_epoch(),
+            snapshot: kept.start.snapshot,
             last_epoch: kept.last_epoch,
             accounts: nodes.iter().map(account).collect(),
             snapshots: kept.desk,
@@ -80,7 +83,7 @@ impl Crew {
             done: done_sender,
         };
         let hub = Hub::open(&mut graph, &wiring, options, before)?;
-        let cut = Cut::after(kept.start.after, &kept.start.ended, kept.known);
+        let cut = Cut::after(kept.start.after, &kept.start.ended, kept.known, kept.news);
         let start = Arc::new(kept.start);
         let (mut orders, mut seats) = (Vec::new(), Vec::new());
         for _ in 0..options.workers {
@@ -102,6 +105,7 @@ impl Crew {
             failure: Arc::clone(&failure),
             options: options.clone(),
             keeping: kept.keeping,
+            replayer: kept.replayer,
             cut,
             phase: Phase::Replaying,
         };
@@ -113,12 +117,18 @@ impl Crew {
 /// What is kept of earlier runs, and who keeps this one.
 fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
     let Some(durable) = &options.durable else {
+        let history = options.history.as_ref();
+        let replayed = history.map(|h| Replayer::of_history(h, &graph.sources)).transpose()?;
+        let (replayer, known) = replayed.unzip();
+        let after = replayer.as_ref().map_or(0, Replayer::after);
         return Ok(Kept {
             generation: options.run.0,
-            start: Start::default(),
+            start: Start { after, ..Start::default() },
             accounts: BTreeMap::new(),
-            known: Known::new(),
+            known: known.unwrap_or_default(),
+            news: Blocks::new(),
             last_epoch: None,
+            replayer,
             keeping: None,
             desk: None,
             writer: None,
@@ -137,7 +147,6 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
             pipeline: graph.name.clone(),
             run: options.run,
             nodes: BTreeMap::new(),
-            positions: BTreeMap::new(),
             ended: Vec::new(),
             committed: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -154,8 +163,10 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
         start: found.start,
         accounts: found.accounts,
         known: found.known,
+        news: found.news,
         last_epoch: Some(found.last_epoch),
-        keeping: Some(Keeping { log, replayer: found.replayer, snapshots: gate }),
+        replayer: Some(found.replayer),
+        keeping: Some(Keeping { log, snapshots: gate }),
         desk: Some(desk),
         writer: Some(writer),
         keeper: Some(keeper),

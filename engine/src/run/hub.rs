@@ -1,61 +1,66 @@
 //! Where the workers' rows come together: whole epochs go to the sinks, in order.
+//!
+//! An epoch is done when every sink has taken it. Where one cannot, all that follows waits: so few epochs are on their
+//! way that the sources are soon no longer read.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::account::Account;
 use crate::batch::Batch;
-use crate::crash::crash_point;
-use crate::dead::{DeadLetter, dead_letters_to_batch};
+use crate::dead::DeadLetter;
 use crate::graph::{Graph, SinkNode, StreamId};
+use crate::late::LateRow;
+use crate::run::diagnostics::Origins;
 use crate::run::ledger::{Failure, time_into};
-use crate::run::snapshots::{Desk, Job, SavedShard};
+use crate::run::outlet::{Expected, Outlet};
+use crate::run::snapshots::{Desk, Facts, Job, SavedShard};
 use crate::run::worker::{Busy, Lane, News, Wiring};
-use crate::run::{Observer, Options, Report, RunError};
-use crate::sink::{Committed, RunId, Sink, SinkError};
-use crate::source::{Partition, Position};
+use crate::run::{Options, Report, RunError};
+use crate::sink::RunId;
+use crate::source::Partition;
 
 /// What a person calls the partitions of each source, as far as they were read.
 pub(crate) type Places = Arc<Mutex<BTreeMap<(usize, Partition), String>>>;
 
-/// A sink with the stream it takes.
-struct Outlet {
-    name: String,
-    exit: Option<usize>,
-    sink: Box<dyn Sink>,
-    written: u64,
-    /// The sink has everything up to here from before.
-    has: Option<u64>,
-    /// The sink has everything up to here.
-    committed: Option<u64>,
-}
+/// How long the hub waits for a sink before it looks whether the run is to end.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Rows of an epoch that is not yet through on all workers.
 #[derive(Default)]
 struct Pending {
     rows: BTreeMap<(usize, Lane, usize), Vec<Batch>>,
     dead: BTreeMap<usize, Vec<DeadLetter>>,
+    corrected: BTreeMap<usize, Vec<LateRow>>,
     accounts: Vec<Vec<Account>>,
     states: Vec<SavedShard>,
+}
+
+/// An epoch on its way to the sinks.
+struct UnderWay {
+    epoch: u64,
+    /// What a snapshot as of its end is made from, if there is to be one.
+    snapshot: Option<(Facts, Vec<SavedShard>)>,
 }
 
 /// Takes news from the workers until they are gone.
 pub(crate) struct Hub {
     outlets: Vec<Outlet>,
     exits: Vec<StreamId>,
-    /// Names of sources and steps, and for each the source that it reads, if it is only one.
-    nodes: Vec<(String, Option<usize>)>,
-    places: Places,
+    origins: Origins,
     pending: BTreeMap<u64, Pending>,
     through: Vec<u64>,
     accounts: Vec<Account>,
     report: Report,
-    observer: Option<Arc<dyn Observer>>,
+    options: Options,
     busy: Busy,
     /// The epoch that is written next.
     next: u64,
+    under_way: Option<UnderWay>,
     done: Sender<u64>,
     /// Where snapshots are made, if they are.
     snapshots: Option<Desk>,
@@ -72,6 +77,8 @@ pub(crate) struct Before {
     pub run: RunId,
     pub generation: u64,
     pub first: u64,
+    /// The epoch whose state this run begins with, which every sink must have; 0 where it begins without.
+    pub snapshot: u64,
     /// The last epoch that is journaled, if there is a journal.
     pub last_epoch: Option<u64>,
     pub accounts: Vec<Account>,
@@ -86,82 +93,127 @@ impl Hub {
         options: &Options,
         before: Before,
     ) -> Result<Self, RunError> {
-        let mut outlets = Vec::new();
+        let expected = Expected {
+            run: before.run,
+            generation: before.generation,
+            snapshot: before.snapshot,
+            last_epoch: before.last_epoch,
+        };
         let exits = wiring.exits.clone();
-        for SinkNode { name, from, mut sink } in std::mem::take(&mut graph.sinks) {
-            let has = sink
-                .open(before.run, before.generation, &graph.schema(from))
-                .map_err(|e| RunError::Sink(name.clone(), e))?;
+        let mut outlets = Vec::new();
+        for SinkNode { name, from, sink } in std::mem::take(&mut graph.sinks) {
             let exit = exits.iter().position(|e| *e == from);
             let name = format!("{name}/{}", stream_name(graph, from));
-            let snapshot = before.first - 1;
-            if has.unwrap_or(0) < snapshot {
-                let kept = format!("the snapshot is of epoch {snapshot}");
-                return Err(RunError::SinkDiffers { sink: name, has: has.unwrap_or(0), kept });
-            }
-            if let (Some(has), Some(last)) = (has, before.last_epoch)
-                && has > last
-            {
-                let kept = format!("the journal ends at epoch {last}");
-                return Err(RunError::SinkDiffers { sink: name, has, kept });
-            }
-            outlets.push(Outlet { name, exit, sink, written: 0, has, committed: has });
+            let mut outlet = Outlet::new(name, exit, sink, graph.schema(from), expected);
+            // One that is not there yet is waited for when there is something to write.
+            outlet.advance(options.clock.now_ns())?;
+            outlets.push(outlet);
         }
+        let names = before.nodes.iter().map(|(name, _)| name.clone());
+        let report = Report {
+            before: names.zip(before.accounts.iter().copied()).collect(),
+            ..Report::default()
+        };
         Ok(Hub {
             outlets,
             exits,
             accounts: before.accounts,
-            nodes: before.nodes,
-            places: before.places,
+            origins: Origins { nodes: before.nodes, places: before.places },
             pending: BTreeMap::new(),
             through: vec![before.first - 1; options.workers],
-            report: Report::default(),
-            observer: options.observer.clone(),
+            report,
+            options: options.clone(),
             busy: before.busy,
             next: before.first,
+            under_way: None,
             done: before.done,
             snapshots: before.snapshots,
         })
     }
 
-    /// Works until every worker has hung up.
+    /// Works until every worker has hung up and the sinks have everything; what the run did.
     pub(crate) fn work(mut self, news: &Receiver<News>, failure: &Failure) -> Report {
-        for item in news {
-            self.take(item, failure);
-        }
-        self.end(failure)
-    }
-
-    /// Takes in what a worker tells, and writes the epochs that are complete by it.
-    pub(crate) fn take(&mut self, item: News, failure: &Failure) {
-        if failure.is_raised() {
-            return;
-        }
-        self.note(item);
-        let complete = self.through.iter().copied().min().unwrap_or(0);
-        while self.next <= complete && !failure.is_raised() {
-            match self.write(self.next, complete) {
-                Ok(()) => {
-                    self.done.send(self.next).ok();
-                    self.next += 1;
+        let mut ended = false;
+        loop {
+            match if self.waits() { news.recv_timeout(PATIENCE) } else { wait_for(news) } {
+                Ok(item) => {
+                    self.note(item);
+                    // All that is at hand, so that sinks get as much as there is in one commit.
+                    news.try_iter().for_each(|item| self.note(item));
                 }
-                Err(error) => failure.raise(error),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) if ended => pause(),
+                Err(RecvTimeoutError::Disconnected) => ended = true,
+            }
+            if !self.turn(ended, failure) {
+                return self.end();
             }
         }
     }
 
-    /// Commits what is written; what the run did.
-    pub(crate) fn end(mut self, failure: &Failure) -> Report {
-        if !failure.is_raised()
-            && let Err(error) = self.commit_all(self.next - 1)
-        {
-            failure.raise(error);
+    /// Whether a sink is waited for.
+    fn waits(&self) -> bool {
+        self.outlets.iter().any(|o| o.trouble().is_some())
+    }
+
+    /// Does what can be done without waiting; whether there may be more. With `ended` no more news come.
+    pub(crate) fn turn(&mut self, ended: bool, failure: &Failure) -> bool {
+        if failure.is_raised() {
+            return !ended;
         }
+        let done = self.write_complete().and_then(|all| Ok(all && ended && self.finish()?));
+        match done {
+            Ok(true) => false,
+            Ok(false) => {
+                if let Some(trouble) = self.outlets.iter().find_map(Outlet::trouble)
+                    && ended
+                    && self.options.stop.load(Ordering::Acquire)
+                {
+                    // Whoever ends the run does not wait for the sink; the journal has what it lacks.
+                    failure.raise(trouble);
+                }
+                !(ended && failure.is_raised())
+            }
+            Err(error) => {
+                failure.raise(error);
+                !ended
+            }
+        }
+    }
+
+    /// Brings the epochs that all workers are through with to the sinks; whether all of them got there.
+    fn write_complete(&mut self) -> Result<bool, RunError> {
+        let complete = self.through.iter().copied().min().unwrap_or(0);
+        loop {
+            let under_way = match self.under_way.take() {
+                Some(under_way) => under_way,
+                None if self.next > complete => return Ok(true),
+                None => self.begin(self.next)?,
+            };
+            let epoch = under_way.epoch;
+            if !self.advance(epoch, epoch == complete, under_way.snapshot.is_some())? {
+                self.under_way = Some(under_way);
+                return Ok(false);
+            }
+            self.conclude(under_way, complete);
+            self.done.send(epoch).ok();
+            self.next += 1;
+        }
+    }
+
+    /// Commits what is written; whether the sinks have it.
+    fn finish(&mut self) -> Result<bool, RunError> {
+        self.advance(self.next - 1, false, true)
+    }
+
+    /// What the run did.
+    pub(crate) fn end(mut self) -> Report {
         self.sum_up();
         self.report
     }
 
-    fn note(&mut self, item: News) {
+    /// Takes in what a worker tells.
+    pub(crate) fn note(&mut self, item: News) {
         match item {
             News::Rows { exit, epoch, worker, lane, rows } => {
                 let pending = self.pending.entry(epoch).or_default();
@@ -170,6 +222,10 @@ impl Hub {
             News::Dead { epoch, worker, letters } => {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.dead.entry(worker).or_default().extend(letters);
+            }
+            News::Corrected { epoch, worker, rows } => {
+                let pending = self.pending.entry(epoch).or_default();
+                pending.corrected.entry(worker).or_default().extend(rows);
             }
             News::State { epoch, node, shard, state } => {
                 let pending = self.pending.entry(epoch).or_default();
@@ -185,45 +241,73 @@ impl Hub {
         }
     }
 
-    /// Gives an epoch to the sinks.
-    fn write(&mut self, epoch: u64, complete: u64) -> Result<(), RunError> {
-        let pending = self.pending.remove(&epoch).unwrap_or_default();
-        for accounts in &pending.accounts {
+    /// Takes an epoch up: counts its rows and queues them for the sinks.
+    fn begin(&mut self, epoch: u64) -> Result<UnderWay, RunError> {
+        let Pending { rows, dead, corrected, accounts, states } =
+            self.pending.remove(&epoch).unwrap_or_default();
+        for accounts in &accounts {
             for (sum, more) in self.accounts.iter_mut().zip(accounts) {
                 sum.add(more);
             }
         }
         self.balance()?;
+        let letters = self.origins.sorted(dead);
+        self.count(&letters);
         let mut by_exit: Vec<Vec<Batch>> = self.exits.iter().map(|_| Vec::new()).collect();
         // In the order of the map: new before revised, and by worker, which is by key hash.
-        for ((exit, _, _), batches) in pending.rows {
+        for ((exit, _, _), batches) in rows {
             by_exit[exit].extend(batches);
         }
-        if let Some(letters) = self.letters(pending.dead)
-            && let Some(exit) = self.exits.iter().position(|e| *e == StreamId::DeadLetters)
-        {
-            by_exit[exit].push(letters);
+        if let Some(exit) = self.exit(StreamId::DeadLetters) {
+            by_exit[exit].extend(self.origins.dead_letters(&letters));
+        }
+        if let Some(exit) = self.exit(StreamId::Late) {
+            by_exit[exit].extend(self.origins.late(epoch, corrected, &letters));
         }
         for outlet in &mut self.outlets {
             let rows = outlet.exit.map_or(&[] as &[Batch], |e| &by_exit[e]);
-            let stage = format!("{} sink", outlet.name);
-            let done = time_into(&self.busy, stage, || outlet.write(epoch, rows));
-            done.map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
+            outlet.take(epoch, rows);
         }
-        self.snapshot(epoch, pending.states)?;
+        let facts = self.snapshots.as_ref().and_then(|desk| desk.facts(epoch));
+        Ok(UnderWay { epoch, snapshot: facts.map(|facts| (facts, states)) })
+    }
+
+    /// Brings what is queued to the sinks; whether all of them have taken it, and committed it where that is due: always
+    /// with `commit`, and with `last`, when nothing more is at hand, where people look at the rows.
+    fn advance(&mut self, epoch: u64, last: bool, commit: bool) -> Result<bool, RunError> {
+        let mut all = true;
+        for outlet in &mut self.outlets {
+            if commit {
+                outlet.want(epoch);
+            }
+            if last {
+                outlet.pause_after(epoch);
+            }
+            let stage = format!("{} sink", outlet.name);
+            let now_ns = self.options.clock.now_ns();
+            all &= time_into(&self.busy, stage, || outlet.advance(now_ns))?;
+        }
+        Ok(all)
+    }
+
+    /// What follows when the sinks have an epoch.
+    fn conclude(&mut self, under_way: UnderWay, complete: u64) {
+        let UnderWay { epoch, snapshot } = under_way;
+        if let Some((facts, states)) = snapshot {
+            self.snapshot(epoch, facts, states);
+        }
         self.report.epochs += 1;
         if epoch == complete {
             self.sum_up();
-            if let Some(observer) = &self.observer {
+            if let Some(observer) = &self.options.observer {
                 observer.epoch(epoch, &self.report);
             }
         }
-        Ok(())
     }
 
     /// Every row that came into a source or step is accounted for, over all workers.
     fn balance(&self) -> Result<(), RunError> {
-        for (account, (name, _)) in self.accounts.iter().zip(&self.nodes) {
+        for (account, (name, _)) in self.accounts.iter().zip(&self.origins.nodes) {
             if !account.balances() {
                 return Err(RunError::Engine(format!(
                     "'{name}' does not account for every row (a bug): {account:?}"
@@ -233,56 +317,43 @@ impl Hub {
         Ok(())
     }
 
-    /// Counts dead letters and makes them rows, sorted so that the number of workers does not show.
-    fn letters(&mut self, by_worker: BTreeMap<usize, Vec<DeadLetter>>) -> Option<Batch> {
-        let mut letters: Vec<DeadLetter> = by_worker.into_values().flatten().collect();
-        if letters.is_empty() {
-            return None;
-        }
-        let rank = |name: &str| self.nodes.iter().position(|(n, _)| n == name);
-        letters.sort_by_key(|l| (rank(&l.operator), l.position, l.reason));
-        for letter in &letters {
+    fn exit(&self, stream: StreamId) -> Option<usize> {
+        self.exits.iter().position(|e| *e == stream)
+    }
+
+    /// Counts dead letters by operator and reason.
+    fn count(&mut self, letters: &[DeadLetter]) {
+        for letter in letters {
             let reasons = self.report.dead.entry(letter.operator.to_string()).or_default();
             *reasons.entry(letter.reason.to_string()).or_default() += 1;
         }
-        let places = self.places.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let place = |letter: &DeadLetter| {
-            let position = Position(letter.position?);
-            let (_, source) = self.nodes.iter().find(|(name, _)| *name == *letter.operator)?;
-            let name = places.get(&((*source)?, position.partition()))?;
-            Some((name.clone(), position.ordinal()))
-        };
-        Some(dead_letters_to_batch(&letters, &place))
     }
 
-    /// Has a snapshot made as of the end of `epoch`, if one is asked for: the sinks commit first.
-    fn snapshot(&mut self, epoch: u64, states: Vec<SavedShard>) -> Result<(), RunError> {
-        let facts = self.snapshots.as_ref().and_then(|desk| desk.facts(epoch));
-        let Some(facts) = facts else { return Ok(()) };
-        self.commit_all(epoch)?;
-        let accounts = self.nodes.iter().map(|(name, _)| name.clone()).zip(self.accounts.clone());
+    /// Has a snapshot made as of the end of `epoch`, which the sinks have committed.
+    fn snapshot(&self, epoch: u64, facts: Facts, states: Vec<SavedShard>) {
+        let names = self.origins.nodes.iter().map(|(name, _)| name.clone());
+        let accounts = names.zip(self.accounts.clone());
         let sinks = self.outlets.iter().filter_map(|o| Some((o.name.clone(), o.committed?)));
         let job =
             Job { epoch, states, facts, accounts: accounts.collect(), sinks: sinks.collect() };
         if let Some(desk) = &self.snapshots {
             desk.make(job);
         }
-        Ok(())
-    }
-
-    fn commit_all(&mut self, upto: u64) -> Result<(), RunError> {
-        for outlet in &mut self.outlets {
-            outlet.commit(upto).map_err(|e| RunError::Sink(outlet.name.clone(), e))?;
-        }
-        Ok(())
     }
 
     fn sum_up(&mut self) {
-        for (account, (name, _)) in self.accounts.iter().zip(&self.nodes) {
+        for (account, (name, _)) in self.accounts.iter().zip(&self.origins.nodes) {
             self.report.accounts.insert(name.clone(), *account);
         }
         for outlet in &self.outlets {
             self.report.written.insert(outlet.name.clone(), outlet.written);
+            self.report.retries.insert(outlet.name.clone(), outlet.retries);
+            let reasons = outlet.left_out().into_iter().filter(|(_, n)| *n > 0);
+            let reasons: BTreeMap<String, u64> =
+                reasons.map(|(reason, n)| (reason.to_owned(), n)).collect();
+            if !reasons.is_empty() {
+                self.report.left_out.insert(outlet.name.clone(), reasons);
+            }
         }
     }
 }
@@ -292,30 +363,15 @@ fn stream_name(graph: &Graph, stream: StreamId) -> &str {
         StreamId::Source(i) => &graph.sources[i].name,
         StreamId::Step(i) => &graph.steps[i].name,
         StreamId::DeadLetters => "dead_letters",
+        StreamId::Late => "late",
     }
 }
 
-impl Outlet {
-    fn write(&mut self, epoch: u64, rows: &[Batch]) -> Result<(), SinkError> {
-        if self.has.is_some_and(|has| epoch <= has) {
-            return Ok(());
-        }
-        self.sink.write(epoch, rows)?;
-        self.written += rows.iter().map(|b| b.len() as u64).sum::<u64>();
-        if self.sink.full() { self.commit(epoch) } else { Ok(()) }
-    }
+fn wait_for(news: &Receiver<News>) -> Result<News, RecvTimeoutError> {
+    news.recv().map_err(|_| RecvTimeoutError::Disconnected)
+}
 
-    fn commit(&mut self, upto: u64) -> Result<(), SinkError> {
-        crash_point("before sink commit");
-        match self.sink.commit(upto)? {
-            Committed::Yes(upto) => {
-                crash_point("after sink commit");
-                self.committed = Some(upto);
-                Ok(())
-            }
-            Committed::Unknown => Err(SinkError::Retry(
-                "the reply to a commit was lost; run again to see what the sink has".to_owned(),
-            )),
-        }
-    }
+/// Waits a little while when there is nobody who could tell of anything.
+fn pause() {
+    crossbeam_channel::never::<()>().recv_timeout(PATIENCE).ok();
 }

@@ -17,12 +17,14 @@ use crate::epoch::SourceId;
 use crate::exchange::ByShard;
 use crate::graph::OrderRules;
 use crate::keyed::hash_keys;
+use crate::late::LateRow;
 use crate::operator::Fault;
 use crate::order::Orderer;
 use crate::parcel::Parcel;
 use crate::run::RunError;
 use crate::run::ledger::NodeId;
 use crate::run::step::{Outputs, Shared, Turn};
+use crate::run::worker::News;
 use crate::schema::Schema;
 use crate::source::{Chunk, Decoded, Decoder};
 
@@ -105,12 +107,14 @@ fn finish(
     wiring: &SourceWiring,
     shared: &Shared,
 ) -> Result<(Vec<Batch>, Vec<DeadLetter>), Fault> {
+    let fields = wiring.schema.arrow().fields();
+    let declared = &fields[..fields.len() - wiring.order.n_added_columns()];
     let mut batches = Vec::with_capacity(decoded.rows.len());
     for (rows, position) in decoded.rows.drain(..) {
         if rows.num_rows() == 0 {
             continue;
         }
-        if rows.schema().fields() != wiring.schema.arrow().fields() {
+        if rows.schema().fields()[..] != *declared {
             return Err(Fault::new("the decoder gave rows of another schema (a bug in it)"));
         }
         let key_hash = hash_keys(&rows, wiring.schema.key());
@@ -183,6 +187,7 @@ pub(crate) fn order<'s>(
                     let mut dead = dead_out.activate();
                     dead.session(&capabilities[1]).give_container(&mut ordered.dead);
                 }
+                tell(epoch.id, ordered.corrected, &wiring, &shared);
                 let dirty = orderer.dirty();
                 shared.save(told, wiring.node, dirty, |shard| orderer.save(shard))
             })
@@ -190,6 +195,19 @@ pub(crate) fn order<'s>(
         }
     });
     Outputs { rows, dead }
+}
+
+/// Tells of late rows that correct the result, if somebody wants to hear of them.
+fn tell(epoch: u64, mut rows: Vec<LateRow>, wiring: &SourceWiring, shared: &Shared) {
+    if rows.is_empty() || !shared.tells_late {
+        return;
+    }
+    for row in &mut rows {
+        row.operator = Arc::clone(&wiring.name);
+    }
+    let worker = shared.start.worker();
+    // Who would take it is gone only when the run has failed.
+    shared.news.send(News::Corrected { epoch, worker, rows }).ok();
 }
 
 /// The ordering step with the state that this worker's shards had.

@@ -118,6 +118,7 @@ impl Writer {
                 Err(e) => return Ok(e == crossbeam_channel::TryRecvError::Empty),
             },
         };
+        crash_point("before journal append");
         self.append(first)?;
         // The channel's length bounds what one fsync may wait for.
         for _ in 0..ENTRIES_MAX {
@@ -142,6 +143,7 @@ impl Writer {
             crash_point("journal synced");
         }
         if let Some(epoch) = batch.trim {
+            crash_point("before journal trim");
             self.journal.trim_below(epoch)?;
             crash_point("journal trimmed");
         }
@@ -164,6 +166,7 @@ impl Writer {
                 partition: known.partition,
                 name: known.name.clone(),
                 identity: known.identity.clone(),
+                read: None,
             }),
             Entry::Input(source, chunk) => self.journal.append_input(chunk, *source),
             Entry::Epoch(epoch, chunks) => {

@@ -6,7 +6,7 @@
 //! snapshots/   state as of the end of an epoch
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -15,22 +15,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
 use crate::crash::crash_point;
+use crate::disk::Disk;
 use crate::durable::{Durable, Identity, OnChange};
 use crate::epoch::{Epoch, SourceId};
 use crate::graph::SourceNode;
+use crate::history::{History, renumbered};
 use crate::journal::{
-    Journal, JournalOptions, JournalReplay, Recovered, Replayed, ReplayedInput, RunRecord, digest,
+    Journal, JournalOptions, JournalReplay, PartitionRecord, Recovered, Replayed, ReplayedInput,
+    RunRecord, digest,
 };
 use crate::run::RunError;
 use crate::run::conductor::source_id;
 use crate::run::start::{SavedNode, Start};
 use crate::run::worker::Share;
 use crate::sink::RunId;
-use crate::snapshot::{Loaded, Reached, SnapshotStore};
+use crate::snapshot::{Loaded, SnapshotStore, block_of};
 use crate::source::{Chunk, KnownPartition, Partition, Range, ReadUpTo, SourceError};
 
 /// The file with what holds for the whole directory.
 const STATE: &str = "state.json";
+const JOURNAL: &str = "journal";
+const SNAPSHOTS: &str = "snapshots";
 
 /// What holds for the whole data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +51,17 @@ struct State {
 /// By the place of the source in the graph, and partition.
 pub(crate) type Known = BTreeMap<(usize, Partition), KnownPartition>;
 
+/// Blocks of partitions, by the place of the source in the graph.
+pub(crate) type Blocks = BTreeSet<(usize, u32)>;
+
 /// What a run begins with.
 pub(crate) struct Recovery {
     pub generation: u64,
     pub start: Start,
     pub accounts: BTreeMap<String, Account>,
     pub known: Known,
+    /// The blocks of partitions that the journal knows of, and no snapshot.
+    pub news: Blocks,
     /// The last epoch that is in the journal or a snapshot.
     pub last_epoch: u64,
     pub journal: Journal,
@@ -77,29 +87,24 @@ pub(crate) fn recover(
 ) -> Result<Recovery, RunError> {
     let disk = durable.disk.as_ref();
     disk.create_dir_all(&durable.dir).map_err(|e| failed(&durable.dir, &e))?;
-    let found = read_state(durable)?;
+    let found = read_state(disk, &durable.dir)?;
     let state = next_state(durable, found.as_ref(), run)?;
     let begins = found.as_ref().is_none_or(|f| f.generation != state.generation);
-    let (journal_dir, snapshot_dir) = (durable.dir.join("journal"), durable.dir.join("snapshots"));
+    let (journal_dir, snapshot_dir) = (durable.dir.join(JOURNAL), durable.dir.join(SNAPSHOTS));
     // In this order: with the old generation on record, a crash in between begins anew once more.
     if begins {
-        remove(durable, &snapshot_dir)?;
-        if durable.on_change != OnChange::FromJournal || found.is_none() {
+        if durable.on_change == OnChange::FromJournal && found.is_some() {
+            keep_partitions(durable, sources)?;
+        } else {
             remove(durable, &journal_dir)?;
         }
+        remove(durable, &snapshot_dir)?;
     }
     crash_point("before state written");
     write_state(durable, &state)?;
     crash_point("state written");
-    let options = JournalOptions {
-        segment_bytes: durable.journal_segment_bytes,
-        limit_bytes: durable.journal_limit_bytes,
-    };
-    let (mut journal, recovered) = Journal::open(Arc::clone(&durable.disk), journal_dir, options)
-        .map_err(RunError::Journal)?;
-    let store =
-        SnapshotStore::open(Arc::clone(&durable.disk), &snapshot_dir, durable.snapshots_kept)
-            .map_err(RunError::Snapshot)?;
+    let (mut journal, recovered) = open_journal(durable)?;
+    let store = open_snapshots(durable)?;
     let loaded = store.newest().map_err(RunError::Snapshot)?;
     let before = Before::of(loaded, &recovered, durable, sources)?;
     let plan = format!("{:032x}", digest(format!("{:?}", durable.identity).as_bytes()));
@@ -107,7 +112,7 @@ pub(crate) fn recover(
     let record = RunRecord { run, workers, plan };
     let after = Some(before.start.after).filter(|after| *after > 0);
     let replay = || journal.replay_after(after);
-    let known = known_before(&recovered, &before, sources);
+    let (known, news) = known_before(&recovered, before.partitions, sources)?;
     let (known, last_epoch) = look_ahead(replay(), known, before.start.after)?;
     let replayer = Replayer::new(replay());
     journal.append_run(&record).map_err(RunError::Journal)?;
@@ -116,6 +121,7 @@ pub(crate) fn recover(
         start: before.start,
         accounts: before.accounts,
         known,
+        news,
         last_epoch,
         journal,
         store,
@@ -126,12 +132,51 @@ pub(crate) fn recover(
     })
 }
 
+fn open_journal(durable: &Durable) -> Result<(Journal, Recovered), RunError> {
+    let options = JournalOptions {
+        segment_bytes: durable.journal_segment_bytes,
+        limit_bytes: durable.journal_limit_bytes,
+        keep_ns: durable.journal_keep_ns,
+    };
+    Journal::open(Arc::clone(&durable.disk), durable.dir.join(JOURNAL), options)
+        .map_err(RunError::Journal)
+}
+
+fn open_snapshots(durable: &Durable) -> Result<SnapshotStore, RunError> {
+    let (disk, dir) = (Arc::clone(&durable.disk), durable.dir.join(SNAPSHOTS));
+    SnapshotStore::open(disk, dir, durable.snapshots_kept).map_err(RunError::Snapshot)
+}
+
+/// Has the journal say which partitions there are, before the snapshots go that are alone in saying it.
+fn keep_partitions(durable: &Durable, sources: &[SourceNode]) -> Result<(), RunError> {
+    let (mut journal, recovered) = open_journal(durable)?;
+    // Where none can be used, the journal does for itself; what it lacks is found when the partitions are counted.
+    let Ok(Some(loaded)) = open_snapshots(durable)?.newest() else { return Ok(()) };
+    if Some(loaded.epoch()) > recovered.last_epoch {
+        return Err(RunError::Engine(format!(
+            "the journal in '{}' ends before the snapshot of epoch {}, and what was read in between is not known; start \
+             with `--fresh`",
+            durable.dir.display(),
+            loaded.epoch()
+        )));
+    }
+    for (name, partitions) in loaded.partitions().map_err(RunError::Snapshot)? {
+        let Some(source) = sources.iter().position(|s| s.name == name) else { continue };
+        for KnownPartition { partition, name, identity, read } in partitions {
+            let source = source_id(source);
+            let record = PartitionRecord { source, partition, name, identity, read };
+            journal.append_partition(&record).map_err(RunError::Journal)?;
+        }
+    }
+    journal.sync().map_err(RunError::Journal)
+}
+
 /// Notes that the computation has come to its end.
 ///
 /// # Errors
 /// When the disk fails.
 pub(crate) fn finish(durable: &Durable) -> Result<(), RunError> {
-    if let Some(state) = read_state(durable)? {
+    if let Some(state) = read_state(durable.disk.as_ref(), &durable.dir)? {
         write_state(durable, &State { finished: true, ..state })?;
     }
     Ok(())
@@ -161,7 +206,8 @@ fn next_state(durable: &Durable, found: Option<&State>, run: RunId) -> Result<St
 struct Before {
     start: Start,
     accounts: BTreeMap<String, Account>,
-    reached: BTreeMap<String, Vec<Reached>>,
+    /// What the snapshot says of the partitions, by the name of their source.
+    partitions: BTreeMap<String, Vec<KnownPartition>>,
     notes: Vec<String>,
     /// The first snapshot is not to build on those before.
     whole: bool,
@@ -192,10 +238,13 @@ impl Before {
         }
         let facts = loaded.facts();
         before.accounts = facts.accounts.clone();
-        before.reached = facts.positions.clone();
+        before.partitions = loaded.partitions().map_err(RunError::Snapshot)?;
+        // Those of a source that is gone are not to stay for ever.
+        before.whole = before.partitions.keys().any(|name| sources.iter().all(|s| s.name != *name));
         let ended = sources.iter().enumerate().filter(|(_, s)| facts.ended.contains(&s.name));
         before.start.ended = ended.map(|(i, _)| source_id(i)).collect();
         before.start.after = loaded.epoch();
+        before.start.snapshot = loaded.epoch();
         let mut nodes = BTreeMap::new();
         for (node, shards) in loaded.shards() {
             let was = facts.nodes.get(node);
@@ -238,19 +287,38 @@ impl Before {
     }
 }
 
-/// The partitions that are known, read as far as the snapshot says.
-fn known_before(recovered: &Recovered, before: &Before, sources: &[SourceNode]) -> Known {
-    let mut known = Known::new();
-    for p in &recovered.partitions {
-        let source = p.source.0 as usize;
-        let reached = sources.get(source).and_then(|node| before.reached.get(&node.name));
-        let reached = reached.into_iter().flatten().find(|r| r.partition == p.partition);
-        let read = reached.map(|r| ReadUpTo { end: r.end, end_ordinal: r.next_ordinal });
-        let (name, identity) = (p.name.clone(), p.identity.clone());
-        let partition = KnownPartition { partition: p.partition, name, identity, read };
-        known.insert((source, p.partition), partition);
+/// The partitions that a snapshot or the journal knows, read as far as the snapshot says; and the blocks of those that
+/// only the journal knows.
+fn known_before(
+    recovered: &Recovered,
+    mut partitions: BTreeMap<String, Vec<KnownPartition>>,
+    sources: &[SourceNode],
+) -> Result<(Known, Blocks), RunError> {
+    let (mut known, mut news) = (Known::new(), Blocks::new());
+    for (source, node) in sources.iter().enumerate() {
+        let said = partitions.remove(&node.name).unwrap_or_default();
+        known.extend(said.into_iter().map(|k| ((source, k.partition), k)));
     }
-    known
+    for p in &recovered.partitions {
+        let key = (p.source.0 as usize, p.partition);
+        known.entry(key).or_insert_with(|| {
+            news.insert((key.0, block_of(key.1)));
+            let (name, identity) = (p.name.clone(), p.identity.clone());
+            KnownPartition { partition: p.partition, name, identity, read: p.read }
+        });
+    }
+    for (source, node) in sources.iter().enumerate() {
+        let all = known.range((source, Partition(0))..=(source, Partition(u32::MAX)));
+        // They are numbered without gaps, and a source that was told of a part would number anew.
+        if (0..).zip(all).any(|(n, ((_, partition), _))| partition.0 != n) {
+            return Err(RunError::Engine(format!(
+                "no sound snapshot says what of source '{}' was read before the journal begins; restore one from a \
+                 backup, or start with `--fresh`",
+                node.name
+            )));
+        }
+    }
+    Ok((known, news))
 }
 
 /// How far the sources were read by the end of the journal, and its last epoch.
@@ -288,11 +356,53 @@ fn look_ahead(
 pub(crate) struct Replayer {
     replay: JournalReplay,
     unmarked: Vec<(usize, Chunk)>,
+    /// Where each source of the journal stands in the graph, unless it is where it was.
+    places: Option<Vec<Option<usize>>>,
 }
 
 impl Replayer {
     fn new(replay: JournalReplay) -> Self {
-        Replayer { replay, unmarked: Vec::new() }
+        Replayer { replay, unmarked: Vec::new(), places: None }
+    }
+
+    /// One for the journal of another pipeline, some of whose sources `sources` has under the same name; and the
+    /// partitions that are in it.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub(crate) fn of_history(
+        history: &History,
+        sources: &[SourceNode],
+    ) -> Result<(Self, Known), RunError> {
+        let (replay, partitions) = history.read()?;
+        let places = history.places(sources.iter().map(|s| s.name.as_str()));
+        // Behind the journal, so that it knows what a trim in between has taken out of that.
+        let mut kept = history.partitions()?;
+        let mut known = Known::new();
+        for (source, node) in sources.iter().enumerate() {
+            let all = kept.remove(&node.name).unwrap_or_default();
+            let anew = all.into_iter().map(|k| KnownPartition { read: None, ..k });
+            known.extend(anew.map(|k| ((source, k.partition), k)));
+        }
+        for PartitionRecord { source, partition, name, identity, .. } in partitions {
+            if let Some(source) = places.get(source.0 as usize).copied().flatten() {
+                let met = KnownPartition { partition, name, identity, read: None };
+                known.entry((source, partition)).or_insert(met);
+            }
+        }
+        Ok((Replayer { replay, unmarked: Vec::new(), places: Some(places) }, known))
+    }
+
+    /// The epoch before the first one that is handed out.
+    pub(crate) fn after(&self) -> u64 {
+        self.replay.after()
+    }
+
+    fn place(&self, source: SourceId) -> Option<SourceId> {
+        match &self.places {
+            None => Some(source),
+            Some(places) => places.get(source.0 as usize).copied().flatten().map(source_id),
+        }
     }
 
     /// The next epoch with its chunks; records that the journal does not have are read from their source again.
@@ -300,10 +410,13 @@ impl Replayer {
         &mut self,
         sources: &mut [SourceNode],
     ) -> Result<Option<(Epoch, Share)>, RunError> {
-        for item in self.replay.by_ref() {
+        while let Some(item) = self.replay.next() {
             match item.map_err(RunError::Journal)? {
                 Replayed::Partition(_) => {}
                 Replayed::Epoch { epoch, inputs } => {
+                    let (epoch, kept) = renumbered(epoch, |source| self.place(source));
+                    let inputs = inputs.into_iter().zip(kept).filter(|(_, kept)| *kept);
+                    let inputs = inputs.map(|(input, _)| input).collect();
                     let chunks = chunks_of(&epoch, inputs, sources)?;
                     return Ok(Some((epoch, chunks)));
                 }
@@ -351,9 +464,17 @@ fn chunks_of(
     Ok(chunks)
 }
 
-fn read_state(durable: &Durable) -> Result<Option<State>, RunError> {
-    let path = durable.dir.join(STATE);
-    match durable.disk.read(&path) {
+/// What the pipeline is whose progress `dir` holds.
+///
+/// # Errors
+/// When that cannot be read.
+pub(crate) fn read_identity(disk: &dyn Disk, dir: &Path) -> Result<Option<Identity>, RunError> {
+    Ok(read_state(disk, dir)?.map(|state| state.identity))
+}
+
+fn read_state(disk: &dyn Disk, dir: &Path) -> Result<Option<State>, RunError> {
+    let path = dir.join(STATE);
+    match disk.read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
             RunError::Engine(format!("'{}' is damaged: {e}; start with `--fresh`", path.display()))
         }),

@@ -135,15 +135,18 @@ impl Stage {
 
     fn write(&mut self) {
         let Some(mut hub) = self.hub.take() else { return };
-        match self.news.try_recv() {
-            Ok(item) => hub.take(item, &self.failure),
-            Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => {
-                self.report = Some(hub.end(&self.failure));
-                return;
+        let ended = match self.news.try_recv() {
+            Ok(item) => {
+                hub.note(item);
+                false
             }
+            Err(e) => e == TryRecvError::Disconnected,
+        };
+        if hub.turn(ended, &self.failure) {
+            self.hub = Some(hub);
+        } else {
+            self.report = Some(hub.end());
         }
-        self.hub = Some(hub);
     }
 
     fn journal(&mut self) {

@@ -13,14 +13,15 @@ use crate::crash::crash_point;
 use crate::epoch::SourceId;
 use crate::run::journalist::Entry;
 use crate::run::ledger::{NodeId, Snapshot};
-use crate::snapshot::{Facts as SnapshotFacts, NodeFacts, Reached, SnapshotError, SnapshotStore};
-use crate::source::{KnownPartition, Partition, ReadUpTo};
+use crate::snapshot::{Facts as SnapshotFacts, NodeFacts, SnapshotError, SnapshotStore};
+use crate::source::KnownPartition;
 
 /// What the sources have come to at the end of an epoch.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub whole: bool,
-    pub partitions: BTreeMap<(usize, Partition), KnownPartition>,
+    /// The blocks with news: by the place of the source in the graph, and number of the block.
+    pub partitions: BTreeMap<(usize, u32), Vec<KnownPartition>>,
     pub ended: Vec<SourceId>,
 }
 
@@ -59,6 +60,8 @@ pub(crate) struct Gate {
     interval: Duration,
     /// The clock when the last one was asked for.
     last_ns: i64,
+    /// The epoch at which it was.
+    last_epoch: u64,
     demanded: bool,
 }
 
@@ -100,7 +103,13 @@ pub(crate) fn ends(begin: Begin) -> (Gate, Desk, Keeper) {
     let Begin { store, facts, nodes, n_sources, journal, interval, now_ns, whole } = begin;
     let shared = Arc::new(Shared { whole: AtomicBool::new(whole), ..Shared::default() });
     let (sender, jobs) = unbounded();
-    let gate = Gate { shared: Arc::clone(&shared), interval, last_ns: now_ns, demanded: false };
+    let gate = Gate {
+        shared: Arc::clone(&shared),
+        interval,
+        last_ns: now_ns,
+        last_epoch: 0,
+        demanded: false,
+    };
     let desk = Desk { shared: Arc::clone(&shared), jobs: sender };
     let keeper = Keeper { store, facts, nodes, n_sources, journal, jobs, shared };
     (gate, desk, keeper)
@@ -117,12 +126,19 @@ impl Gate {
         self.shared.under_way.load(Ordering::Acquire) == 0
     }
 
+    /// Whether what was closed up to epoch `closed` waits for a snapshot whose time has come. Sinks keep rows back until
+    /// one, so that a stream that falls silent needs an epoch more.
+    pub(crate) fn is_due(&self, closed: u64, clock_ns: i64) -> bool {
+        let age = clock_ns.saturating_sub(self.last_ns).unsigned_abs();
+        closed > self.last_epoch && self.is_free() && u128::from(age) >= self.interval.as_nanos()
+    }
+
     /// Whether state is to be saved as of the end of `epoch`.
     pub(crate) fn at(
         &mut self,
         epoch: u64,
         clock_ns: i64,
-        facts: impl FnOnce() -> Facts,
+        facts: impl FnOnce(bool) -> Facts,
     ) -> Snapshot {
         let age = clock_ns.saturating_sub(self.last_ns).unsigned_abs();
         let due = u128::from(age) >= self.interval.as_nanos();
@@ -131,10 +147,11 @@ impl Gate {
         }
         self.demanded = false;
         self.last_ns = clock_ns;
+        self.last_epoch = epoch;
         let whole = self.shared.whole.swap(false, Ordering::AcqRel);
         self.shared.under_way.fetch_add(1, Ordering::AcqRel);
         let mut all = self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(epoch, Facts { whole, ..facts() });
+        all.insert(epoch, facts(whole));
         if whole { Snapshot::Whole } else { Snapshot::Changed }
     }
 }
@@ -193,11 +210,9 @@ impl Keeper {
         let n_sources = self.n_sources;
         let name =
             |source: usize| self.nodes[..n_sources].get(source).map(|(name, _)| name.clone());
-        let mut positions: BTreeMap<String, Vec<Reached>> = BTreeMap::new();
-        for ((source, partition), known) in &facts.partitions {
-            if let (Some(name), Some(ReadUpTo { end, end_ordinal })) = (name(*source), known.read) {
-                let reached = Reached { partition: *partition, end, next_ordinal: end_ordinal };
-                positions.entry(name).or_default().push(reached);
+        for ((source, block), known) in &facts.partitions {
+            if let Some(name) = name(*source) {
+                draft.add_partitions(&name, *block, known);
             }
         }
         let ended = facts.ended.iter().filter_map(|s| name(s.0 as usize)).collect();
@@ -206,7 +221,6 @@ impl Keeper {
         crash_point("snapshot written");
         written.publish(SnapshotFacts {
             nodes: self.nodes.iter().cloned().collect(),
-            positions,
             ended,
             committed: sinks,
             accounts,

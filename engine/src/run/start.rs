@@ -20,8 +20,10 @@ pub(crate) struct SavedNode {
 /// What the workers begin with.
 #[derive(Debug, Default)]
 pub(crate) struct Start {
-    /// The state is as of the end of this epoch; 0 where there is none.
+    /// The epoch before the first one: that of the snapshot, or the one before those that the journal has.
     pub after: u64,
+    /// The state is as of the end of this epoch; 0 where there is none.
+    pub snapshot: u64,
     /// Sources that had ended by then.
     pub ended: BTreeSet<SourceId>,
     /// By the name of the source or step; each worker takes what is its own out.
@@ -48,6 +50,11 @@ pub(crate) struct WorkerStart {
 impl WorkerStart {
     pub(crate) fn first_epoch(&self) -> u64 {
         self.start.first_epoch()
+    }
+
+    /// The number of this worker.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker.index
     }
 
     /// The shards that this worker owns.

@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub failure: Arc<Failure>,
     pub start: Arc<WorkerStart>,
     pub news: Sender<News>,
+    /// Whether somebody wants to hear of late rows.
+    pub tells_late: bool,
 }
 
 impl Shared {

@@ -20,6 +20,7 @@ use crate::account::Account;
 use crate::batch::Batch;
 use crate::dead::DeadLetter;
 use crate::graph::StreamId;
+use crate::late::LateRow;
 use crate::operator::{Build, Fault, Operator, WorkerContext};
 use crate::parcel::Parcel;
 use crate::run::RunError;
@@ -74,6 +75,7 @@ impl Wiring {
             StreamId::Source(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].output.clone(),
             StreamId::DeadLetters => crate::dead_letter_schema(),
+            StreamId::Late => crate::late_schema(),
         }
     }
 }
@@ -97,6 +99,8 @@ pub(crate) enum News {
     Rows { exit: usize, epoch: u64, worker: usize, lane: Lane, rows: Box<Batch> },
     /// Rows that could not be used.
     Dead { epoch: u64, worker: usize, letters: Vec<DeadLetter> },
+    /// Late rows that correct the result, where somebody wants to hear of them.
+    Corrected { epoch: u64, worker: usize, rows: Vec<LateRow> },
     /// What has changed of a shard's state as of the end of an epoch; `None`: it is empty.
     State { epoch: u64, node: NodeId, shard: u8, state: Option<RecordBatch> },
     /// This worker has seen everything up to an epoch; its accounts of the epochs since it last said so.
@@ -155,6 +159,7 @@ impl Station {
             failure: Arc::clone(failure),
             start: Arc::new(start.of_worker(context)),
             news: news.clone(),
+            tells_late: wiring.exits.contains(&StreamId::Late),
         };
         let probe = ProbeHandle::new();
         let inputs = worker.dataflow::<u64, _, _>(|scope| {

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{Facts, SnapshotError};
 
 /// The format that this code writes, and the only one that it reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const PREFIX: &str = "snapshot-";
 const SUFFIX: &str = ".json";
 const STATE_PREFIX: &str = "state-";

@@ -13,6 +13,7 @@ use super::manifest::digest_of;
 use super::*;
 use crate::disk::SimDisk;
 use crate::schema::dictionary_type;
+use crate::source::{Partition, ReadUpTo};
 
 const DIR: &str = "data/snapshots";
 
@@ -42,7 +43,6 @@ fn facts(epoch: u64) -> Facts {
         config: "c0ffee".to_owned(),
         models: vec!["d1".to_owned()],
     };
-    let reached = Reached { partition: Partition(2), end: u64::MAX - epoch, next_ordinal: epoch };
     Facts {
         ended: Vec::new(),
         plan: "abc".to_owned(),
@@ -52,7 +52,6 @@ fn facts(epoch: u64) -> Facts {
             ("ema".to_owned(), node("ema")),
             ("window".to_owned(), node("window")),
         ]),
-        positions: BTreeMap::from([("readings".to_owned(), vec![reached])]),
         committed: BTreeMap::from([("lake".to_owned(), epoch)]),
         accounts: BTreeMap::from([(
             "ema".to_owned(),
@@ -141,6 +140,39 @@ fn disk_of(files: &BTreeMap<PathBuf, Vec<u8>>) -> SimDisk {
     let disk = SimDisk::new(1);
     files.iter().for_each(|(path, bytes)| disk.put(path, bytes));
     disk
+}
+
+#[test]
+fn only_blocks_of_partitions_with_news_are_written() {
+    let disk = SimDisk::new(1);
+    let store = open(&disk, 2).unwrap();
+    let known = |n: u32, end: u64| KnownPartition {
+        partition: Partition(n),
+        name: format!("bucket/{n}.csv"),
+        identity: n.to_le_bytes().to_vec(),
+        read: (end > 0).then_some(ReadUpTo { end, end_ordinal: end + 1 }),
+    };
+    let save = |epoch: u64, partitions: &[KnownPartition]| {
+        let before = store.bytes().unwrap();
+        let mut draft = store.begin(epoch).unwrap();
+        for block in partitions.chunk_by(|a, b| block_of(a.partition) == block_of(b.partition)) {
+            draft.add_partitions("readings", block_of(block[0].partition), block);
+        }
+        draft.add("ema", 7, &rows("ema", epoch));
+        draft.write().unwrap().publish(facts(epoch)).unwrap();
+        store.bytes().unwrap() - before
+    };
+    let mut all: Vec<KnownPartition> = (0..50_000).map(|n| known(n, 5)).collect();
+    let first = save(1, &all);
+    all[49_999].read = None;
+    let last = partitions_in(block_of(Partition(49_999)));
+    let second = save(2, &all[last.start().0 as usize..]);
+    assert!(first > 1_500_000 && second < first / 20, "{first} {second}");
+    let loaded = open(&disk, 2).unwrap().newest().unwrap().unwrap();
+    let found = loaded.partitions().unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["readings"]);
+    assert!(found["readings"] == all, "they come back as they were, in order");
+    assert_eq!(loaded.shards().collect::<Vec<_>>(), [("ema", vec![7])]);
 }
 
 #[test]

@@ -11,8 +11,11 @@ use super::manifest::{
     Manifest, Place, Places, all_places, digest_of, files_of, is_state_name, manifest_name,
     state_name,
 };
+use super::partitions::{place_of, to_rows};
 use super::{Changes, Extent, Facts, Shelf, SnapshotError, SnapshotStore, io_error, read_place};
+use crate::crash::crash_point;
 use crate::disk::AppendFile;
+use crate::source::KnownPartition;
 
 /// A state file that has so many bytes is followed by another, so that copying what is in use of one stays small.
 const STATE_FILE_BYTES: u64 = 256 << 20;
@@ -36,6 +39,12 @@ impl Draft {
     /// The state of a shard of a node, in place of what it was.
     pub fn add(&mut self, node: &str, shard: u8, rows: &RecordBatch) {
         self.changes.insert((node.to_owned(), shard), Some(rows.clone()));
+    }
+
+    /// What is known of the partitions of a block of a source, in place of what it was.
+    pub(crate) fn add_partitions(&mut self, source: &str, block: u32, known: &[KnownPartition]) {
+        let (node, shard) = place_of(source, block);
+        self.changes.insert((node, shard), Some(to_rows(known)));
     }
 
     /// A shard of a node has no state any more.
@@ -280,7 +289,9 @@ impl Written {
             return Err(io_error("write", &unfinished, &error));
         }
         self.unsure = true;
+        crash_point("snapshot manifest written");
         disk.rename(&unfinished, &path).map_err(|e| io_error("rename", &unfinished, &e))?;
+        crash_point("snapshot manifest renamed");
         disk.sync_dir(dir).map_err(|e| io_error("sync", dir, &e))?;
         self.unsure = false;
         Ok(())

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreline_plugins::COMPILE_SUBCOMMAND;
 
-use crate::{check, demo, evaluate, fleet, graph, journal, operators, run, tap, tests, train};
+use crate::{
+    check, demo, evaluate, fleet, graph, journal, operators, replay, run, sink, tap, tests, train,
+};
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
 #[derive(Debug, Parser)]
@@ -39,8 +41,12 @@ enum Command {
     Train(train::Arguments),
     /// Replays data whose truth is known (`evaluation:`) and prints how good the predictions are.
     Evaluate(evaluate::Arguments),
+    /// Sends readings through a pipeline as it is and as it might be, and says what differs in the results.
+    Replay(replay::Arguments),
     /// Looks at the journal of a pipeline, and cuts off what is damaged.
     Journal(journal::Arguments),
+    /// Says what a pipeline's sinks need.
+    Sink(sink::Arguments),
     /// Lists the kinds of steps, sources and sinks, or describes one.
     Operators(operators::Arguments),
     /// Prints the JSON schema of the pipeline file, for editors.
@@ -111,7 +117,9 @@ pub fn main() -> ExitCode {
         Command::Simulate(a) => fleet::simulate(&a),
         Command::Train(a) => train::train(&a),
         Command::Evaluate(a) => evaluate::evaluate(&a),
+        Command::Replay(a) => replay::replay(&a),
         Command::Journal(a) => journal::journal(&a),
+        Command::Sink(a) => sink::sink(&a),
         Command::Operators(a) => operators::operators(&a),
         Command::Schema => operators::schema(),
     };

@@ -28,9 +28,10 @@ pub fn connect(plan: &Plan) -> Outcome {
 }
 
 fn probes(plan: &Plan) -> Vec<(String, Option<Probe>)> {
-    let sources = plan.sources.iter().map(|s| {
-        (format!("source {} ({})", s.name, s.kind), s.source.probe.clone())
-    });
+    let sources = plan
+        .sources
+        .iter()
+        .map(|s| (format!("source {} ({})", s.name, s.kind), s.source.probe.clone()));
     let mut all: Vec<(String, Option<Probe>)> = sources.collect();
     for sink in &plan.sinks {
         let what = format!("sink {} ({})", sink.name, sink.kind);

@@ -1,10 +1,11 @@
 //! `foreline run`: carries a pipeline out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use foreline_engine::{OnChange, Options, Report, run as run_graph};
+use foreline_engine::{Account, OnChange, Options, Report, run as run_graph};
 use foreline_server::{Served, Server, Token};
 use foreline_spec::Plan;
 use serde_json::json;
@@ -126,9 +127,14 @@ fn serve(plan: &Plan) -> Result<Option<Server>, Failure> {
     Ok(Some(server))
 }
 
-/// Rows that the sources have read.
-fn rows_read(plan: &Plan, report: &Report) -> u64 {
-    plan.sources.iter().filter_map(|s| report.accounts.get(&s.name)).map(|a| a.input).sum()
+/// Rows that the sources have read, as `accounts` say.
+fn rows_read(plan: &Plan, accounts: &BTreeMap<String, Account>) -> u64 {
+    plan.sources.iter().filter_map(|s| accounts.get(&s.name)).map(|a| a.input).sum()
+}
+
+/// Rows that the sources have read in this run.
+fn rows_of_run(plan: &Plan, report: &Report) -> u64 {
+    rows_read(plan, &report.accounts) - rows_read(plan, &report.before)
 }
 
 /// The report for people.
@@ -144,6 +150,7 @@ pub fn summary(plan: &Plan, report: &Report, time: Duration) -> String {
         table.push(std::iter::once(name.clone()).chain(counts.map(grouped)));
     }
     let mut text = format!("{table}\n");
+    text += &corrections(report);
     for (operator, reasons) in &report.dead {
         for (reason, count) in reasons {
             text += &format!("dead letters: {} at '{operator}', {reason}\n", grouped(*count));
@@ -155,7 +162,15 @@ pub fn summary(plan: &Plan, report: &Report, time: Duration) -> String {
         let rows = report.written.get(&sink_label(&sink.name, stream)).copied().unwrap_or(0);
         text += &format!("written: {} rows of '{stream}' to {place}\n", grouped(rows));
     }
-    let rows = rows_read(plan, report);
+    for (sink, reasons) in &report.left_out {
+        for (reason, count) in reasons {
+            text += &format!("left out: {} rows by '{sink}', {reason}\n", grouped(*count));
+        }
+    }
+    for (sink, times) in report.retries.iter().filter(|(_, times)| **times > 0) {
+        text += &format!("tried again: '{sink}', {} times\n", grouped(*times));
+    }
+    let (rows, before) = (rows_of_run(plan, report), rows_read(plan, &report.before));
     let seconds = time.as_secs_f64();
     let rate = (rows as f64 / seconds.max(1e-9)) as u64;
     let stopped = if report.stopped { "stopped after " } else { "" };
@@ -165,6 +180,31 @@ pub fn summary(plan: &Plan, report: &Report, time: Duration) -> String {
         grouped(rate),
         grouped(report.epochs)
     );
+    if before > 0 {
+        text += &format!(
+            "{} rows of earlier runs are counted in the table, and in no other figure: this run went on behind them\n",
+            grouped(before)
+        );
+    }
+    text
+}
+
+/// What is to be said of late rows that were used and of clocks that were not believed.
+fn corrections(report: &Report) -> String {
+    let mut text = String::new();
+    for (name, account) in &report.accounts {
+        if account.corrected > 0 {
+            text += &format!(
+                "late: {} rows of '{name}' corrected results\n",
+                grouped(account.corrected)
+            );
+        }
+        if account.restamped > 0 {
+            let rows = grouped(account.restamped);
+            text +=
+                &format!("clocks off: {rows} rows of '{name}' have their arrival as event time\n");
+        }
+    }
     text
 }
 
@@ -183,13 +223,16 @@ fn to_json(plan: &Plan, report: &Report, time: Duration) -> serde_json::Value {
     json!({
         "pipeline": plan.name,
         "seconds": time.as_secs_f64(),
-        "rows": rows_read(plan, report),
+        "rows": rows_of_run(plan, report),
+        "rows_of_earlier_runs": rows_read(plan, &report.before),
         "epochs": report.epochs,
         "stopped": report.stopped,
         "accounts": report.accounts,
         "dead_letters": report.dead,
         "sinks": sinks.collect::<Vec<_>>(),
+        "retries": report.retries,
+        "left_out": report.left_out,
         "busy_seconds": report.busy.iter().map(|(s, t)| (s.clone(), t.as_secs_f64()))
-            .collect::<std::collections::BTreeMap<_, _>>(),
+            .collect::<BTreeMap<_, _>>(),
     })
 }

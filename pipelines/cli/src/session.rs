@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use foreline_engine::{
-    Batch, CollectSink, Durable, Hold, Observer, OnChange, Options, RealDisk, Report, RunId,
-    Schema, SystemClock, run,
+    Account, Batch, CollectSink, Durable, Hold, Observer, OnChange, Options, RealDisk, Report,
+    RunId, Schema, SystemClock, run,
 };
 use foreline_spec::{
     Checked, Diagnostics, ExtraSink, Only, Plan, PlanOptions, RenderStyle, SourceOverride,
@@ -38,13 +38,15 @@ pub struct Purpose {
     pub only: Option<Only>,
     /// Other inputs, by source.
     pub inputs: BTreeMap<String, SourceOverride>,
+    /// Other weights, by `model` step.
+    pub weights: BTreeMap<String, PathBuf>,
 }
 
 impl Purpose {
     /// For a part of the pipeline on other inputs.
     #[must_use]
     pub fn part(only: Only, inputs: BTreeMap<String, SourceOverride>) -> Self {
-        Purpose { checking: true, only: Some(only), inputs }
+        Purpose { checking: true, only: Some(only), inputs, weights: BTreeMap::new() }
     }
 }
 
@@ -71,8 +73,9 @@ pub fn load_again(file: &Path, purpose: Purpose) -> Result<Plan, Failure> {
 }
 
 fn checked(file: &Path, purpose: Purpose) -> Result<Checked, Failure> {
-    let Purpose { checking, only, inputs } = purpose;
-    let options = PlanOptions { checking, only, overrides: inputs, cache_dir: cache_dir(file) };
+    let Purpose { checking, only, inputs, weights } = purpose;
+    let cache_dir = cache_dir(file);
+    let options = PlanOptions { checking, only, overrides: inputs, weights, cache_dir };
     check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))
 }
 
@@ -122,6 +125,7 @@ pub fn keep_progress(
         snapshot_interval: plan.snapshot_interval,
         snapshots_kept: plan.snapshots_kept,
         journal_limit_bytes: plan.journal_limit_bytes,
+        journal_keep_ns: i64::try_from(plan.journal_keep.as_nanos()).unwrap_or(i64::MAX),
         journal_segment_bytes: SEGMENT_BYTES,
         identity: plan.identity(),
         on_change,
@@ -153,7 +157,7 @@ fn run_id() -> RunId {
     RunId(u64::try_from(SystemClock.now_ns() / 1_000_000).unwrap_or(1))
 }
 
-/// Moves a bar with the rows that the sources have handed on.
+/// Moves a bar with the rows that the sources have handed on in this run.
 #[derive(Debug)]
 pub struct RowBar {
     bar: Bar,
@@ -170,15 +174,18 @@ impl RowBar {
 
 impl Observer for RowBar {
     fn epoch(&self, _: u64, report: &Report) {
-        let rows = self.sources.iter().filter_map(|s| report.accounts.get(s)).map(|a| a.input);
-        self.bar.count(rows.sum());
+        let rows = |accounts: &BTreeMap<String, Account>| -> u64 {
+            self.sources.iter().filter_map(|s| accounts.get(s)).map(|a| a.input).sum()
+        };
+        self.bar.count(rows(&report.accounts) - rows(&report.before));
     }
 }
 
 /// The rows of some streams of a run, kept in memory.
 #[derive(Debug)]
 pub struct Kept {
-    /// By stream: its schema and all its rows, sorted by key hash and event time.
+    /// By stream: its schema and the rows that stand at the end, sorted by key hash and event time: of corrected rows the
+    /// last revision.
     pub streams: BTreeMap<String, (Schema, Batch)>,
     /// What the run did.
     pub report: Report,
@@ -209,7 +216,7 @@ pub fn keep(
     for (name, rows) in collected {
         let id = plan.stream(&name).with_context(|| format!("there is no stream '{name}'"))?;
         let schema = plan.schema(id);
-        let batch = rows.sorted(&schema).map_err(anyhow::Error::from)?;
+        let batch = rows.settled(&schema).map_err(anyhow::Error::from)?;
         streams.insert(name, (schema, batch));
     }
     Ok(Kept { streams, report })

@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -54,6 +55,7 @@ pub fn tap(arguments: &Arguments) -> Outcome {
     let planned = found.with_context(|| format!("'{}' is not a source", arguments.source))?;
     let mut source = open(planned)?;
     let stop = stop_on_signal()?;
+    let (_open, never) = channel::<()>();
     let mut decoder = source.decoder();
     let mut left = arguments.rows;
     while left > 0 && !stop.load(Ordering::Acquire) {
@@ -65,7 +67,10 @@ pub fn tap(arguments: &Arguments) -> Outcome {
                 let name = source.partition_name(chunk.partition).unwrap_or_default();
                 show(&out, &name, arguments.json, &mut left)?;
             }
-            Poll::Pending => std::thread::sleep(PAUSE),
+            Poll::Pending => {
+                // Nobody sends: this is a pause.
+                never.recv_timeout(PAUSE).ok();
+            }
             Poll::Ended => break,
         }
     }
@@ -78,7 +83,12 @@ fn open(planned: &SourcePlan) -> Result<Box<dyn Source>, Failure> {
         Tap::Opened => (planned.source.open)(),
         Tap::Apart(open) => open(),
         Tap::Refused(why) => {
-            return Err(anyhow!("source '{}' ({}) cannot be tapped: {why}", planned.name, planned.kind).into());
+            return Err(anyhow!(
+                "source '{}' ({}) cannot be tapped: {why}",
+                planned.name,
+                planned.kind
+            )
+            .into());
         }
     };
     Ok(opened.map_err(failed)?)
@@ -122,10 +132,8 @@ fn members(rows: &RecordBatch, row: usize) -> Result<Map<String, Value>, arrow::
     let mut members = Map::new();
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         let shown = ArrayFormatter::try_new(column, &format)?.value(row).to_string();
-        let bare = matches!(
-            field.data_type(),
-            DataType::Float64 | DataType::Int64 | DataType::Boolean
-        );
+        let bare =
+            matches!(field.data_type(), DataType::Float64 | DataType::Int64 | DataType::Boolean);
         let value = match column.is_null(row) {
             true => Value::Null,
             false if bare => serde_json::from_str(&shown).unwrap_or(Value::String(shown)),

@@ -102,7 +102,8 @@ fn carry_out(
         };
         inputs.insert(source.name.clone(), input);
     }
-    let plan = load(file, Format::Text, Purpose { checking: true, only: None, inputs })?;
+    let purpose = Purpose { checking: true, inputs, ..Purpose::default() };
+    let plan = load(file, Format::Text, purpose)?;
     let expect = &case.expect;
     let streams: BTreeSet<&str> =
         expect.rows.keys().chain(expect.counts.keys()).map(String::as_str).collect();

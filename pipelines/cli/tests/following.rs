@@ -15,7 +15,7 @@ const PIPELINE: &str = "version: 1
 name: p
 sources:
   readings:
-    csv: { path: 'in/*.csv', follow: { poll: 10ms } }
+    csv: { path: 'in/*.csv*', follow: { poll: 10ms } }
     columns: { ts: timestamp, machine: string, v: float64 }
     key: [machine]
     time: ts

@@ -177,10 +177,11 @@ pub enum Truncated {
 pub enum FileOrder {
     /// One after the other, in the order of their paths.
     Name,
-    /// One after the other, in the order of the first event time in each; ties in the order of their paths.
+    /// One after the other, in the order of the first event time in each, or of the first arrival where `device_clock`
+    /// names a column of arrivals; ties in the order of their paths.
     #[default]
     FirstTime,
-    /// All at once: the record with the least event time comes next; ties in the order of paths and lines.
+    /// All at once: the record with the least event time (or arrival) comes next; ties in the order of paths and lines.
     /// The `line` of a dead letter is then its place in the merged order, and its `detail` names file and line.
     Merge,
 }

@@ -76,13 +76,13 @@ struct Inbox {
 struct Unsettled {
     first: u64,
     last: u64,
-    settle: oneshot::Sender<()>,
+    settle: oneshot::Sender<Fate>,
 }
 
 #[derive(Debug)]
 struct Entry {
     parcel: Parcel,
-    settle: oneshot::Sender<()>,
+    settle: oneshot::Sender<Fate>,
 }
 
 /// Records on their way through a door.
@@ -135,19 +135,30 @@ pub enum Taken {
     Before,
 }
 
+/// What became of records that were pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// They are in the journal for certain.
+    Durable,
+    /// They are not, and will not be.
+    NotTaken,
+    /// The run ended with them under way.
+    Unknown,
+}
+
 /// Says when records are durable.
 #[derive(Debug)]
 pub struct Receipt {
     first: u64,
-    settled: oneshot::Receiver<()>,
+    settled: oneshot::Receiver<Fate>,
     /// Whether the records can be taken back: those under a key stay.
     revocable: bool,
 }
 
 impl Receipt {
-    /// Waits until the records are durable; false when that will not be known.
-    pub async fn settled(&mut self) -> bool {
-        (&mut self.settled).await.is_ok()
+    /// Waits until it is known what became of the records.
+    pub async fn settled(&mut self) -> Fate {
+        (&mut self.settled).await.unwrap_or(Fate::Unknown)
     }
 }
 
@@ -293,8 +304,9 @@ impl Door {
             drop(inbox);
             let mut admission = self.lock_admission();
             if let Some(folder) = admission.folder.clone() {
-                admission.keys = Keys::open(&folder, next, self.limits.keys)
-                    .map_err(|e| SourceError::Io(format!("idempotency keys cannot be kept: {e}")))?;
+                admission.keys = Keys::open(&folder, next, self.limits.keys).map_err(|e| {
+                    SourceError::Io(format!("idempotency keys cannot be kept: {e}"))
+                })?;
             }
             self.lock_inbox().open = true;
             return Ok(None);
@@ -312,7 +324,7 @@ impl Door {
         while inbox.unsettled.front().is_some_and(|u| u.last <= upto) {
             if let Some(unsettled) = inbox.unsettled.pop_front() {
                 // Whoever asked may have gone.
-                unsettled.settle.send(()).ok();
+                unsettled.settle.send(Fate::Durable).ok();
             }
         }
     }
@@ -321,7 +333,9 @@ impl Door {
     pub(crate) fn close(&self) {
         let mut inbox = self.lock_inbox();
         inbox.open = false;
-        inbox.waiting.clear();
+        for entry in inbox.waiting.drain(..) {
+            entry.settle.send(Fate::NotTaken).ok();
+        }
         inbox.unsettled.clear();
         inbox.n_bytes = 0;
     }

@@ -12,23 +12,24 @@
 use std::sync::Arc;
 
 use foreline_engine::{
-    Chunk, ConfigError, Decoded, Decoder, KnownPartition, Partition, Poll, Position, Range, Replay,
+    Chunk, ConfigError, Decoder, KnownPartition, Partition, Poll, Position, Range, Replay,
     Resolver, Source, SourceError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::door::{Door, DoorLimits};
-use crate::format::{CsvOptions, Format, JsonOptions, PlannedFormat, RecordDecoder};
+use crate::format::{CsvOptions, JsonOptions};
 use crate::kind::{PlannedSource, SourceInputs, SourceKind, Tap};
 
 mod columns;
+mod examine;
 #[cfg(test)]
 mod tests;
 
-/// Most errors that an answer lists; how many more there are is said.
-const ERRORS_MAX: usize = 100;
+pub(crate) use examine::Examiner;
+pub use examine::{BadBody, Examined, RowError};
+
 /// The only partition.
 const REQUESTS: Partition = Partition(0);
 
@@ -64,7 +65,9 @@ pub struct HttpConfig {
 }
 
 /// What the body of a request may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
     /// `application/json`: one object, or an array of them.
@@ -139,157 +142,6 @@ impl Body {
     }
 }
 
-/// A row that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RowError {
-    /// Its place in the body, from 0.
-    pub index: u64,
-    /// The reason, as dead letters have it.
-    pub reason: String,
-    /// The offending value and what was expected.
-    pub detail: String,
-}
-
-/// A body that was looked through.
-#[derive(Debug)]
-pub struct Examined {
-    /// How many ordinals it takes.
-    pub(crate) records: u64,
-    /// How many rows can be used.
-    pub accepted: u64,
-    /// How many cannot.
-    pub rejected: u64,
-    /// The first of those, with their reasons.
-    pub errors: Vec<RowError>,
-    /// As the decoder takes it.
-    pub(crate) payload: Vec<u8>,
-}
-
-impl Examined {
-    /// What tells the body from others.
-    pub(crate) fn digest(&self) -> String {
-        Sha256::digest(&self.payload).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-/// Why nothing of a body can be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadBody {
-    /// The source does not take its media type.
-    #[error("the content type '{found}' is not taken; send {}", .taken.join(", "))]
-    MediaType {
-        /// What it was.
-        found: String,
-        /// What there is.
-        taken: Vec<&'static str>,
-    },
-    /// It is not what its media type says.
-    #[error("{0}")]
-    Malformed(String),
-    /// Not one row can be used.
-    #[error("none of the {rejected} rows can be used")]
-    NothingUsable {
-        /// How many there are.
-        rejected: u64,
-        /// The first of them.
-        errors: Vec<RowError>,
-    },
-}
-
-/// Reads bodies as the source's columns ask for.
-#[derive(Debug, Clone)]
-pub(crate) struct Examiner {
-    formats: Vec<(Body, PlannedFormat)>,
-    /// By declared column: what an Arrow stream calls it.
-    columns: Arc<[(String, String)]>,
-}
-
-impl Examiner {
-    fn plan(config: &HttpConfig, inputs: &SourceInputs<'_>) -> Result<Self, Vec<ConfigError>> {
-        let mut mistakes: Vec<ConfigError> = Vec::new();
-        let mut formats = Vec::new();
-        if config.formats.is_empty() {
-            mistakes.push(ConfigError::new("formats", "no format is taken"));
-        }
-        for body in ALL.into_iter().filter(|body| config.formats.contains(body)) {
-            let columns = columns::of(body, inputs.columns);
-            let inputs = SourceInputs { columns: &columns, schema: inputs.schema };
-            match format(body, config).plan(&inputs, &[]) {
-                Ok(planned) => formats.push((body, planned)),
-                Err(errors) => {
-                    let fresh = errors.into_iter().filter(|e| !mistakes.contains(e));
-                    mistakes.extend(fresh.collect::<Vec<_>>());
-                }
-            }
-        }
-        let names = inputs.columns.iter().map(columns::name_in_arrow).collect();
-        if mistakes.is_empty() { Ok(Examiner { formats, columns: names }) } else { Err(mistakes) }
-    }
-
-    /// Looks through a body.
-    pub(crate) fn examine(&self, content_type: &str, body: &[u8]) -> Result<Examined, BadBody> {
-        let of = |body: Body| self.formats.iter().find(|(b, _)| *b == body);
-        let Some((kind, format)) = Body::of(content_type).and_then(of) else {
-            let taken = self.formats.iter().map(|(body, _)| body.media_type()).collect();
-            return Err(BadBody::MediaType { found: content_type.to_owned(), taken });
-        };
-        let mut payload = vec![kind.tag()];
-        match kind {
-            Body::Arrow => columns::to_ndjson(body, &self.columns, &mut payload)
-                .map_err(|e| BadBody::Malformed(format!("not an Arrow IPC stream: {e}")))?,
-            Body::Json | Body::Ndjson | Body::Csv => payload.extend_from_slice(body),
-        }
-        let mut out = Decoded::default();
-        let first = Position::new(REQUESTS, 0);
-        let mut decoder = format.decoder();
-        decoder.payload(&payload[1..], &[], first, &mut out);
-        decoder.finish(&mut out);
-        let rejected = out.dead.len() as u64;
-        let errors = out.dead.iter().take(ERRORS_MAX).map(|dead| RowError {
-            index: dead.position.unwrap_or(0),
-            reason: dead.reason.0.to_owned(),
-            detail: dead.detail.clone(),
-        });
-        let errors = errors.collect();
-        let accepted = out.records - rejected;
-        if accepted == 0 && rejected > 0 {
-            return Err(BadBody::NothingUsable { rejected, errors });
-        }
-        let records = format.records(&payload[1..]).max(out.records);
-        Ok(Examined { records, accepted, rejected, errors, payload })
-    }
-
-    fn decoder(&self) -> HttpDecoder {
-        let decoders = self.formats.iter().map(|(body, f)| (body.tag(), f.decoder())).collect();
-        HttpDecoder { decoders }
-    }
-}
-
-fn format(body: Body, config: &HttpConfig) -> Format {
-    match body {
-        Body::Json => Format::Json(config.json.clone()),
-        Body::Ndjson => Format::Ndjson(config.json.clone()),
-        Body::Csv => Format::Csv(config.csv.clone()),
-        Body::Arrow => Format::Ndjson(JsonOptions::default()),
-    }
-}
-
-struct HttpDecoder {
-    decoders: Vec<(u8, RecordDecoder)>,
-}
-
-impl Decoder for HttpDecoder {
-    fn decode(&mut self, chunk: &Chunk, out: &mut Decoded) {
-        let Some((tag, body)) = chunk.payload.split_first() else { return };
-        let first = Position::new(chunk.partition, chunk.range.first_ordinal);
-        // A format that was taken out of the file since is read as the first one, which says what is wrong with it.
-        let at = self.decoders.iter().position(|(t, _)| t == tag).unwrap_or(0);
-        let (_, decoder) = &mut self.decoders[at];
-        decoder.payload(body, &[], first, out);
-        decoder.finish(out);
-    }
-}
-
 /// The kind of source that takes records over HTTP.
 #[derive(Debug)]
 pub struct Http;
@@ -297,7 +149,8 @@ pub struct Http;
 impl SourceKind for Http {
     type Config = HttpConfig;
     const NAME: &'static str = "http";
-    const SUMMARY: &'static str = "takes records that are pushed over HTTP, and answers when they are durable";
+    const SUMMARY: &'static str =
+        "takes records that are pushed over HTTP, and answers when they are durable";
 
     fn plan(
         config: &Self::Config,
@@ -358,7 +211,9 @@ impl Source for HttpSource {
 
     fn read(&mut self, _: Partition, range: Range) -> Result<Chunk, SourceError> {
         let first = range.first_ordinal;
-        Err(SourceError::Io(format!("what was pushed from record {first} on is in the journal alone")))
+        Err(SourceError::Io(format!(
+            "what was pushed from record {first} on is in the journal alone"
+        )))
     }
 
     fn durable(&mut self, _: Partition, upto: Position) {

@@ -69,7 +69,8 @@ pub enum FieldRef {
 pub struct SourceInputs<'a> {
     /// The declared columns, in the order of the file.
     pub columns: &'a [(String, ColumnConfig)],
-    /// The schema that follows from them, one column each in the same order.
+    /// The schema that follows from them, one column each in the same order. Its event time is what rows come in the order
+    /// of and none may lack: the arrival, where the source's `device_clock` names a column of arrivals.
     pub schema: &'a Schema,
 }
 
@@ -151,6 +152,19 @@ pub trait SourceKind {
     ) -> Result<PlannedSource, Vec<ConfigError>>;
 }
 
+/// What the plan of a sink is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct SinkInputs<'a> {
+    /// The name of the pipeline.
+    pub pipeline: &'a str,
+    /// The name of the sink in the pipeline file; a sink of several streams is planned once for each.
+    pub sink: &'a str,
+    /// The stream that goes into it.
+    pub stream: &'a str,
+    /// What the stream is made of.
+    pub schema: &'a Schema,
+}
+
 /// A sink that can be opened for one stream.
 #[derive(Clone)]
 pub struct PlannedSink {
@@ -160,6 +174,8 @@ pub struct PlannedSink {
     pub place: String,
     /// Whether rows and epoch become visible in one step, so that a restart knows what is there.
     pub transactional: bool,
+    /// The SQL that creates what it writes into, for those who want to do that by hand.
+    pub sql: Option<String>,
     /// Things a user should know, for `foreline check`.
     pub notes: Vec<String>,
     /// Tries what the sink connects to, for `foreline check --connect`. Without it there is nothing to try.
@@ -187,8 +203,7 @@ pub trait SinkKind {
     /// Everything that is wrong, not only the first.
     fn plan(
         config: &Self::Config,
-        stream: &str,
-        schema: &Schema,
+        inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>>;
 }
@@ -214,8 +229,7 @@ pub trait SinkConfig: fmt::Debug + Send + Sync {
     /// Everything that is wrong.
     fn plan(
         &self,
-        stream: &str,
-        schema: &Schema,
+        inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>>;
 }
@@ -274,11 +288,10 @@ impl<K: SourceKind> SourceConfig for ParsedSource<K> {
 impl<K: SinkKind> SinkConfig for ParsedSink<K> {
     fn plan(
         &self,
-        stream: &str,
-        schema: &Schema,
+        inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>> {
-        K::plan(&self.0, stream, schema, given)
+        K::plan(&self.0, inputs, given)
     }
 }
 

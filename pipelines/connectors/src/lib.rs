@@ -10,16 +10,19 @@ mod door;
 pub mod format;
 pub mod http;
 mod kind;
+pub mod mqtt;
 mod objects;
 pub mod parquet;
+pub mod postgres;
 mod record;
 pub mod s3;
+pub mod timescale;
 
 pub use chained::{History, chained};
-pub use door::{Door, DoorLimits, KEY_BYTES_MAX, Receipt, Refused, Taken};
+pub use door::{Door, DoorLimits, Fate, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe,
-    SinkConfig, SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind,
+    SinkConfig, SinkInputs, SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind,
     SourceRegistration, Tap,
 };
 
@@ -27,9 +30,14 @@ pub use kind::{
 pub const SOURCES: &[SourceRegistration] = &[
     SourceRegistration::of::<csv::Csv>(),
     SourceRegistration::of::<http::Http>(),
+    SourceRegistration::of::<mqtt::Mqtt>(),
     SourceRegistration::of::<parquet::ParquetFiles>(),
     SourceRegistration::of::<s3::S3>(),
 ];
 
 /// All kinds of sink.
-pub const SINKS: &[SinkRegistration] = &[SinkRegistration::of::<parquet::Parquet>()];
+pub const SINKS: &[SinkRegistration] = &[
+    SinkRegistration::of::<parquet::Parquet>(),
+    SinkRegistration::of::<postgres::Postgres>(),
+    SinkRegistration::of::<timescale::Timescale>(),
+];

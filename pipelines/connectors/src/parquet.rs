@@ -17,11 +17,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foreline_engine::{ConfigError, Resolver, Schema, Sink, SinkError};
+use foreline_engine::{ConfigError, Resolver, Sink, SinkError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::kind::{PlannedSink, Probe, SinkKind};
+use crate::kind::{PlannedSink, Probe, SinkInputs, SinkKind};
 use crate::objects::{self, Connection, Objects};
 
 mod bucket;
@@ -120,30 +120,28 @@ impl SinkKind for Parquet {
 
     fn plan(
         config: &Self::Config,
-        stream: &str,
-        _schema: &Schema,
+        inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>> {
         let mistakes = mistakes(config);
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let (config, stream) = (config.clone(), stream.to_owned());
+        let config = config.clone();
         if let Some(place) = bucket(&config) {
-            return in_bucket(config, &stream, &place, given);
+            return in_bucket(config, inputs.stream, &place, given);
         }
-        let folder = given.path(&config.path).join(&stream);
+        let folder = given.path(&config.path).join(inputs.stream);
         let place = folder.display().to_string();
         let probed = given.path(&config.path);
+        let stream = inputs.stream.to_owned();
+        let make = move || Ok(new_sink(&folder, &stream, &config));
         let probe: Probe = Arc::new(move || probe(&probed));
-        let make = move || {
-            let folder = Box::new(folder::Folder::new(&folder));
-            Ok(Box::new(sink::ParquetSink::new(folder, &stream, config.clone())) as Box<dyn Sink>)
-        };
         Ok(PlannedSink {
             make: Arc::new(make),
             place,
             transactional: true,
+            sql: None,
             notes: Vec::new(),
             probe: Some(probe),
         })
@@ -194,9 +192,30 @@ fn in_bucket(
         make: Arc::new(make),
         place: written,
         transactional: true,
+        sql: None,
         notes: Vec::new(),
         probe: Some(probe),
     })
+}
+
+/// A sink that writes `stream` below `folder` and replaces what an earlier one has written there.
+#[must_use]
+pub fn folder_sink(folder: &Path, stream: &str) -> Box<dyn Sink> {
+    let config = ParquetConfig {
+        path: folder.to_owned(),
+        s3: None,
+        if_exists: IfExists::Replace,
+        compression: Codec::default(),
+        level: None,
+        row_group_rows: row_group_rows(),
+        file_rows: file_rows(),
+    };
+    new_sink(&folder.join(stream), stream, &config)
+}
+
+fn new_sink(folder: &Path, stream: &str, config: &ParquetConfig) -> Box<dyn Sink> {
+    let folder = Box::new(folder::Folder::new(folder));
+    Box::new(sink::ParquetSink::new(folder, stream, config.clone()))
 }
 
 fn mistakes(config: &ParquetConfig) -> Vec<ConfigError> {

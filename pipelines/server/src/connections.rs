@@ -34,11 +34,11 @@ pub(crate) async fn serve(
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&room).acquire_owned() => permit,
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = is_stopped(&mut stopped) => break,
         };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stop| *stop) => break,
+            () = is_stopped(&mut stopped) => break,
         };
         match (accepted, permit) {
             (Ok((stream, _)), Ok(permit)) => {
@@ -57,6 +57,11 @@ pub(crate) async fn serve(
     tokio::time::timeout(STOP_TIME, room.acquire_many(all)).await.ok();
 }
 
+/// Waits for the end. Once whoever could say so is gone, it has come.
+async fn is_stopped(stopped: &mut watch::Receiver<bool>) {
+    stopped.wait_for(|stop| *stop).await.ok();
+}
+
 async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
@@ -65,7 +70,7 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
     // An error is the client's doing: it went away, or sent what is not HTTP. It was answered as far as that went.
     tokio::select! {
         _ = connection.as_mut() => {}
-        _ = stopped.wait_for(|stop| *stop) => {
+        () = is_stopped(&mut stopped) => {
             connection.as_mut().graceful_shutdown();
             connection.await.ok();
         }

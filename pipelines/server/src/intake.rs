@@ -8,12 +8,13 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::read::MultiGzDecoder;
 use foreline_connectors::http::{BadBody, Examined, RowError};
-use foreline_connectors::{Door, KEY_BYTES_MAX, Receipt, Refused, Taken};
+use foreline_connectors::{Door, Fate, KEY_BYTES_MAX, Receipt, Refused, Taken};
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -43,11 +44,13 @@ struct Offered {
 /// Takes rows.
 pub(crate) async fn rows(
     State(site): State<Arc<Site>>,
-    Path(source): Path<String>,
+    source: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     access::check(&site.tokens, &headers)?;
+    // A name that is not text is none of ours.
+    let source = source.map(|Path(name)| name).unwrap_or_default();
     let door = site.doors.get(&source).cloned().ok_or_else(|| unknown(&site, &source))?;
     if let Some(wait) = door.allow() {
         let refused = Refused::TooMany(door.limits().requests_per_s);
@@ -219,18 +222,23 @@ fn refusal(refused: &Refused) -> Problem {
 
 /// Waits until the rows are durable.
 async fn wait(door: &Door, mut receipt: Receipt, keyed: bool) -> Result<(), Problem> {
-    let settled = tokio::time::timeout(DURABLE_TIME, receipt.settled()).await;
-    if settled == Ok(true) {
+    let fate = tokio::time::timeout(DURABLE_TIME, receipt.settled()).await;
+    if fate == Ok(Fate::Durable) {
         return Ok(());
     }
-    if door.take_back(&receipt) {
-        let detail = "the journal or the sinks are behind; nothing of it was taken";
+    if fate == Ok(Fate::NotTaken) || door.take_back(&receipt) {
+        let detail =
+            "the pipeline is ending, or its journal or sinks are behind; nothing of it was taken";
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         return Err(problem.after(RETRY_AFTER));
     }
     let detail = match keyed {
-        true => "whether the rows are kept is not known; send them again with the same idempotency key",
-        false => "whether the rows are kept is not known; sent again they may count twice without 'dedupe'",
+        true => {
+            "whether the rows are kept is not known; send them again with the same idempotency key"
+        }
+        false => {
+            "whether the rows are kept is not known; sent again they may count twice without 'dedupe'"
+        }
     };
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown", detail);
     Err(problem.after(RETRY_AFTER))

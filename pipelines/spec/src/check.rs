@@ -22,6 +22,8 @@ pub struct PlanOptions {
     pub only: Option<Only>,
     /// Inputs to read instead of those in the file, by source.
     pub overrides: BTreeMap<String, SourceOverride>,
+    /// Weights to use instead of those in the file, by `model` step.
+    pub weights: BTreeMap<String, PathBuf>,
     /// Where kinds may keep what they can make again.
     pub cache_dir: PathBuf,
 }
@@ -115,6 +117,7 @@ pub fn check_text(
             }
             secrets.resolve(&mut root, &mut out);
             replace_inputs(&mut root, options, &mut out);
+            replace_weights(&mut root, options, &mut out);
             let name = file.file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy());
             plan_tree(text, &name, &root, folder, kinds, options, &mut out)
         }
@@ -182,6 +185,23 @@ fn replace_inputs(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnost
     }
 }
 
+/// Puts the weights of `options` in the place of those of the file.
+fn replace_weights(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnostic>) {
+    for (name, path) in &options.weights {
+        let step = member(root, "steps").and_then(|steps| member(steps, name));
+        let Some(model) = step.and_then(|step| member(step, "model")) else {
+            let message =
+                format!("there is no 'model' step '{name}' whose weights could be replaced");
+            let span = root.entry("steps").map_or(root.span, |e| e.key_span);
+            out.push(Diagnostic::error(Code::UNKNOWN_STREAM, span, message));
+            continue;
+        };
+        let text = Value::Text(path.display().to_string());
+        let node = Node { span: model.span, value: text };
+        set(model, "weights", node);
+    }
+}
+
 fn leave(node: &mut Node, key: &str) {
     if let Value::Map(entries) = &mut node.value {
         entries.retain(|e| e.key != key);
@@ -198,6 +218,7 @@ fn plain(source: &mut Node) {
         "late",
         "dedupe",
         "dedupe_within",
+        "device_clock",
         "max_ahead",
         "idle_timeout",
     ];

@@ -9,7 +9,7 @@ use foreline_engine::StreamId;
 
 use crate::explain::summary;
 use crate::plan::Plan;
-use crate::read::DEAD_LETTERS;
+use crate::read::DIAGNOSTICS;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
@@ -36,18 +36,22 @@ fn nodes(plan: &Plan) -> Vec<Drawn> {
         let detail = format!("{} · {}", s.kind, summary(&plan.schema(StreamId::Source(i))));
         all.push(Drawn::new(Sort::Source, &s.name, detail, Vec::new()));
     }
+    let taken = |d: &&(&str, StreamId, &str)| plan.sinks.iter().any(|s| s.from == d.1);
+    let diagnostics: Vec<_> = DIAGNOSTICS.iter().filter(taken).collect();
     let place = |stream: &StreamId| match *stream {
         StreamId::Source(i) => i,
         StreamId::Step(i) => sources + i,
-        StreamId::DeadLetters => sources + steps,
+        StreamId::DeadLetters | StreamId::Late => {
+            let before = diagnostics.iter().take_while(|d| d.1 != *stream);
+            sources + steps + before.count()
+        }
     };
     for (i, s) in plan.steps.iter().enumerate() {
         let detail = format!("{} · {}", s.kind, summary(&plan.schema(StreamId::Step(i))));
         all.push(Drawn::new(Sort::Step, &s.name, detail, s.inputs.iter().map(place).collect()));
     }
-    if plan.sinks.iter().any(|s| s.from == StreamId::DeadLetters) {
-        let detail = "rows that could not be used".to_owned();
-        all.push(Drawn::new(Sort::Source, DEAD_LETTERS, detail, Vec::new()));
+    for (name, _, holds) in &diagnostics {
+        all.push(Drawn::new(Sort::Source, name, (*holds).to_owned(), Vec::new()));
     }
     for sink in &plan.sinks {
         let from = place(&sink.from);

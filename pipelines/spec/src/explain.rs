@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use arrow::datatypes::DataType;
-use foreline_engine::{Extent, LatePolicy, Schema, StreamId, TimeDomain};
+use foreline_engine::{ClockPolicy, DeviceClock, Extent, LatePolicy, Schema, StreamId, TimeDomain};
 
 use crate::guarantee::guarantees;
 use crate::plan::Plan;
@@ -21,6 +21,9 @@ pub fn explain(plan: &Plan) -> String {
             LatePolicy::Correct(n) => format!("late rows correct results up to {}", unit(n)),
         };
         line(&mut text, "order", &format!("waits {}, {late}", unit(source.order.lateness)));
+        if let Some(clock) = &source.order.device_clock {
+            line(&mut text, "clocks", &clock_in_words(clock, &source.schema));
+        }
     }
     for (i, step) in plan.steps.iter().enumerate() {
         let from: Vec<&str> = step.inputs.iter().map(|s| plan.stream_name(*s)).collect();
@@ -31,6 +34,13 @@ pub fn explain(plan: &Plan) -> String {
         let from = plan.stream_name(sink.from);
         let _ = writeln!(text, "\nsink {} ({}) from {from}", sink.name, sink.kind);
         line(&mut text, "place", &sink.sink.place);
+    }
+    if let Some(serve) = &plan.serve {
+        let who = match serve.tokens.len() {
+            0 => "anybody on this machine".to_owned(),
+            n => format!("whoever shows one of {n} tokens"),
+        };
+        let _ = writeln!(text, "\nserve on {}\n  for      {who}", serve.listen);
     }
     let promises = guarantees(plan);
     if !promises.is_empty() {
@@ -83,6 +93,24 @@ fn stream(text: &mut String, plan: &Plan, id: StreamId, head: &str) {
     }
     let readers = readers(plan, id);
     line(text, "goes to", if readers.is_empty() { "nothing" } else { &readers });
+}
+
+/// How far the devices' clocks are believed.
+fn clock_in_words(clock: &DeviceClock, schema: &Schema) -> String {
+    let column = |i: usize| &schema.columns()[i].name;
+    let arrival = match clock.arrival {
+        Some(i) => format!("the arrival '{}'", column(i)),
+        None => "the clock of the epoch".to_owned(),
+    };
+    let then = match clock.otherwise {
+        ClockPolicy::Arrival => {
+            let kept = column(schema.columns().len() - 1);
+            format!("then that is the event time, and '{kept}' has the device's stamp")
+        }
+        ClockPolicy::DeadLetter => "then the row becomes a dead letter".to_owned(),
+    };
+    let limit = Extent::Nanos(clock.max_difference_ns);
+    format!("devices are believed up to {limit} from {arrival}, {then}")
 }
 
 fn readers(plan: &Plan, id: StreamId) -> String {

@@ -38,6 +38,9 @@ pub struct SourceCommon {
     /// late, that is `lateness` and what `late: { correct }` adds. It is never less.
     #[serde(default)]
     pub dedupe_within: Option<Extent>,
+    /// Whose clock is believed, where the event time is the stamp of a device.
+    #[serde(default)]
+    pub device_clock: Option<DeviceClockConfig>,
     /// A row whose event time is further ahead of the clock becomes a dead letter, so that one wrong clock drags nobody.
     #[serde(default)]
     pub max_ahead: Option<Extent>,
@@ -48,6 +51,38 @@ pub struct SourceCommon {
     /// `{ parquet: … }` or `{ s3: … }`. The source is connected meanwhile. `dedupe` takes rows out that come both ways.
     #[serde(default)]
     pub history: Option<History>,
+}
+
+/// How far the stamps of devices are believed. It is looked at behind `dedupe`, which compares what a device sent, and
+/// before `max_ahead` and `lateness`, which are about the time that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceClockConfig {
+    /// The column that says when the row arrived: a timestamp by a clock that is right, such as the receiver's. Files
+    /// are put in order by it. Default: the clock of this machine when it closes the epoch that has the row, which
+    /// suits rows that are sent as they are measured.
+    #[serde(default)]
+    pub arrival: Option<String>,
+    /// How far the event time may be from the arrival, to either side.
+    pub max_difference: Extent,
+    /// What becomes of a row that is further away. Default `arrival`.
+    #[serde(default)]
+    pub otherwise: Otherwise,
+    /// The column, added to the source's, that keeps the device's stamp of a row whose event time is its arrival. It is
+    /// null in all other rows. Default `device_time`.
+    #[serde(default)]
+    pub keep_as: Option<String>,
+}
+
+/// What becomes of a row whose device's clock is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Otherwise {
+    /// Its arrival is its event time.
+    #[default]
+    Arrival,
+    /// It becomes a dead letter with the reason `clock_off`.
+    DeadLetter,
 }
 
 /// What becomes of late rows.
@@ -139,7 +174,8 @@ pub struct StepCommon {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SinkCommon {
-    /// The streams it takes: sources, steps, or `dead_letters`, the rows that could not be used.
+    /// The streams it takes: sources, steps, `dead_letters`, the rows that could not be used, and `late`, those that came
+    /// behind their key's watermark, with how far.
     pub from: Names,
 }
 
@@ -198,11 +234,15 @@ pub struct JournalConfig {
     #[serde(default = "four_gigabytes")]
     #[schemars(range(min = 16, max = 1_048_576))]
     pub limit_mib: u64,
+    /// How far back it goes beyond what a restart needs, such as `24h`: so much can be replayed, by `foreline replay`
+    /// and by `run --from-journal`. It takes at most three quarters of the limit. Default: nothing beyond that.
+    #[serde(default)]
+    pub keep: Option<Extent>,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        JournalConfig { limit_mib: four_gigabytes() }
+        JournalConfig { limit_mib: four_gigabytes(), keep: None }
     }
 }
 

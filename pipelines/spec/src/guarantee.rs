@@ -74,15 +74,15 @@ pub fn guarantees(plan: &Plan) -> Vec<Guarantee> {
     all
 }
 
-/// The sources that a stream is made from; dead letters come from all of them.
+/// The sources that a stream is made from; dead letters and late rows come from all of them.
 fn sources_of(plan: &Plan, stream: StreamId) -> Vec<usize> {
-    if stream == StreamId::DeadLetters {
+    if matches!(stream, StreamId::DeadLetters | StreamId::Late) {
         return (0..plan.sources.len()).collect();
     }
     let above = plan.leading_to([stream]);
     let source = |id: &StreamId| match id {
         StreamId::Source(i) => Some(*i),
-        StreamId::Step(_) | StreamId::DeadLetters => None,
+        StreamId::Step(_) | StreamId::DeadLetters | StreamId::Late => None,
     };
     above.iter().filter_map(source).collect()
 }
@@ -106,7 +106,7 @@ fn promise(source: &SourcePlan, sink: &SinkPlan) -> (Level, String) {
             ),
         ),
         Replay::Never => {
-            (Level::AtMostOnce, format!("'{kind}' sends nothing again, and nothing is kept of it"))
+            (Level::AtMostOnce, format!("'{kind}' sends nothing again of what is lost on the way"))
         }
     };
     if sink.sink.transactional {

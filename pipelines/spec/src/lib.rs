@@ -35,17 +35,18 @@ pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
     AlertConfig, AlertSeverity, Columns, EpochConfig, EvaluationConfig, JournalConfig, JudgedRows,
-    Late, Names, RemainingConfig, ServeConfig, SinkCommon, SnapshotConfig, SourceCommon, StepCommon,
-    TargetConfig, TestConfig, TestExpect, TestRows, TrainingConfig, TruthConfig, TruthTable,
+    Late, Names, RemainingConfig, ServeConfig, SinkCommon, SnapshotConfig, SourceCommon,
+    StepCommon, TargetConfig, TestConfig, TestExpect, TestRows, TrainingConfig, TruthConfig,
+    TruthTable,
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
 pub use outline::{Outline, outline};
 pub use plan::{
-    AlertPlan, ExtraSink, GraphError, Plan, ServePlan, SinkPlan, SourcePlan, StepPlan, TrainingPlan,
-    TrainingTarget,
+    AlertPlan, ExtraSink, GraphError, Plan, ServePlan, SinkPlan, SourcePlan, StepPlan,
+    TrainingPlan, TrainingTarget,
 };
-pub use read::DEAD_LETTERS;
+pub use read::{DEAD_LETTERS, LATE};
 pub use render::RenderStyle;
 pub use rows::rows_to_csv;
 pub use secret::{Environment, ProcessEnvironment, Secret};

@@ -9,11 +9,11 @@ use std::time::Duration;
 use foreline_connectors::{ColumnConfig, PlannedSink, PlannedSource};
 use foreline_engine::{
     Expression, Graph, Identity, LatePolicy, OrderRules, Planned, Schema, Sink, SinkError,
-    SinkNode, SourceError, SourceNode, StepNode, StreamId, dead_letter_schema,
+    SinkNode, SourceError, SourceNode, StepNode, StreamId, dead_letter_schema, late_schema,
 };
 
 use crate::file::{AlertSeverity, TestConfig};
-use crate::read::DEAD_LETTERS;
+use crate::read::{DEAD_LETTERS, LATE, diagnostic};
 use crate::secret::Secret;
 
 /// A pipeline that can be run.
@@ -47,6 +47,8 @@ pub struct Plan {
     pub snapshots_kept: usize,
     /// Most bytes that the journal may take.
     pub journal_limit_bytes: u64,
+    /// How far back the journal goes beyond what a restart needs.
+    pub journal_keep: Duration,
     /// The HTTP server, if there is to be one.
     pub serve: Option<ServePlan>,
 }
@@ -165,7 +167,7 @@ pub struct TrainingPlan {
 pub struct ExtraSink {
     /// What reports call it.
     pub name: String,
-    /// The stream it takes: a source, a step or `dead_letters`.
+    /// The stream it takes: a source, a step, `dead_letters` or `late`.
     pub stream: String,
     /// The sink.
     pub sink: Box<dyn Sink>,
@@ -200,7 +202,7 @@ impl Plan {
     pub fn stream(&self, name: &str) -> Option<StreamId> {
         let source = self.sources.iter().position(|s| s.name == name).map(StreamId::Source);
         let step = || self.steps.iter().position(|s| s.name == name).map(StreamId::Step);
-        source.or_else(step).or((name == DEAD_LETTERS).then_some(StreamId::DeadLetters))
+        source.or_else(step).or_else(|| diagnostic(name))
     }
 
     /// The name of a stream.
@@ -210,6 +212,7 @@ impl Plan {
             StreamId::Source(i) => &self.sources[i].name,
             StreamId::Step(i) => &self.steps[i].name,
             StreamId::DeadLetters => DEAD_LETTERS,
+            StreamId::Late => LATE,
         }
     }
 
@@ -220,6 +223,7 @@ impl Plan {
             StreamId::Source(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].planned.output.clone(),
             StreamId::DeadLetters => dead_letter_schema(),
+            StreamId::Late => late_schema(),
         }
     }
 
@@ -276,7 +280,7 @@ impl Plan {
     }
 
     /// What leads to the streams of `sinks`, with these sinks and none of the file's. Sources that none of them
-    /// needs are not opened. If `dead_letters` is the only stream asked for, it is the whole pipeline.
+    /// needs are not opened. If only `dead_letters` or `late` is asked for, it is the whole pipeline.
     ///
     /// # Errors
     /// As [`Plan::graph`].
@@ -286,7 +290,8 @@ impl Plan {
             let from = self.stream(&sink.stream).ok_or(GraphError::Stream(sink.stream))?;
             wanted.push((from, sink.name, sink.sink));
         }
-        let named = wanted.iter().map(|w| w.0).filter(|s| *s != StreamId::DeadLetters);
+        let made = |s: &StreamId| matches!(s, StreamId::Source(_) | StreamId::Step(_));
+        let named = wanted.iter().map(|w| w.0).filter(made);
         let mut needed = self.leading_to(named);
         if needed.is_empty() {
             let all = (0..self.sources.len()).map(StreamId::Source);
@@ -334,7 +339,7 @@ impl Plan {
                         planned: step.planned.clone(),
                     });
                 }
-                StreamId::DeadLetters => {}
+                StreamId::DeadLetters | StreamId::Late => {}
             }
         }
         Ok(graph)
@@ -360,6 +365,6 @@ fn renumber(needed: &BTreeSet<StreamId>, stream: StreamId) -> StreamId {
     match stream {
         StreamId::Source(_) => StreamId::Source(before(|s| matches!(s, StreamId::Source(_)))),
         StreamId::Step(_) => StreamId::Step(before(|s| matches!(s, StreamId::Step(_)))),
-        StreamId::DeadLetters => StreamId::DeadLetters,
+        diagnostic @ (StreamId::DeadLetters | StreamId::Late) => diagnostic,
     }
 }

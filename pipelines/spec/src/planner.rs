@@ -3,6 +3,7 @@
 //! What could not be read or planned is *broken*. Nothing that depends on a broken stream is looked at, so that one
 //! mistake is one message.
 
+mod clock;
 mod evaluation;
 mod order;
 mod serve;
@@ -16,8 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
+use foreline_connectors::SinkInputs;
 use foreline_engine::{
-    Expression, ExpressionError, Extent, LatePolicy, LateSupport, Resolver, Schema, StreamId,
+    Expression, ExpressionError, Extent, LatePolicy, Resolver, Schema, StreamId,
 };
 use foreline_sql::SqlExpressions;
 
@@ -26,7 +28,7 @@ use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::explain::type_name;
 use crate::file::AlertConfig;
 use crate::plan::{AlertPlan, Plan, SinkPlan, StepPlan};
-use crate::read::{Block, DEAD_LETTERS, Named, PipelineFile, from_config};
+use crate::read::{Block, Named, PipelineFile, diagnostic, from_config};
 use crate::yaml::{Node, Span, Value};
 
 /// What the plan of a kind may ask for.
@@ -109,6 +111,7 @@ impl<'a> Planner<'a> {
             snapshot_interval: length(file.snapshot.interval),
             snapshots_kept: file.snapshot.keep,
             journal_limit_bytes: file.journal.limit_mib << 20,
+            journal_keep: file.journal.keep.map_or(Duration::ZERO, length),
             serve: None,
         };
         let (streams, used) = (BTreeMap::new(), BTreeSet::new());
@@ -216,8 +219,8 @@ impl<'a> Planner<'a> {
             None if names().any(|n| n == name) => return None,
             None => {}
         }
-        let error = if name == DEAD_LETTERS {
-            let message = format!("'{DEAD_LETTERS}' can only go to a sink");
+        let error = if diagnostic(name).is_some() {
+            let message = format!("'{name}' can only go to a sink");
             Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
                 .help("name it in the 'from' of a sink")
         } else {
@@ -235,11 +238,9 @@ impl<'a> Planner<'a> {
         let mut inputs = Vec::with_capacity(names.len());
         for (i, name) in names.iter().enumerate() {
             let span = from_place(node, i);
-            let found = match name.as_str() {
-                DEAD_LETTERS if node.get("from").is_some() && self.is_sink(node) => {
-                    Some(StreamId::DeadLetters)
-                }
-                name => self.find(name, span),
+            let found = match diagnostic(name) {
+                Some(id) if self.is_sink(node) => Some(id),
+                _ => self.find(name, span),
             };
             if names[..i].contains(name) {
                 let message = format!("'{name}' is there twice");
@@ -313,7 +314,7 @@ impl<'a> Planner<'a> {
                 if !step.inputs.iter().any(|input| reached.contains(input)) {
                     continue;
                 }
-                let LateSupport::Refuses(reason) = step.planned.late else {
+                let Some(reason) = step.planned.late.refusal(step.inputs.len()) else {
                     reached.insert(StreamId::Step(s));
                     continue;
                 };
@@ -344,7 +345,13 @@ impl<'a> Planner<'a> {
             };
             let Some(inputs) = self.inputs(common.from.list(), sink.node) else { continue };
             for (stream, from) in inputs {
-                match kind.config.plan(&stream, &self.plan.schema(from), &self.given) {
+                let inputs = SinkInputs {
+                    pipeline: &self.plan.name,
+                    sink: sink.name,
+                    stream: &stream,
+                    schema: &self.plan.schema(from),
+                };
+                match kind.config.plan(&inputs, &self.given) {
                     Ok(planned) => {
                         self.notes(kind.entry.key_span, &planned.notes);
                         let name = sink.name.to_owned();
@@ -376,7 +383,7 @@ impl<'a> Planner<'a> {
         });
         for node in texts {
             if let Value::Text(name) = &node.value
-                && name != DEAD_LETTERS
+                && diagnostic(name).is_none()
             {
                 self.find(name, node.span);
             }

@@ -4,21 +4,34 @@
 //! refers to it is not reported as well.
 
 use foreline_connectors::{SinkConfig, SourceConfig};
-use foreline_engine::{ConfigError, Described, Extent, StepConfig, parse_config};
+use foreline_engine::{ConfigError, Described, Extent, StepConfig, StreamId, parse_config};
 use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon, SnapshotConfig,
-    SourceCommon, StepCommon, TestConfig, TrainingConfig,
+    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
+    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig,
 };
 use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
 use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};
 use crate::suggest::closest;
 use crate::yaml::{Entry, Node, Span, Value};
 
-/// The stream that every pipeline has: rows that could not be used.
+/// A stream that every pipeline has: rows that could not be used.
 pub const DEAD_LETTERS: &str = "dead_letters";
+/// A stream that every pipeline has: rows behind their key's watermark, whether they corrected the result or not.
+pub const LATE: &str = "late";
+
+/// The streams that nothing in a file makes, and what each holds. Only sinks take them, and tests look at them.
+pub(crate) const DIAGNOSTICS: &[(&str, StreamId, &str)] = &[
+    (DEAD_LETTERS, StreamId::DeadLetters, "rows that could not be used"),
+    (LATE, StreamId::Late, "rows behind their key's watermark"),
+];
+
+/// The stream called `name`, if nothing in the file makes it.
+pub(crate) fn diagnostic(name: &str) -> Option<StreamId> {
+    DIAGNOSTICS.iter().find(|d| d.0 == name).map(|d| d.1)
+}
 
 /// Longest name; names become columns of metrics and folders.
 const MAX_NAME_LENGTH: usize = 64;
@@ -201,9 +214,9 @@ impl Reader<'_> {
     fn check_name(&mut self, name: &str, span: Span, what: &str) {
         let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         let fits = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        let (message, help) = if name == DEAD_LETTERS {
-            let message = format!("'{DEAD_LETTERS}' is the stream of rows that could not be used");
-            (message, "choose another name".to_owned())
+        let reserved = DIAGNOSTICS.iter().find(|d| d.0 == name);
+        let (message, help) = if let Some((_, _, holds)) = reserved {
+            (format!("'{name}' is the stream of {holds}"), "choose another name".to_owned())
         } else if !starts || !fits || name.len() > MAX_NAME_LENGTH {
             let help = format!(
                 "a name begins with a letter, has letters, digits, '_' and '-', and at most {MAX_NAME_LENGTH} of them"
@@ -471,7 +484,11 @@ impl Reader<'_> {
 
     fn journal(&mut self, root: &Node) -> JournalConfig {
         let language = self.language;
-        self.settings(root, "journal", &language.journal).0
+        let (journal, entry) = self.settings::<JournalConfig>(root, "journal", &language.journal);
+        if let Some(keep) = journal.keep {
+            self.clock_time(entry, "keep", keep, "24h");
+        }
+        journal
     }
 
     fn serve<'n>(&mut self, root: &'n Node) -> Option<(ServeConfig, &'n Entry)> {
@@ -482,11 +499,15 @@ impl Reader<'_> {
 
     /// The `interval` of a section is a time on the clock.
     fn interval(&mut self, entry: Option<&Entry>, interval: Extent, example: &str) {
+        self.clock_time(entry, "interval", interval, example);
+    }
+
+    fn clock_time(&mut self, entry: Option<&Entry>, key: &str, time: Extent, example: &str) {
         if let Some(entry) = entry
-            && !matches!(interval, Extent::Nanos(n) if n > 0)
+            && !matches!(time, Extent::Nanos(n) if n > 0)
         {
-            let span = entry.value.place("interval", entry.key_span);
-            let message = format!("'{interval}' is not a length of the clock's time");
+            let span = entry.value.place(key, entry.key_span);
+            let message = format!("'{time}' is not a length of the clock's time");
             let error = Diagnostic::error(Code::TIME_DOMAIN, span, message);
             self.out.push(error.help(format!("give a duration above zero, such as {example}")));
         }

@@ -370,7 +370,9 @@ pub(crate) fn first_sentence(text: &str) -> String {
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = one_line.find(". ").unwrap_or(one_line.len());
     let mut sentence = one_line[..end].trim_end_matches('.').to_owned();
-    if let Some(first) = sentence.get(..1) {
+    // `SQL` and the like stay as they are.
+    let is_word = !sentence.chars().nth(1).is_some_and(char::is_uppercase);
+    if let Some(first) = sentence.get(..1).filter(|_| is_word) {
         let lower = first.to_lowercase();
         sentence.replace_range(..1, &lower);
     }

@@ -40,8 +40,8 @@ const TRIAL_FUEL_PER_ROW: u64 = 50_000_000;
 const FUEL_HEADROOM: u64 = 20;
 /// The least fuel a row gets: a model of a few operations should not be held to a handful.
 const MIN_FUEL_PER_ROW: u64 = 10_000;
-/// The columns that say which model made a score.
-const PROVENANCE: [&str; 3] = ["model_name", "model_version", "model_digest"];
+/// The columns of a `model` step that say which model made a score.
+pub const PROVENANCE: [&str; 3] = ["model_name", "model_version", "model_digest"];
 
 /// The rule of the step.
 pub(super) fn plan(

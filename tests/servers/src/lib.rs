@@ -2,10 +2,20 @@
 //!
 //! A server that is not installed is an error that says how to install it; no test passes for want of one.
 
+pub mod certificates;
+pub mod fake_broker;
+pub mod mosquitto;
+mod postgres;
+pub mod proxy;
+pub mod publisher;
+
+pub use postgres::{PASSWORD, Postgres};
+
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 mod faults;
 mod s3;
@@ -30,12 +40,33 @@ pub fn free_port() -> Result<u16> {
 /// # Errors
 /// When nobody does in two minutes.
 pub fn await_port(port: u16) -> Result<()> {
-    let started = Instant::now();
+    let started = now();
     while started.elapsed() < START_TIMEOUT {
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        pause();
     }
     bail!("nobody listens on port {port} after {START_TIMEOUT:?}")
+}
+
+/// Waits as long as between two looks at something that takes its time.
+fn pause() {
+    let (_open, never) = std::sync::mpsc::channel::<()>();
+    never.recv_timeout(Duration::from_millis(20)).ok();
+}
+
+/// Sends a signal, such as `TERM`, to a process that was started here.
+///
+/// # Errors
+/// When there is no such process.
+pub fn signal(name: &str, process: u32) -> Result<()> {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status()?;
+    ensure!(status.success(), "no signal {name} to process {process}: {status}");
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a server takes is no part of a result")]
+fn now() -> Instant {
+    Instant::now()
 }

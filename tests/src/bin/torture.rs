@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use foreline_tests::torture::broker::torture_broker;
 use foreline_tests::torture::{Options, Outcome, torture};
 
 /// Kills the command again and again while it works.
@@ -17,6 +18,9 @@ struct Arguments {
     /// How long.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
+    /// Where the readings come from.
+    #[arg(long, default_value = "csv")]
+    source: Source,
     /// Another sequence of deaths.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -25,15 +29,31 @@ struct Arguments {
     json: bool,
 }
 
+/// Where the readings come from.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Source {
+    /// Files.
+    Csv,
+    /// A broker.
+    Mqtt,
+}
+
+/// Readings that a broker takes in a minute, at the pace at which they are published.
+const MQTT_ROWS_A_MINUTE: f64 = 60_000.0;
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    let outcome = torture(&Options {
-        command: arguments.command,
+    let options = |rows| Options {
+        command: arguments.command.clone(),
         kills: 0,
         time: Duration::from_secs_f64(arguments.minutes * 60.0),
-        rows: 40_000,
+        rows,
         seed: arguments.seed,
-    })?;
+    };
+    let outcome = match arguments.source {
+        Source::Csv => torture(&options(20_000))?,
+        Source::Mqtt => torture_broker(&options((arguments.minutes * MQTT_ROWS_A_MINUTE) as u64))?,
+    };
     print(&outcome, arguments.json)?;
     let good = outcome.lost + outcome.duplicated + outcome.different == 0;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })

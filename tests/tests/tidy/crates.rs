@@ -40,6 +40,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
             "foreline-server",
         ],
     ),
+    ("foreline-servers", &[]),
     ("xtask", &[]),
 ];
 

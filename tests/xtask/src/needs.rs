@@ -31,6 +31,24 @@ const NEEDS: &[Need] = &[
         root: true,
     },
     Need {
+        what: "mosquitto",
+        probe: &[
+            "sh",
+            "-c",
+            "command -v mosquitto && command -v mosquitto_passwd && command -v openssl",
+        ],
+        // The tests start their own; the service of the package stays off.
+        install: &[
+            "sh",
+            "-c",
+            "policy=/usr/sbin/policy-rc.d; test -e $policy || { printf '#!/bin/sh\\nexit 101\\n' > $policy; \
+             chmod +x $policy; made=yes; }; \
+             apt-get install --yes --no-install-recommends mosquitto openssl; done=$?; \
+             test -z \"$made\" || rm $policy; exit $done",
+        ],
+        root: true,
+    },
+    Need {
         what: "rustfmt",
         probe: &["cargo", "fmt", "--version"],
         install: &["rustup", "component", "add", "rustfmt"],
@@ -41,6 +59,19 @@ const NEEDS: &[Need] = &[
         probe: &["cargo", "clippy", "--version"],
         install: &["rustup", "component", "add", "clippy"],
         root: false,
+    },
+    Need {
+        what: "PostgreSQL",
+        probe: &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb || command -v initdb"],
+        // Without a cluster of its own: the tests make theirs.
+        install: &[
+            "sh",
+            "-c",
+            "apt-get install --yes --no-install-recommends postgresql-common && \
+             echo create_main_cluster=false >> /etc/postgresql-common/createcluster.conf && \
+             apt-get install --yes --no-install-recommends postgresql",
+        ],
+        root: true,
     },
 ];
 
@@ -73,7 +104,12 @@ fn message(missing: &[&Need]) -> String {
     let mut text = String::from("the tests need what is missing here and could not be installed:");
     for need in missing {
         let sudo = if need.root { "sudo " } else { "" };
-        text.push_str(&format!("\n  {}: {sudo}{}", need.what, need.install.join(" ")));
+        let words = need.install.iter().map(|word| match word.contains(' ') {
+            true => format!("'{word}'"),
+            false => (*word).to_owned(),
+        });
+        let command = words.collect::<Vec<_>>().join(" ");
+        text.push_str(&format!("\n  {}: {sudo}{command}", need.what));
     }
     text
 }

@@ -13,6 +13,9 @@ pub(crate) struct Options {
     /// How long.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
+    /// Where the readings come from: `csv`, or `mqtt` for a real broker.
+    #[arg(long, default_value = "csv")]
+    source: String,
     /// Another seed is another sequence of deaths.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -34,6 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut torture = Command::new(here.with_file_name("torture"));
     torture.arg("--command").arg(here.with_file_name("foreline"));
     torture.args(["--minutes", &options.minutes.to_string(), "--seed", &options.seed.to_string()]);
+    torture.args(["--source", &options.source]);
     if options.json {
         torture.arg("--json");
     }

@@ -191,7 +191,6 @@ fn text(bytes: &[u8]) -> Result<&str, Rejected> {
 }
 
 #[cold]
-#[expect(clippy::needless_pass_by_value, reason = "it is the last that is done with it")]
 fn not_json(malformed: Malformed) -> Rejected {
     Rejected::malformed(format!("not JSON at byte {}: {}", malformed.at, malformed.what))
 }

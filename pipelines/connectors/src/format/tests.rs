@@ -17,6 +17,7 @@ fn planned(format: serde_json::Value, columns: serde_json::Value, given: &[usize
 
 struct Planned(PlannedFormat);
 
+#[expect(clippy::needless_pass_by_value, reason = "tests write the values where they are used")]
 fn plan(
     format: serde_json::Value,
     columns: serde_json::Value,

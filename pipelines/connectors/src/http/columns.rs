@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
+use arrow::ipc::root_as_message;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::Body;
@@ -51,6 +52,7 @@ pub(super) fn to_ndjson(
     columns: &[(String, String)],
     to: &mut Vec<u8>,
 ) -> Result<(), ArrowError> {
+    check_lengths(body)?;
     let mut n_rows = 0;
     for batch in StreamReader::try_new(body, None)? {
         let batch = batch?;
@@ -65,6 +67,30 @@ pub(super) fn to_ndjson(
             }
         }
         rows(batch.num_rows(), &prepared, to)?;
+    }
+    Ok(())
+}
+
+/// Whether every message is as long as it says. The reader makes room for what a message says before it looks.
+fn check_lengths(mut rest: &[u8]) -> Result<(), ArrowError> {
+    let cut_off = || ArrowError::IpcError("a message is longer than the body".to_owned());
+    let word = |rest: &mut &[u8]| {
+        let (word, after) = rest.split_first_chunk::<4>().ok_or_else(cut_off)?;
+        *rest = after;
+        Ok::<u32, ArrowError>(u32::from_le_bytes(*word))
+    };
+    while !rest.is_empty() {
+        let mut n_head = word(&mut rest)?;
+        if n_head == u32::MAX {
+            n_head = word(&mut rest)?;
+        }
+        if n_head == 0 {
+            break;
+        }
+        let (head, after) = rest.split_at_checked(n_head as usize).ok_or_else(cut_off)?;
+        let message = root_as_message(head).map_err(|e| ArrowError::IpcError(e.to_string()))?;
+        let n_body = usize::try_from(message.bodyLength()).map_err(|_| cut_off())?;
+        rest = after.split_at_checked(n_body).ok_or_else(cut_off)?.1;
     }
     Ok(())
 }

@@ -8,13 +8,13 @@ use arrow::array::{AsArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema as ArrowSchema, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
 use foreline_engine::{
-    Column, Expression, ExpressionError, ReadUpTo, Schema, TimeDomain, parse_config,
+    Column, Decoded, Expression, ExpressionError, ReadUpTo, Schema, TimeDomain, parse_config,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::door::{Refused, Taken};
+use crate::door::{Fate, Refused, Taken};
 use crate::kind::ColumnConfig;
 
 struct Nothing;
@@ -39,10 +39,12 @@ impl Resolver for Nothing {
 
 fn planned(config: Value) -> Result<PlannedSource, Vec<ConfigError>> {
     let config: HttpConfig = parse_config(&config).map_err(|e| vec![e])?;
-    let column = |t: &str| -> ColumnConfig { serde_json::from_value(json!({ "type": t })).unwrap() };
-    let columns: Vec<(String, ColumnConfig)> = [("t", "timestamp"), ("k", "string"), ("v", "float64")]
-        .map(|(name, t)| (name.to_owned(), column(t)))
-        .to_vec();
+    let column =
+        |t: &str| -> ColumnConfig { serde_json::from_value(json!({ "type": t })).unwrap() };
+    let columns: Vec<(String, ColumnConfig)> =
+        [("t", "timestamp"), ("k", "string"), ("v", "float64")]
+            .map(|(name, t)| (name.to_owned(), column(t)))
+            .to_vec();
     let types = [TimeDomain::UtcNanos.data_type(), DataType::Utf8, DataType::Float64];
     let schema = columns.iter().zip(types).map(|((n, _), t)| Column::new(n, t)).collect();
     let schema = Schema::new(schema, &["k"], "t").unwrap();
@@ -61,7 +63,8 @@ fn examine(door: &Door, content_type: &str, body: &str) -> Result<Examined, BadB
     door.examine(content_type, body.as_bytes())
 }
 
-const ROWS: &str = r#"[{"t":"2026-01-01T00:00:00Z","k":"a","v":1.5},{"t":"2026-01-01T00:00:01Z","k":"a"}]"#;
+const ROWS: &str =
+    r#"[{"t":"2026-01-01T00:00:00Z","k":"a","v":1.5},{"t":"2026-01-01T00:00:01Z","k":"a"}]"#;
 
 #[test]
 fn every_kind_of_body_gives_the_same_rows() {
@@ -125,13 +128,15 @@ fn rows_that_cannot_be_used_are_named_by_their_place() {
 #[test]
 fn what_cannot_be_used_at_all_is_refused() {
     let (_, door) = running(json!({ "formats": ["json"] }));
-    let refused = |content_type, body: &str| examine(&door, content_type, body).unwrap_err().to_string();
+    let refused =
+        |content_type, body: &str| examine(&door, content_type, body).unwrap_err().to_string();
     assert!(refused("text/csv", "t,k,v\n").contains("application/json"));
     assert!(refused("application/json", "{\"t\":").contains("none of the 1 rows"));
     let deep = "[".repeat(100_000);
     assert!(refused("application/json", &deep).contains("none of the 1 rows"));
     let infinite = r#"{"t":"2026-01-01T00:00:00Z","k":"a","v":Infinity}"#;
-    let Err(BadBody::NothingUsable { errors, .. }) = examine(&door, "application/json", infinite) else {
+    let Err(BadBody::NothingUsable { errors, .. }) = examine(&door, "application/json", infinite)
+    else {
         panic!("it is refused")
     };
     assert_eq!(errors[0].reason, "non_finite");
@@ -154,12 +159,15 @@ fn a_receipt_is_settled_when_its_records_are_durable() {
     while let Poll::Ready(chunk) = source.poll(1).unwrap() {
         upto.push(Position::new(chunk.partition, chunk.range.end_ordinal - 1));
     }
+    let examined = examine(&door, "application/json", ROWS).unwrap();
+    let Ok(Taken::Now(mut third)) = door.push(examined, None) else { panic!("it is taken") };
     source.durable(REQUESTS, upto[0]);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert!(runtime.block_on(first.settled()));
+    assert_eq!(runtime.block_on(first.settled()), Fate::Durable);
     assert!(!door.take_back(&second), "it was handed on");
     drop(source);
-    assert!(!runtime.block_on(second.settled()), "the run ended before it was durable");
+    assert_eq!(runtime.block_on(second.settled()), Fate::Unknown, "the run ended before");
+    assert_eq!(runtime.block_on(third.settled()), Fate::NotTaken, "it was not even handed on");
     let examined = examine(&door, "application/json", ROWS).unwrap();
     assert_eq!(door.push(examined, None).unwrap_err(), Refused::Closed);
 }
@@ -221,6 +229,16 @@ fn requests_are_rationed() {
     let (_, door) = running(json!({ "max_requests_per_s": 2 }));
     assert_eq!((door.allow(), door.allow()), (None, None));
     assert!(door.allow().is_some_and(|wait| wait.as_millis() <= 500));
+}
+
+#[test]
+fn an_arrow_message_is_not_believed_how_long_it_is() {
+    let (_source, door) = running(json!({}));
+    let arrow = Body::Arrow.media_type();
+    for body in [&b"\xff\xff\xff\xff\xff\xff\xff\x7f"[..], b"\xff\xff\xff\x7f1234"] {
+        let error = door.examine(arrow, body).unwrap_err().to_string();
+        assert!(error.contains("a message is longer than the body"), "{error}");
+    }
 }
 
 proptest! {

@@ -20,7 +20,8 @@ impl Planner<'_> {
         let Some(listen) = address(&config.listen) else {
             let message = format!("'{}' is not an address and a port", config.listen);
             let error = Diagnostic::error(Code::BAD_VALUE, span, message);
-            self.out.push(error.help("write the address of a network card, such as 127.0.0.1:8080"));
+            self.out
+                .push(error.help("write the address of a network card, such as 127.0.0.1:8080"));
             return;
         };
         let tokens = self.tokens(&config.tokens, node, owner);
@@ -28,9 +29,9 @@ impl Planner<'_> {
             if config.tokens.is_empty() {
                 let message = format!("others can reach '{listen}', and anybody may use it");
                 let error = Diagnostic::error(Code::CONFIGURATION, span, message);
-                self.out.push(error.help(
-                    "write tokens: [\"${env:FORELINE_TOKEN}\"], or listen on 127.0.0.1",
-                ));
+                self.out.push(
+                    error.help("write tokens: [\"${env:FORELINE_TOKEN}\"], or listen on 127.0.0.1"),
+                );
             }
             let note = "tokens and rows cross the network in the clear: put a proxy that speaks TLS before it";
             self.out.push(Diagnostic::warning(Code::NOTE, span, note));

@@ -13,6 +13,7 @@ use crate::explain::type_name;
 use crate::file::{Late, SourceCommon};
 use crate::plan::SourcePlan;
 use crate::planner::Planner;
+use crate::planner::clock::Clocked;
 use crate::read::{Block, from_config};
 use crate::yaml::{Node, Span};
 
@@ -22,10 +23,12 @@ impl<'a> Planner<'a> {
         source: &'a Block<'a, SourceCommon, dyn SourceConfig>,
     ) -> Option<SourcePlan> {
         let common = source.common.as_ref()?;
-        let schema = self.source_schema(common, source.node)?;
-        let order = self.order_rules(common, source.node, &schema);
+        let declared = self.source_schema(common, source.node)?;
+        let order = self.order_rules(common, source.node, &declared);
+        let clocked = self.clocked(common, source.node, &declared);
         let kind = source.kind.as_ref()?;
-        let inputs = SourceInputs { columns: &common.columns.0, schema: &schema };
+        let read = clocked.as_ref().map_or(&declared, |c| &c.read);
+        let inputs = SourceInputs { columns: &common.columns.0, schema: read };
         let planned = kind.config.plan(&inputs, &self.given).map_err(|errors| {
             for e in &errors {
                 let place = match e.at.starts_with("columns.") {
@@ -43,13 +46,18 @@ impl<'a> Planner<'a> {
             None => planned,
         };
         self.notes(kind.entry.key_span, &planned.notes);
+        let Clocked { clock, out, .. } = clocked?;
+        let by_clock = clock.as_ref().is_some_and(|c| c.arrival.is_none());
+        if planned.bounded && by_clock {
+            self.arrives_when_read(source.node, kind.name);
+        }
         Some(SourcePlan {
             name: source.name.to_owned(),
             kind: kind.name,
             columns: common.columns.0.clone(),
             config: source.node.written(self.text),
-            order: order?,
-            schema,
+            order: OrderRules { device_clock: clock, ..order? },
+            schema: out,
             source: planned,
         })
     }
@@ -79,6 +87,16 @@ impl<'a> Planner<'a> {
         if wrong { Err(()) } else { Ok(Some(planned)) }
     }
 
+    /// Warns of rows that were there before they are read.
+    fn arrives_when_read(&mut self, node: &Node, kind: &str) {
+        let span = node.entry("device_clock").map_or(node.span, |e| e.key_span);
+        let message = format!(
+            "'{kind}' reads rows that are there already: they all arrive when they are read"
+        );
+        let warning = Diagnostic::warning(Code::NOTE, span, message);
+        self.out.push(warning.help("name the column with the receiver's stamp under 'arrival'"));
+    }
+
     fn source_schema(&mut self, common: &SourceCommon, node: &Node) -> Option<Schema> {
         let before = self.out.len();
         let names: Vec<&str> = common.columns.0.iter().map(|(name, _)| name.as_str()).collect();
@@ -88,6 +106,9 @@ impl<'a> Planner<'a> {
             }
         }
         self.known_column(&common.time, &names, node.place("time", node.span));
+        if let Some(arrival) = common.device_clock.as_ref().and_then(|c| c.arrival.as_ref()) {
+            self.known_column(arrival, &names, node.place("device_clock.arrival", node.span));
+        }
         for (name, column) in &common.columns.0 {
             self.column_options(name, column, node);
         }
@@ -172,6 +193,7 @@ impl<'a> Planner<'a> {
             late,
             dedupe,
             dedupe_within: within.flatten().unwrap_or(0).max(usable),
+            device_clock: None,
             max_ahead: max_ahead.flatten(),
             idle_timeout_ns: idle.flatten(),
         })

@@ -1,12 +1,12 @@
 //! The `tests` section: every source has its input, and every stream and column that is expected is there.
 
-use foreline_engine::{Schema, StreamId};
+use foreline_engine::Schema;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{TestConfig, TestRows};
 use crate::planner::Planner;
 use crate::planner::training::no_column;
-use crate::read::{DEAD_LETTERS, Named};
+use crate::read::{Named, diagnostic};
 use crate::yaml::Node;
 
 impl Planner<'_> {
@@ -71,15 +71,11 @@ impl Planner<'_> {
             let entry = node.and_then(|n| n.get(section)).and_then(|n| n.entry(name));
             entry.map_or(test.name_span, |e| e.key_span)
         };
-        for name in expect.counts.keys().filter(|n| *n != DEAD_LETTERS) {
+        for name in expect.counts.keys().filter(|n| diagnostic(n).is_none()) {
             self.find(name, place("counts", name));
         }
         for (name, rows) in &expect.rows {
-            let found = match name.as_str() {
-                DEAD_LETTERS => Some(StreamId::DeadLetters),
-                name => self.find(name, place("rows", name)),
-            };
-            if let Some(id) = found {
+            if let Some(id) = diagnostic(name).or_else(|| self.find(name, place("rows", name))) {
                 let schema = self.plan.schema(id);
                 self.test_rows(rows, test.node, &format!("expect.rows.{name}"), &schema);
             }

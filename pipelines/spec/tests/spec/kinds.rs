@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foreline_connectors::{PlannedSink, SinkKind, SinkRegistration};
+use foreline_connectors::{PlannedSink, SinkInputs, SinkKind, SinkRegistration};
 use foreline_engine::{
     ConfigError, Fault, LateSupport, OperatorKind, Planned, Registration, Resolver, Schema,
     SinkError,
@@ -18,7 +18,6 @@ use serde::Deserialize;
 pub(crate) struct UnionConfig {
     /// Whether rows that are the same in both go out once.
     #[serde(default)]
-    #[expect(dead_code, reason = "only its shape is tested")]
     pub(crate) distinct: bool,
 }
 
@@ -31,7 +30,7 @@ impl OperatorKind for Union {
     const SUMMARY: &'static str = "puts two streams of one form together";
 
     fn plan(
-        _: &UnionConfig,
+        config: &UnionConfig,
         inputs: &[Schema],
         _: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>> {
@@ -63,7 +62,10 @@ impl OperatorKind for Union {
         }
         Ok(Planned {
             output: left.clone(),
-            late: LateSupport::Refuses("it keeps no rows"),
+            late: match config.distinct {
+                true => LateSupport::Corrects,
+                false => LateSupport::Refuses("it keeps no rows"),
+            },
             state_version: 1,
             build: Arc::new(|_| Err(Fault::new("it is only planned"))),
             notes: Vec::new(),
@@ -90,8 +92,7 @@ impl SinkKind for Postbox {
 
     fn plan(
         config: &PostboxConfig,
-        _: &str,
-        _: &Schema,
+        _: &SinkInputs<'_>,
         _: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>> {
         if !config.url.contains("://") {
@@ -102,6 +103,7 @@ impl SinkKind for Postbox {
             transactional: true,
             make: Arc::new(|| Err(SinkError::Fatal("it is only planned".to_owned()))),
             place: "a postbox".to_owned(),
+            sql: None,
             notes: vec!["what goes in does not come out".to_owned()],
             probe: None,
         })
@@ -139,6 +141,7 @@ pub(crate) fn options() -> PlanOptions {
         checking: true,
         only: None,
         overrides: std::collections::BTreeMap::new(),
+        weights: std::collections::BTreeMap::new(),
         cache_dir: PathBuf::from("cache"),
     }
 }

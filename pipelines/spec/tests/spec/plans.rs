@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use foreline_engine::{LatePolicy, StreamId};
+use foreline_engine::{ClockPolicy, LatePolicy, StreamId};
 use foreline_spec::{
     Checked, Only, Plan, PlanOptions, RenderStyle, SourceOverride, TestRows, TrainingTarget,
     check_text, dot, explain, mermaid, rows_to_csv, svg,
@@ -57,6 +57,44 @@ fn a_plan_has_everything_the_file_says() {
     assert_eq!(sinks, [("lake", features), ("lake", smooth), ("rejects", StreamId::DeadLetters)]);
     let alert = &plan.alerts[0];
     assert_eq!((alert.hold, alert.clear.is_some()), (Some(180_000_000_000), true));
+}
+
+#[test]
+fn a_device_clock_adds_a_column_that_flows_on() {
+    let text =
+        WHOLE.replace("bool\n    key", "bool\n      received:    timestamp\n    key").replace(
+            "    max_ahead",
+            "    device_clock: { arrival: received, max_difference: 90m }\n    max_ahead",
+        );
+    let plan = plan_with(&text, &options());
+    let source = &plan.sources[0];
+    let clock = source.order.device_clock.as_ref().unwrap();
+    assert_eq!((clock.arrival, clock.max_difference_ns), (Some(5), 5_400_000_000_000));
+    assert_eq!(clock.otherwise, ClockPolicy::Arrival);
+    assert_eq!((source.schema.time(), source.schema.index_of("device_time")), (1, Some(6)));
+    assert!(plan.schema(StreamId::Step(0)).column("device_time").is_some());
+    let said = explain(&plan);
+    let clocks =
+        "devices are believed up to 90m from the arrival 'received', then that is the event time";
+    assert!(said.contains(clocks), "{said}");
+}
+
+#[test]
+fn late_rows_are_a_stream_that_a_sink_can_take() {
+    let plan = plan_with(
+        &WHOLE.replace("dead_letters, parquet", "[late, dead_letters], parquet"),
+        &options(),
+    );
+    let taken: Vec<_> = plan.sinks.iter().map(|s| s.from).collect();
+    assert_eq!(taken[2..], [StreamId::Late, StreamId::DeadLetters]);
+    assert_eq!(
+        (plan.stream("late"), plan.stream_name(StreamId::Late)),
+        (Some(StreamId::Late), "late")
+    );
+    assert!(explain(&plan).contains("readings -> rejects (late, dead_letters): exactly-once"));
+    let drawn = mermaid(&plan);
+    assert!(drawn.contains("stream_late --> sink_rejects"), "{drawn}");
+    assert!(drawn.contains("stream_dead_letters --> sink_rejects"), "{drawn}");
 }
 
 #[test]

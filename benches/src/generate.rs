@@ -1,4 +1,4 @@
-//! The input of W1: a time-ordered CSV, the same bytes for the same number of rows.
+//! The input of the benchmarks: a time-ordered CSV, the same bytes for the same fleet and number of rows.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -6,13 +6,17 @@ use std::path::Path;
 
 use anyhow::Result;
 
-/// Machines in the fleet.
-pub(crate) const MACHINES: u64 = 1_000;
-/// Milliseconds between two readings of a machine.
-const STEP_MS: u64 = 100;
+/// Machines that are read together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fleet {
+    /// How many; at most 10,000, so that all names are as long.
+    pub machines: u64,
+    /// Milliseconds between two readings of a machine.
+    pub step_ms: u64,
+}
 
-/// Writes `rows` readings, `MACHINES` every tenth of a second.
-pub(crate) fn write(path: &Path, rows: u64) -> Result<()> {
+/// Writes `rows` readings, one of each machine every step.
+pub(crate) fn write(path: &Path, rows: u64, fleet: Fleet) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     out.write_all(b"ts,machine,vibration,temperature,pressure\n")?;
     let mut noise = 1_u64;
@@ -22,9 +26,9 @@ pub(crate) fn write(path: &Path, rows: u64) -> Result<()> {
     };
     let mut stamp = String::new();
     for row in 0..rows {
-        let machine = row % MACHINES;
+        let machine = row % fleet.machines;
         if machine == 0 {
-            stamp = stamp_of(row / MACHINES * STEP_MS);
+            stamp = stamp_of(row / fleet.machines * fleet.step_ms);
         }
         let (vibration, temperature, pressure) =
             (1_000 + next() % 4_000, 4_000 + next() % 3_000, 900_000 + next() % 200_000);

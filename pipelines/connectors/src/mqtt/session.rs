@@ -1,0 +1,160 @@
+//! What the source needs of an MQTT client, so that its code knows neither version nor library.
+//!
+//! A session is one connection. After it is lost a new one is opened: acknowledgements thus go to the connection that
+//! brought the message, or nowhere.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rumqttc_v5::TlsConfiguration;
+
+use super::inbox::Message;
+use super::plan::{Address, Password, Plan};
+
+/// Room for requests that wait for the network. There are never more acknowledgements than packet ids, 65,535.
+pub(super) const REQUESTS_MAX: usize = 70_000;
+/// Requests that are sent with one flush.
+pub(super) const REQUEST_BATCH: usize = 1024;
+/// How long connecting may take, with TLS.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to connect to one broker.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) broker: Address,
+    pub(super) client_id: String,
+    pub(super) credentials: Option<(String, Option<Password>)>,
+    pub(super) tls: Option<TlsConfiguration>,
+    pub(super) filters: Vec<String>,
+    pub(super) qos: u8,
+    pub(super) session_expiry_s: u32,
+    pub(super) receive_maximum: u16,
+    pub(super) keep_alive: Duration,
+    pub(super) max_packet_bytes: u32,
+    /// User properties that are kept.
+    pub(super) properties: Arc<[String]>,
+}
+
+impl Settings {
+    /// Those for a broker of `plan`.
+    pub(super) fn new(plan: &Plan, broker: &Address, tls: Option<TlsConfiguration>) -> Self {
+        let properties = plan.given.iter().filter_map(|(_, given)| match given {
+            super::plan::Given::Property(name) => Some(name.clone()),
+            _ => None,
+        });
+        Settings {
+            broker: broker.clone(),
+            client_id: plan.client_id.clone(),
+            credentials: plan.username.clone().map(|user| (user, plan.password.clone())),
+            tls: tls.filter(|_| broker.is_tls),
+            filters: plan.templates.iter().map(|t| t.filter.clone()).collect(),
+            qos: plan.qos,
+            session_expiry_s: plan.session_expiry_s,
+            receive_maximum: plan.receive_maximum,
+            keep_alive: plan.keep_alive,
+            max_packet_bytes: plan.max_packet_bytes,
+            properties: properties.collect(),
+        }
+    }
+
+    /// The keep-alive as the protocol says it.
+    pub(super) fn keep_alive_s(&self) -> u16 {
+        u16::try_from(self.keep_alive.as_secs()).unwrap_or(u16::MAX)
+    }
+}
+
+/// What a session has heard.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// The connection stands. Whether the broker has kept a session for us.
+    Connected {
+        session_present: bool,
+    },
+    /// What became of each subscription: the quality that was granted, or why there is none.
+    Subscribed(Vec<Result<u8, String>>),
+    Message(Message),
+    /// Nothing that matters here.
+    Other,
+}
+
+/// Why there is no connection any more, or none came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The broker does not want us.
+    Refused(String),
+    /// Another client has our id.
+    TakenOver,
+    /// The broker has closed the connection without a word.
+    Closed(String),
+    /// The network failed, or the broker does not answer.
+    Network(String),
+    /// A packet of so many bytes is larger than may be received.
+    TooLarge(usize),
+    /// The broker does not keep to the protocol.
+    Protocol(String),
+    /// We have left.
+    Left,
+}
+
+/// Where acknowledgements of one connection go.
+pub(super) trait Acknowledge: Send + Sync {
+    /// Notes that a message waits for its acknowledgement.
+    fn expect(&self, packet_id: u16);
+
+    /// Acknowledges a message; false when it has to be tried again later. On a connection that is gone it does nothing.
+    fn acknowledge(&self, packet_id: u16) -> bool;
+}
+
+/// Which messages of a connection wait for their acknowledgement. A broker that repeats a packet id before it was
+/// acknowledged gets one acknowledgement, after the last of them.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding(Mutex<BTreeMap<u16, u32>>);
+
+impl Outstanding {
+    /// Notes a message.
+    pub(super) fn note(&self, packet_id: u16) {
+        *self.lock().entry(packet_id).or_default() += 1;
+    }
+
+    /// Acknowledges a message with `send`, if no other of the same id waits; whether that is done.
+    pub(super) fn settle(&self, packet_id: u16, send: impl FnOnce() -> bool) -> bool {
+        let mut waiting = self.lock();
+        match waiting.get_mut(&packet_id) {
+            Some(n) if *n > 1 => {
+                *n -= 1;
+                true
+            }
+            _ => {
+                let sent = send();
+                if sent {
+                    waiting.remove(&packet_id);
+                }
+                sent
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection to a broker.
+pub(super) trait Session: Sized {
+    /// Gets ready to connect; [`Session::next`] does.
+    fn open(settings: &Settings) -> Self;
+
+    /// What comes next. Never waits for anything but the network.
+    ///
+    /// # Errors
+    /// When the connection is gone. The session is of no more use then.
+    fn next(&mut self) -> impl Future<Output = Result<Heard, Lost>>;
+
+    /// Asks for the subscriptions. The answer is [`Heard::Subscribed`].
+    fn subscribe(&self, settings: &Settings);
+
+    /// Says goodbye behind what waits to be sent; [`Lost::Left`] follows.
+    fn leave(&self, patience: Duration);
+}
