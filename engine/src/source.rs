@@ -20,6 +20,8 @@ impl Position {
     const ORDINAL_BITS: u32 = 40;
     /// Most partitions of a source, 16.7 million.
     pub const MAX_PARTITIONS: u32 = 1 << (64 - Self::ORDINAL_BITS);
+    /// A source numbers its partitions from 0, or some from 0 and some from here, without gaps.
+    pub const SECOND_PARTITIONS: u32 = Self::MAX_PARTITIONS / 2;
 
     /// The position of record `ordinal` in `partition`.
     #[must_use]
@@ -161,10 +163,14 @@ pub trait Source: Send {
     }
 
     /// Whether records of `partition` wait, durable, until others of the source were read: they are part of no epoch
-    /// before this is false. They must be of [`Replay::ByPayload`], and the source bounds how many it hands out.
+    /// before this is false. They must be of [`Replay::ByPayload`].
     fn holds_back(&self, _: Partition) -> bool {
         false
     }
+
+    /// Room for so many bytes more that are held back. Said before each poll; with none of it, the source hands out
+    /// none of them.
+    fn may_hold_back(&mut self, _bytes: u64) {}
 
     /// The next records, at most about `budget_bytes`.
     ///

@@ -30,6 +30,10 @@ const CHUNK_BYTES: usize = 512 * 1024;
 /// An epoch closes when it holds so many bytes, however few rows they are. With 8 epochs in flight it bounds what
 /// undecoded input takes at 256 MiB.
 const EPOCH_BYTES: usize = 32 << 20;
+/// Most bytes of records that wait, journaled and undecoded, until their source releases them.
+const HELD_BYTES_MAX: u64 = 256 << 20;
+/// They take at most this part of the journal, which cannot be trimmed below them.
+const HELD_SHARE_OF_JOURNAL: u64 = 4;
 /// How long to wait when no source has anything.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How often silent keys are told of the clock when no rows come.
@@ -57,6 +61,7 @@ pub(crate) struct Conductor {
 pub(crate) struct Keeping {
     pub log: Log,
     pub snapshots: Gate,
+    pub journal_limit_bytes: u64,
 }
 
 /// Which epochs there are.
@@ -74,6 +79,7 @@ pub(crate) struct Cut {
     ended: BTreeSet<usize>,
     /// Journaled, but held back by their sources, in the order in which they came.
     held: VecDeque<(usize, Arc<Chunk>)>,
+    held_bytes: u64,
 }
 
 impl Cut {
@@ -92,7 +98,19 @@ impl Cut {
             news,
             ended: ended.iter().map(|s| s.0 as usize).collect(),
             held: VecDeque::new(),
+            held_bytes: 0,
         }
+    }
+
+    fn hold(&mut self, source: usize, chunk: Arc<Chunk>) {
+        self.held_bytes += chunk.payload.len() as u64;
+        self.held.push_back((source, chunk));
+    }
+
+    fn hold_no_more(&mut self, at: usize) -> Option<(usize, Arc<Chunk>)> {
+        let (source, chunk) = self.held.remove(at)?;
+        self.held_bytes -= chunk.payload.len() as u64;
+        Some((source, chunk))
     }
 
     /// Notes how far an epoch has read.
@@ -247,7 +265,7 @@ impl Conductor {
         let mut filling = Filling::default();
         for (source, chunk) in replayer.take_unmarked() {
             if self.sources[source].source.holds_back(chunk.partition) {
-                self.cut.held.push_back((source, Arc::new(chunk)));
+                self.cut.hold(source, Arc::new(chunk));
             } else {
                 filling.push(source, Arc::new(chunk));
             }
@@ -293,7 +311,8 @@ impl Conductor {
         since: i64,
         patience: Duration,
     ) -> Result<Phase, RunError> {
-        if self.is_to_stop() || (self.sources_have_ended() && filling.is_empty()) {
+        let is_over = self.sources_have_ended() && self.cut.held.is_empty();
+        if self.is_to_stop() || (is_over && filling.is_empty()) {
             self.finish(filling);
             return Ok(Phase::Finishing);
         }
@@ -305,12 +324,15 @@ impl Conductor {
             self.rest(patience.min(PAUSE));
             return Ok(Phase::Filling(filling, since));
         }
-        if self.journal_is_full() {
+        let full = self.journal_is_full();
+        if full {
             self.make_room();
-            self.rest(patience);
-            return Ok(Phase::Filling(filling, since));
+            if self.cut.held.is_empty() {
+                self.rest(patience);
+                return Ok(Phase::Filling(filling, since));
+            }
         }
-        let had = self.poll_round(&mut filling)?;
+        let had = self.poll_round(&mut filling, full)?;
         if filling.rows >= self.options.epoch_rows || filling.bytes >= EPOCH_BYTES {
             self.close(filling);
             return Ok(self.begin(Filling::default()));
@@ -352,15 +374,17 @@ impl Conductor {
         self.sources.iter().any(|s| s.order.idle_timeout_ns.is_some())
     }
 
-    /// Has each source that has not ended polled once; whether one of them had something.
-    fn poll_round(&mut self, filling: &mut Filling) -> Result<bool, RunError> {
+    /// Has each source that has not ended polled once; whether one of them had something. With a full journal these are
+    /// only the sources that hold something back: what they wait for takes no room, and makes some.
+    fn poll_round(&mut self, filling: &mut Filling, full: bool) -> Result<bool, RunError> {
         // A source that ends must not do so before what it held back.
         if self.release(filling) {
             return Ok(true);
         }
         let mut had = false;
         for source in 0..self.sources.len() {
-            if !self.cut.ended.contains(&source) {
+            let holds = || self.cut.held.iter().any(|(of, _)| *of == source);
+            if !self.cut.ended.contains(&source) && (!full || holds()) {
                 had |= self.poll(source, filling)?;
             }
             if filling.rows >= self.options.epoch_rows || filling.bytes >= EPOCH_BYTES {
@@ -374,11 +398,12 @@ impl Conductor {
     fn release(&mut self, filling: &mut Filling) -> bool {
         let (mut had, mut at) = (false, 0);
         while filling.rows < self.options.epoch_rows
+            && filling.bytes < EPOCH_BYTES
             && let Some((source, chunk)) = self.cut.held.get(at)
         {
             if self.sources[*source].source.holds_back(chunk.partition) {
                 at += 1;
-            } else if let Some((source, chunk)) = self.cut.held.remove(at) {
+            } else if let Some((source, chunk)) = self.cut.hold_no_more(at) {
                 had = true;
                 filling.push(source, chunk);
             }
@@ -386,9 +411,18 @@ impl Conductor {
         had
     }
 
+    /// Bytes that may still be held back.
+    fn room_to_hold(&self) -> u64 {
+        let limit = self.keeping.as_ref().map_or(u64::MAX, |k| k.journal_limit_bytes);
+        let room = HELD_BYTES_MAX.min(limit / HELD_SHARE_OF_JOURNAL);
+        if self.journal_is_full() { 0 } else { room.saturating_sub(self.cut.held_bytes) }
+    }
+
     /// Whether the source had something.
     fn poll(&mut self, source: usize, filling: &mut Filling) -> Result<bool, RunError> {
+        let room = self.room_to_hold();
         let node = &mut self.sources[source];
+        node.source.may_hold_back(room);
         let polled = node.source.poll(CHUNK_BYTES);
         match polled.map_err(|e| RunError::Source(node.name.clone(), e))? {
             Poll::Ready(chunk) => {
@@ -400,7 +434,7 @@ impl Conductor {
                     self.enter(|| Entry::Input(source_id(source), Arc::clone(&chunk)));
                 }
                 if held {
-                    self.cut.held.push_back((source, chunk));
+                    self.cut.hold(source, chunk);
                 } else {
                     filling.push(source, chunk);
                 }

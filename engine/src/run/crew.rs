@@ -166,7 +166,11 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
         news: found.news,
         last_epoch: Some(found.last_epoch),
         replayer: Some(found.replayer),
-        keeping: Some(Keeping { log, snapshots: gate }),
+        keeping: Some(Keeping {
+            log,
+            snapshots: gate,
+            journal_limit_bytes: durable.journal_limit_bytes,
+        }),
         desk: Some(desk),
         writer: Some(writer),
         keeper: Some(keeper),

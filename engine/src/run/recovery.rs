@@ -30,7 +30,7 @@ use crate::run::start::{SavedNode, Start};
 use crate::run::worker::Share;
 use crate::sink::RunId;
 use crate::snapshot::{Loaded, SnapshotStore, block_of};
-use crate::source::{Chunk, KnownPartition, Partition, Range, ReadUpTo, SourceError};
+use crate::source::{Chunk, KnownPartition, Partition, Position, Range, ReadUpTo, SourceError};
 
 /// The file with what holds for the whole directory.
 const STATE: &str = "state.json";
@@ -308,9 +308,13 @@ fn known_before(
         });
     }
     for (source, node) in sources.iter().enumerate() {
-        let all = known.range((source, Partition(0))..=(source, Partition(u32::MAX)));
-        // They are numbered without gaps, and a source that was told of a part would number anew.
-        if (0..).zip(all).any(|(n, ((_, partition), _))| partition.0 != n) {
+        let second = Position::SECOND_PARTITIONS;
+        let has_gap = |first: u32, end: u32| {
+            let there = known.range((source, Partition(first))..(source, Partition(end)));
+            (first..).zip(there).any(|(n, ((_, partition), _))| partition.0 != n)
+        };
+        // A source that was told of a part would number anew.
+        if has_gap(0, second) || has_gap(second, u32::MAX) {
             return Err(RunError::Engine(format!(
                 "no sound snapshot says what of source '{}' was read before the journal begins; restore one from a \
                  backup, or start with `--fresh`",

@@ -23,10 +23,8 @@ use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind as _};
 use crate::parquet::{ParquetFiles, ParquetSourceConfig};
 use crate::s3::{S3, S3Config};
 
-/// Live records that wait for the end of the history, in bytes. They are in memory, undecoded.
-const HELD_BYTES_MAX: usize = 256 << 20;
 /// The partitions of the live source begin here.
-const LIVE: u32 = Position::MAX_PARTITIONS / 2;
+const LIVE: u32 = Position::SECOND_PARTITIONS;
 /// The same in a position.
 const LIVE_POSITION: u64 = 1 << 63;
 
@@ -96,8 +94,10 @@ struct Chained {
     live: Box<dyn Source>,
     history_has_ended: bool,
     live_has_ended: bool,
-    /// Live records that were handed out while the history was read.
-    held_bytes: usize,
+    /// Bytes of live records that may still be handed out while the history is read.
+    room: u64,
+    /// Whether it was said that there is none.
+    said_full: bool,
     /// Whether it is the live source's turn: neither keeps the other waiting.
     live_is_next: bool,
 }
@@ -110,7 +110,8 @@ impl Chained {
             live,
             history_has_ended,
             live_has_ended,
-            held_bytes: 0,
+            room: 0,
+            said_full: false,
             live_is_next: true,
         }
     }
@@ -132,20 +133,24 @@ impl Chained {
 
     /// Live records that wait for the end of the history, if it is their turn and there is room for them.
     fn poll_held(&mut self, budget_bytes: usize) -> Result<Option<Chunk>, SourceError> {
-        let waits = self.live.replay() == Replay::ByPayload && self.held_bytes < HELD_BYTES_MAX;
         let turn = self.live_is_next;
         self.live_is_next = !turn;
-        if !waits || !turn {
+        if !turn || self.live.replay() != Replay::ByPayload {
             return Ok(None);
         }
-        let Poll::Ready(chunk) = self.poll_live(budget_bytes)? else { return Ok(None) };
-        self.held_bytes += chunk.payload.len();
-        if self.held_bytes >= HELD_BYTES_MAX {
-            tracing::warn!(
-                "{HELD_BYTES_MAX} bytes of live records wait for the end of the history; no more are taken until then"
-            );
+        if self.room == 0 {
+            if !self.said_full {
+                tracing::warn!(
+                    "as many live records wait for the end of the history as may; no more are taken until then"
+                );
+            }
+            self.said_full = true;
+            return Ok(None);
         }
-        Ok(Some(chunk))
+        match self.poll_live(budget_bytes)? {
+            Poll::Ready(chunk) => Ok(Some(chunk)),
+            Poll::Pending | Poll::Ended => Ok(None),
+        }
     }
 
     /// The source that a partition belongs to, and its number there.
@@ -186,6 +191,10 @@ impl Source for Chained {
     /// Live records that can be read again are not polled before their time, so only the others are held back.
     fn holds_back(&self, partition: Partition) -> bool {
         inward(partition).is_some() && !self.history_has_ended
+    }
+
+    fn may_hold_back(&mut self, bytes: u64) {
+        self.room = bytes;
     }
 
     fn poll(&mut self, budget_bytes: usize) -> Result<Poll, SourceError> {
