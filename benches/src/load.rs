@@ -163,6 +163,7 @@ sinks:
         checking: false,
         only: None,
         overrides: BTreeMap::new(),
+        weights: BTreeMap::new(),
         cache_dir: folder.join("cache"),
     };
     let path = folder.join("load.yaml");

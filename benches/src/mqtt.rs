@@ -189,6 +189,7 @@ sinks:
         checking: false,
         only: None,
         overrides: BTreeMap::new(),
+        weights: BTreeMap::new(),
         cache_dir: folder.join("cache"),
     };
     let path = folder.join("mqtt.yaml");
@@ -206,6 +207,7 @@ fn options(plan: &Plan, folder: &Path, stop: &Arc<AtomicBool>) -> Options {
         snapshot_interval: Duration::from_secs(10),
         snapshots_kept: 2,
         journal_limit_bytes: 4 << 30,
+        journal_keep_ns: 0,
         journal_segment_bytes: 16 << 20,
         identity: plan.identity(),
         on_change: OnChange::Fresh,

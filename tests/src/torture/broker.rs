@@ -121,8 +121,8 @@ fn kill_on(
         let workers = [1, 2, 4][dice.below(3)];
         // Now and then it dies five times before it has got anywhere: recovery must itself survive its end.
         let most = if dice.below(8) < 5 { 900 } else { 60 };
-        let place = [PLACES, &["acknowledged"]].concat()[dice.below(PLACES.len() + 1)];
-        let at = (dice.below(2) == 0).then(|| format!("{place}:{}", 1 + dice.below(6)));
+        let (place, upto) = [PLACES, &[("acknowledged", 6)]].concat()[dice.below(PLACES.len() + 1)];
+        let at = (dice.below(2) == 0).then(|| format!("{place}:{}", 1 + dice.below(upto)));
         let mut child = start(&options.command, folder, workers, at.as_deref())?;
         let begun = now();
         let time = Duration::from_millis(20 + dice.below(most) as u64);
@@ -135,7 +135,7 @@ fn kill_on(
         if status.is_none() {
             child.kill()?;
         } else if at.is_some() {
-            *outcome.places.entry(place.to_owned()).or_default() += 1;
+            *outcome.places.entry(place).or_default() += 1;
         }
         let status = child.wait()?;
         if let Some(code) = status.code() {

@@ -267,6 +267,7 @@ fn what_was_held_back_outlives_a_stop_in_the_middle_of_the_history() {
         snapshot_interval: Duration::from_millis(20),
         snapshots_kept: 2,
         journal_limit_bytes: 64 << 20,
+        journal_keep_ns: 0,
         journal_segment_bytes: 4_000,
         identity: Identity::default(),
         on_change: OnChange::Refuse,
