@@ -6,9 +6,6 @@ use super::record::{BadHeader, Frame, Record, SEGMENT_HEADER, candidates, check_
 const SUFFIX: &str = ".journal";
 /// What a disk writes in one go; a power loss leaves such a piece old or new.
 const SECTOR: usize = 512;
-/// So many zeros up to the end of a sector are taken for a sector that was never written. Fewer occur in sound
-/// records; in doubt the journal refuses to open rather than cut.
-const LOST_ZEROS: usize = 16;
 
 /// The file name of the segment that begins with record `first`; names sort like numbers.
 pub(super) fn name_of(first: u64) -> String {
@@ -105,12 +102,13 @@ fn behind(bytes: &[u8], first: u64, at: usize, expected: u64) -> (Option<usize>,
     (next, synced)
 }
 
-/// Whether a sector between `at` and `next` is all zeros, from `at` on where it begins before.
+/// Whether a sector between `at` and `next` is all zeros, from `at` on where it begins before. However little of the
+/// first one is behind `at`: a record begins with bytes that are not zero, and that no single flipped bit makes zero.
 fn lost_sector(bytes: &[u8], at: usize, next: usize) -> bool {
     let mut start = at;
     while start < next {
         let end = ((start / SECTOR + 1) * SECTOR).min(bytes.len());
-        if end - start >= LOST_ZEROS && bytes[start..end].iter().all(|&b| b == 0) {
+        if bytes[start..end].iter().all(|&b| b == 0) {
             return true;
         }
         start = end;

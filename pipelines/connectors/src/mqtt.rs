@@ -188,7 +188,9 @@ impl SourceKind for Mqtt {
             notes,
             probe: None,
             door: None,
-            tap: Tap::Refused("another client would be a subscriber of its own: look with `mosquitto_sub`"),
+            tap: Tap::Refused(
+                "another client would be a subscriber of its own: look with `mosquitto_sub`",
+            ),
         })
     }
 }

@@ -152,8 +152,7 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, shared: &Shared, from_server:
     while let Ok(n @ 1..) = from.read(&mut piece) {
         let limit = shared.bytes_per_second.load(Ordering::Acquire);
         if limit > 0 {
-            #[expect(clippy::disallowed_methods, reason = "to be slow is what it is for")]
-            std::thread::sleep(Duration::from_secs_f64(n as f64 / limit as f64));
+            std::thread::park_timeout(Duration::from_secs_f64(n as f64 / limit as f64));
         }
         if !shared.may_pass() {
             break;

@@ -287,7 +287,7 @@ fn what_was_held_back_outlives_a_stop_in_the_middle_of_the_history() {
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
         let last = || seen.lock().unwrap_or_else(PoisonError::into_inner).durable.last().copied();
         while last() != Some(100) && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::park_timeout(Duration::from_millis(5));
         }
         stopper.store(true, Ordering::Release);
         last()

@@ -92,7 +92,7 @@ impl Got {
             assert!(Instant::now() < deadline, "{} rows came of {n}", self.rows.len());
             match source.poll(1 << 20)? {
                 Poll::Ready(chunk) => self.take(source, chunk),
-                Poll::Pending => std::thread::sleep(Duration::from_millis(1)),
+                Poll::Pending => std::thread::park_timeout(Duration::from_millis(1)),
                 Poll::Ended => self.ended = true,
             }
         }
