@@ -4,6 +4,7 @@
 //! dataflow; one thread brings whole epochs to the sinks. An epoch is on its way from the moment it is closed until
 //! the sinks have it, and only so many are: when the sinks are slow the sources are not read.
 
+mod backlog;
 mod conductor;
 mod crew;
 mod diagnostics;
@@ -57,8 +58,11 @@ pub struct Options {
     pub epoch_rows: usize,
     /// An epoch that is not empty closes after this long when the sources have nothing more at hand.
     pub epoch_interval: Duration,
-    /// Most epochs between the sources and the sinks.
+    /// Most epochs between the sources and the sinks. When there are more, only sources that cannot send again are
+    /// read, into the journal.
     pub epochs_in_flight: usize,
+    /// Most undecoded bytes of such epochs in memory; what is more is read back from the journal in time.
+    pub backlog_bytes: usize,
     /// The number of this run, greater than that of every run before it.
     pub run: RunId,
     /// Where epochs get their time.
@@ -83,6 +87,7 @@ impl Default for Options {
             epoch_rows: 65_536,
             epoch_interval: Duration::from_millis(100),
             epochs_in_flight: 8,
+            backlog_bytes: 64 << 20,
             run: RunId(1),
             clock: Arc::new(SystemClock),
             stop: Arc::default(),

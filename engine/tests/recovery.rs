@@ -233,6 +233,8 @@ impl Operator for RunningSum {
 /// A database that keeps rows and epoch in one transaction.
 #[derive(Debug, Default)]
 struct Database {
+    /// So many attempts find nobody there.
+    away: u64,
     run: Option<RunId>,
     generation: u64,
     epoch: Option<u64>,
@@ -251,6 +253,10 @@ struct Table {
 impl Sink for Table {
     fn open(&mut self, run: RunId, generation: u64, _: &Schema) -> Result<Option<u64>, SinkError> {
         let mut database = self.database.lock().unwrap();
+        if database.away > 0 {
+            database.away -= 1;
+            return Err(SinkError::Retry("nobody is there".to_owned()));
+        }
         // A run that fails opens it again; what it had not committed is gone.
         assert!(database.run.is_none_or(|before| before <= run), "no run has a smaller number");
         self.waiting.clear();
@@ -281,6 +287,11 @@ impl Sink for Table {
     fn commit(&mut self, upto: u64) -> Result<Committed, SinkError> {
         let mut database = self.database.lock().unwrap();
         assert_eq!(database.run, Some(self.run), "there is one run at a time");
+        if self.dice.one_in(30) {
+            // What is read meanwhile must wait in the journal.
+            database.away = self.dice.below(4);
+            return Err(SinkError::Retry("it has gone away".to_owned()));
+        }
         if self.faults && self.dice.one_in(40) {
             return Err(SinkError::Retry("the connection was cut".to_owned()));
         }
@@ -449,6 +460,8 @@ impl World {
         let options = Options {
             epoch_rows: usize::try_from(1 + self.dice.below(30)).unwrap(),
             epoch_interval: Duration::from_millis(5),
+            epochs_in_flight: usize::try_from(1 + self.dice.below(8)).unwrap(),
+            backlog_bytes: [0, 2_000, 64 << 20][usize::try_from(self.dice.below(3)).unwrap()],
             run: RunId(self.run),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             stop: Arc::new(AtomicBool::new(false)),

@@ -1,9 +1,11 @@
 //! Closes epochs and feeds them to the workers.
 //!
-//! With a journal an epoch goes to the workers only when the journal has it for certain, and what earlier runs left in
-//! the journal goes first, cut as it was then.
+//! With a journal an epoch goes to the workers only when the journal has it for certain. What earlier runs left in the
+//! journal goes first, cut as it was then, and does not keep the sources waiting. While the sinks take nothing, sources that cannot send again are read on
+//! into the journal, and what that gives waits in the [`Backlog`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::crash::crash_point;
 use crate::epoch::{Epoch, InputRange, SourceId};
 use crate::graph::SourceNode;
 use crate::hold::Hold;
+use crate::run::backlog::{Backlog, Next};
 use crate::run::hub::Places;
 use crate::run::journalist::{Durable, Entry, Log};
 use crate::run::ledger::{Failure, Snapshot, Told};
@@ -36,6 +39,8 @@ const HELD_BYTES_MAX: u64 = 256 << 20;
 const HELD_SHARE_OF_JOURNAL: u64 = 4;
 /// How long to wait when no source has anything.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How often it is said that the sinks are behind.
+const TELL_EVERY_NS: i64 = 10_000_000_000;
 /// How often silent keys are told of the clock when no rows come.
 const TICK: Duration = Duration::from_secs(1);
 /// How long to wait for room before looking whether the run is to end.
@@ -51,8 +56,6 @@ pub(crate) struct Conductor {
     pub options: Options,
     /// What makes epochs durable, if anything does.
     pub keeping: Option<Keeping>,
-    /// What is carried out before the sources are polled.
-    pub replayer: Option<Replayer>,
     pub cut: Cut,
     pub phase: Phase,
 }
@@ -70,8 +73,13 @@ pub(crate) struct Cut {
     closed: u64,
     /// The last epoch that is with the sinks.
     through: u64,
-    /// Closed, but perhaps not yet durable.
-    waiting: VecDeque<(Told, Share)>,
+    /// The last epoch that is with the workers.
+    dispatched: u64,
+    /// Closed, but not yet with the workers.
+    backlog: Backlog,
+    /// When something was last said about the backlog, or it was last empty.
+    told_ns: Option<i64>,
+    has_told: bool,
     /// By source and partition.
     known: Known,
     /// The blocks of partitions of which the last snapshot does not say what is known.
@@ -83,17 +91,21 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// Nothing was closed after epoch `after`; `ended` sources have nothing more.
+    /// The epochs of `range` are closed, and the first of them is with the sinks; `ended` sources have nothing more.
     pub(crate) fn after(
-        after: u64,
+        range: RangeInclusive<u64>,
         ended: &BTreeSet<SourceId>,
         known: Known,
         news: Blocks,
+        backlog: Backlog,
     ) -> Self {
         Cut {
-            closed: after,
-            through: after,
-            waiting: VecDeque::new(),
+            closed: *range.end(),
+            through: *range.start(),
+            dispatched: *range.start(),
+            backlog,
+            told_ns: None,
+            has_told: false,
             known,
             news,
             ended: ended.iter().map(|s| s.0 as usize).collect(),
@@ -167,10 +179,23 @@ impl Filling {
     }
 }
 
+/// Which sources are polled.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// All of them.
+    OfAll,
+    /// With the sinks behind, those whose records would be lost to a broker that forgets them.
+    OfThoseThatCannotWait,
+    /// With a full journal, those that hold something back: what that waits for takes no room, and makes some.
+    OfThoseThatHold,
+}
+
 /// What the conductor is at.
 pub(crate) enum Phase {
-    /// Feeds what earlier runs have left in the journal.
-    Replaying,
+    /// Feeds what the journal of another run has.
+    Replaying(Replayer),
+    /// Takes up what is journaled, but in no epoch yet.
+    Beginning(Vec<(usize, Chunk)>),
     /// Fills an epoch, since this time on the clock.
     Filling(Filling, i64),
     /// Waits until all that is closed is with the workers.
@@ -205,11 +230,14 @@ impl Conductor {
         self.look_for_fence()?;
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
         self.phase = match phase {
-            Phase::Replaying => self.replay_one(patience)?,
+            Phase::Replaying(replayer) => self.replay_one(replayer, patience)?,
+            Phase::Beginning(unmarked) => self.begin_with(unmarked),
             Phase::Filling(filling, since) => self.fill(filling, since, patience)?,
-            Phase::Finishing if self.cut.waiting.is_empty() => Phase::Done,
+            Phase::Finishing if self.cut.backlog.is_empty() => Phase::Done,
+            // What only the journal has stays there for the next run.
+            Phase::Finishing if self.is_to_stop() && self.cut.backlog.is_parked() => Phase::Done,
             Phase::Finishing => {
-                self.rest(patience.min(PAUSE));
+                self.rest(patience.min(PAUSE))?;
                 Phase::Finishing
             }
             Phase::Done => Phase::Done,
@@ -236,41 +264,40 @@ impl Conductor {
         }
     }
 
-    /// Feeds the next epoch that earlier runs have left in the journal. What was journaled but is in no epoch yet begins
-    /// the next one.
-    fn replay_one(&mut self, patience: Duration) -> Result<Phase, RunError> {
-        if self.replayer.is_none() {
-            return Ok(self.begin(Filling::default()));
-        }
-        if self.options.stop.load(Ordering::Acquire) {
-            // What is in the journal stays there for the next run.
+    /// Feeds the next epoch of another run.
+    fn replay_one(
+        &mut self,
+        mut replayer: Replayer,
+        patience: Duration,
+    ) -> Result<Phase, RunError> {
+        if self.is_to_stop() {
             return Ok(Phase::Done);
         }
-        if !self.has_room() {
-            self.rest(patience);
-            return Ok(Phase::Replaying);
+        if !self.has_room()? {
+            self.rest(patience)?;
+            return Ok(Phase::Replaying(replayer));
         }
-        let Some(replayer) = &mut self.replayer else { return Ok(Phase::Done) };
-        if let Some((epoch, chunks)) = replayer.next(&mut self.sources)? {
-            crash_point("epoch replayed");
-            self.cut.closed = epoch.id;
-            self.cut.note(&epoch);
-            let told = Told { epoch: Arc::new(epoch), snapshot: Snapshot::No };
-            self.dispatch(&told, chunks);
-            return Ok(Phase::Replaying);
-        }
-        if self.options.history.is_some() {
+        let Some((epoch, chunks)) = replayer.next(&mut self.sources)? else {
             return Ok(Phase::Done);
-        }
+        };
+        self.cut.closed = epoch.id;
+        self.cut.note(&epoch);
+        let told = Told { epoch: Arc::new(epoch), snapshot: Snapshot::No };
+        self.dispatch(&told, chunks);
+        Ok(Phase::Replaying(replayer))
+    }
+
+    /// What is journaled but in no epoch yet begins the next one.
+    fn begin_with(&mut self, unmarked: Vec<(usize, Chunk)>) -> Phase {
         let mut filling = Filling::default();
-        for (source, chunk) in replayer.take_unmarked() {
+        for (source, chunk) in unmarked {
             if self.sources[source].source.holds_back(chunk.partition) {
                 self.cut.hold(source, Arc::new(chunk));
             } else {
                 filling.push(source, Arc::new(chunk));
             }
         }
-        Ok(self.begin(filling))
+        self.begin(filling)
     }
 
     fn begin(&self, filling: Filling) -> Phase {
@@ -278,12 +305,19 @@ impl Conductor {
     }
 
     /// Whether another epoch may be in flight.
-    fn has_room(&mut self) -> bool {
-        self.settle();
-        while let Ok(epoch) = self.done.try_recv() {
-            self.cut.through = epoch;
-        }
-        self.cut.closed - self.cut.through < self.options.epochs_in_flight as u64
+    fn has_room(&mut self) -> Result<bool, RunError> {
+        self.settle()?;
+        Ok(self.cut.closed - self.cut.through < self.options.epochs_in_flight as u64)
+    }
+
+    /// Whether sources are read on though there is no room: into the journal, those that it alone can save from loss.
+    fn reads_on(&self) -> bool {
+        self.keeping.is_some() && (0..self.sources.len()).any(|source| self.cannot_wait(source))
+    }
+
+    fn cannot_wait(&self, source: usize) -> bool {
+        !self.cut.ended.contains(&source)
+            && self.sources[source].source.replay() == Replay::ByPayload
     }
 
     /// Whether the journal has reached its limit.
@@ -292,15 +326,15 @@ impl Conductor {
     }
 
     /// Waits for something to happen.
-    fn rest(&mut self, patience: Duration) {
-        self.settle();
+    fn rest(&mut self, patience: Duration) -> Result<(), RunError> {
+        self.settle()?;
         // What is closed goes to the workers as soon as it is durable.
-        let patience = if self.cut.waiting.is_empty() { patience } else { patience.min(PAUSE) };
+        let patience = if self.cut.backlog.is_empty() { patience } else { patience.min(PAUSE) };
         match self.done.recv_timeout(patience) {
             Ok(epoch) => self.cut.through = epoch,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }
-        self.settle();
+        self.settle()
     }
 
     /// Takes chunks from the sources in turn until the epoch is full, or they have nothing more at hand and its
@@ -316,23 +350,30 @@ impl Conductor {
             self.finish(filling);
             return Ok(Phase::Finishing);
         }
-        if !self.has_room() {
-            self.rest(patience);
+        let has_room = self.has_room()?;
+        self.tell_of_the_backlog();
+        if !has_room && !self.reads_on() {
+            self.rest(patience)?;
             return Ok(Phase::Filling(filling, since));
         }
         if self.keeping.as_ref().is_some_and(|k| k.log.is_behind()) {
-            self.rest(patience.min(PAUSE));
+            self.rest(patience.min(PAUSE))?;
             return Ok(Phase::Filling(filling, since));
         }
         let full = self.journal_is_full();
         if full {
             self.make_room();
-            if self.cut.held.is_empty() {
-                self.rest(patience);
-                return Ok(Phase::Filling(filling, since));
-            }
         }
-        let had = self.poll_round(&mut filling, full)?;
+        if full && (!has_room || self.cut.held.is_empty()) {
+            self.rest(patience)?;
+            return Ok(Phase::Filling(filling, since));
+        }
+        let turn = match (full, has_room) {
+            (true, _) => Turn::OfThoseThatHold,
+            (false, true) => Turn::OfAll,
+            (false, false) => Turn::OfThoseThatCannotWait,
+        };
+        let had = self.poll_round(&mut filling, turn)?;
         if filling.rows >= self.options.epoch_rows || filling.bytes >= EPOCH_BYTES {
             self.close(filling);
             return Ok(self.begin(Filling::default()));
@@ -346,7 +387,7 @@ impl Conductor {
             self.close(filling);
             return Ok(self.begin(Filling::default()));
         }
-        self.rest(patience.min(PAUSE));
+        self.rest(patience.min(PAUSE))?;
         if !filling.is_empty() {
             return Ok(Phase::Filling(filling, since));
         }
@@ -374,17 +415,20 @@ impl Conductor {
         self.sources.iter().any(|s| s.order.idle_timeout_ns.is_some())
     }
 
-    /// Has each source that has not ended polled once; whether one of them had something. With a full journal these are
-    /// only the sources that hold something back: what they wait for takes no room, and makes some.
-    fn poll_round(&mut self, filling: &mut Filling, full: bool) -> Result<bool, RunError> {
+    /// Has each source that has not ended, and whose turn it is, polled once; whether one of them had something.
+    fn poll_round(&mut self, filling: &mut Filling, turn: Turn) -> Result<bool, RunError> {
         // A source that ends must not do so before what it held back.
         if self.release(filling) {
             return Ok(true);
         }
         let mut had = false;
         for source in 0..self.sources.len() {
-            let holds = || self.cut.held.iter().any(|(of, _)| *of == source);
-            if !self.cut.ended.contains(&source) && (!full || holds()) {
+            let its = match turn {
+                Turn::OfAll => true,
+                Turn::OfThoseThatCannotWait => self.cannot_wait(source),
+                Turn::OfThoseThatHold => self.cut.held.iter().any(|(of, _)| *of == source),
+            };
+            if its && !self.cut.ended.contains(&source) {
                 had |= self.poll(source, filling)?;
             }
             if filling.rows >= self.options.epoch_rows || filling.bytes >= EPOCH_BYTES {
@@ -494,8 +538,7 @@ impl Conductor {
         self.enter(|| Entry::Epoch(Arc::clone(&epoch), chunks));
         let told = Told { epoch, snapshot };
         if self.keeping.is_some() {
-            self.cut.waiting.push_back((told, filling.chunks));
-            self.settle();
+            self.cut.backlog.push(told, filling.chunks);
         } else {
             self.dispatch(&told, filling.chunks);
         }
@@ -513,28 +556,64 @@ impl Conductor {
         keeping.snapshots.at(epoch.id, epoch.clock_ns, facts)
     }
 
-    /// Hands on what has become durable.
-    fn settle(&mut self) {
-        let Some(keeping) = &self.keeping else { return };
-        let mut durable = None;
+    /// Takes note of what was done, and hands on what has become durable.
+    fn settle(&mut self) -> Result<(), RunError> {
+        while let Ok(epoch) = self.done.try_recv() {
+            self.cut.through = epoch;
+        }
+        let Some(keeping) = &self.keeping else { return Ok(()) };
         for news in keeping.log.durable.try_iter() {
             match news {
-                Durable::Epoch(epoch) => durable = Some(epoch),
+                Durable::Epoch(epoch) => self.cut.backlog.durable(epoch),
                 Durable::Input(source, partition, upto) => {
                     self.sources[source.0 as usize].source.durable(partition, upto);
                 }
             }
         }
-        let Some(durable) = durable else { return };
-        while self.cut.waiting.front().is_some_and(|(told, _)| told.epoch.id <= durable) {
-            if let Some((told, chunks)) = self.cut.waiting.pop_front() {
-                self.dispatch(&told, chunks);
+        while self.may_dispatch() {
+            let Some(keeping) = &self.keeping else { break };
+            match self.cut.backlog.next(&keeping.log, &mut self.sources)? {
+                Next::Epoch(told, chunks) => self.dispatch(&told, chunks),
+                Next::Nothing => break,
             }
+        }
+        self.cut.backlog.bound();
+        Ok(())
+    }
+
+    /// Whether the workers get another epoch. A run that is stopped hands on all that it has in memory.
+    fn may_dispatch(&self) -> bool {
+        let in_flight = self.cut.dispatched - self.cut.through;
+        let ends = self.is_to_stop() && !self.cut.backlog.is_parked();
+        !self.cut.backlog.is_empty() && (ends || in_flight < self.options.epochs_in_flight as u64)
+    }
+
+    /// Says now and then that the sinks are behind, and that they no longer are.
+    fn tell_of_the_backlog(&mut self) {
+        let Some(keeping) = &self.keeping else { return };
+        let waiting = self.cut.closed - self.cut.dispatched;
+        let now = self.options.clock.now_ns();
+        let told = *self.cut.told_ns.get_or_insert(now);
+        if !self.cut.backlog.is_parked() && waiting <= self.options.epochs_in_flight as u64 {
+            if self.cut.has_told {
+                tracing::warn!("the sinks have caught up with what waited in the journal");
+            }
+            (self.cut.told_ns, self.cut.has_told) = (None, false);
+        } else if now.saturating_sub(told) >= TELL_EVERY_NS {
+            let (bytes, limit) =
+                (keeping.log.bytes.load(Ordering::Acquire), keeping.journal_limit_bytes);
+            tracing::warn!(
+                "{waiting} epochs wait in the journal for the sinks; it has {} of {} MiB",
+                bytes >> 20,
+                limit >> 20
+            );
+            (self.cut.told_ns, self.cut.has_told) = (Some(now), true);
         }
     }
 
     /// Hands an epoch to the workers, its chunks in turn.
-    fn dispatch(&self, told: &Told, chunks: Share) {
+    fn dispatch(&mut self, told: &Told, chunks: Share) {
+        self.cut.dispatched = told.epoch.id;
         let workers = self.orders.len();
         let mut shares = vec![Share::new(); workers];
         for (i, chunk) in chunks.into_iter().enumerate() {
@@ -547,12 +626,15 @@ impl Conductor {
         crash_point("epoch dispatched");
     }
 
-    /// Closes what is being filled, and a last epoch whose state is saved, so that the next run has nothing to replay.
+    /// Closes what is being filled, and a last epoch whose state is saved, so that the next run has nothing to replay;
+    /// unless it has, because the sinks are far behind.
     fn finish(&mut self, filling: Filling) {
         if !filling.is_empty() {
             self.close(filling);
         }
-        if let Some(keeping) = &mut self.keeping {
+        if let Some(keeping) = &mut self.keeping
+            && !self.cut.backlog.is_parked()
+        {
             keeping.snapshots.demand();
             self.close(Filling::default());
         }

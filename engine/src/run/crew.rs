@@ -1,15 +1,17 @@
 //! Everyone who takes part in a run, put together but not yet at work: threads do that, or a simulation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
 
 use crate::account::Account;
 use crate::durable::Durable;
+use crate::epoch::SourceId;
 use crate::graph::{Graph, SourceNode, StepNode};
 use crate::keyed::SHARDS;
 use crate::order::Orderer;
+use crate::run::backlog::Backlog;
 use crate::run::conductor::{Conductor, Cut, Keeping, Phase};
 use crate::run::hub::{Before, Hub, Places};
 use crate::run::journalist::{self, Writer};
@@ -20,7 +22,7 @@ use crate::run::start::Start;
 use crate::run::worker::{Busy, News, Seat, Wiring};
 use crate::run::{Options, RunError, node_names, wire};
 use crate::snapshot::{Facts, NodeFacts};
-use crate::source::{KnownPartition, Partition};
+use crate::source::{Chunk, KnownPartition, Partition};
 
 /// Everyone who takes part in a run.
 pub(crate) struct Crew {
@@ -43,7 +45,9 @@ struct Kept {
     known: Known,
     news: Blocks,
     last_epoch: Option<u64>,
-    replayer: Option<Replayer>,
+    ended: BTreeSet<SourceId>,
+    unmarked: Vec<(usize, Chunk)>,
+    history: Option<Replayer>,
     keeping: Option<Keeping>,
     desk: Option<Desk>,
     writer: Option<Writer>,
@@ -83,7 +87,9 @@ impl Crew {
             done: done_sender,
         };
         let hub = Hub::open(&mut graph, &wiring, options, before)?;
-        let cut = Cut::after(kept.start.after, &kept.start.ended, kept.known, kept.news);
+        let (after, last) = (kept.start.after, kept.last_epoch.unwrap_or(kept.start.after));
+        let backlog = Backlog::new(after + 1..last + 1, options.backlog_bytes);
+        let cut = Cut::after(after..=last, &kept.ended, kept.known, kept.news, backlog);
         let start = Arc::new(kept.start);
         let (mut orders, mut seats) = (Vec::new(), Vec::new());
         for _ in 0..options.workers {
@@ -105,9 +111,11 @@ impl Crew {
             failure: Arc::clone(&failure),
             options: options.clone(),
             keeping: kept.keeping,
-            replayer: kept.replayer,
+            phase: match kept.history {
+                Some(replayer) => Phase::Replaying(replayer),
+                None => Phase::Beginning(kept.unmarked),
+            },
             cut,
-            phase: Phase::Replaying,
         };
         let (writer, keeper) = (kept.writer, kept.keeper);
         Ok(Crew { conductor, seats, hub, news, writer, keeper, wiring, failure, busy })
@@ -128,7 +136,9 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
             known: known.unwrap_or_default(),
             news: Blocks::new(),
             last_epoch: None,
-            replayer,
+            ended: BTreeSet::new(),
+            unmarked: Vec::new(),
+            history: replayer,
             keeping: None,
             desk: None,
             writer: None,
@@ -165,7 +175,9 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
         known: found.known,
         news: found.news,
         last_epoch: Some(found.last_epoch),
-        replayer: Some(found.replayer),
+        ended: found.ended,
+        unmarked: found.unmarked,
+        history: None,
         keeping: Some(Keeping {
             log,
             snapshots: gate,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::crash::crash_point;
 use crate::epoch::{Epoch, SourceId};
-use crate::journal::{Journal, JournalError, PartitionRecord, digest};
+use crate::journal::{Journal, JournalError, JournalReplay, PartitionRecord, digest};
 use crate::run::RunError;
 use crate::run::ledger::Failure;
 use crate::source::{Chunk, KnownPartition, Partition, Position};
@@ -31,6 +31,8 @@ pub(crate) enum Entry {
     Epoch(Arc<Epoch>, Vec<Arc<Chunk>>),
     /// A snapshot as of the end of this epoch is the oldest that is kept.
     Trim(u64),
+    /// Somebody wants to read what follows this epoch.
+    ReadBack(u64, Sender<JournalReplay>),
 }
 
 /// What is durable.
@@ -49,6 +51,8 @@ pub(crate) struct Log {
     pub durable: Receiver<Durable>,
     /// The journal has reached its limit: no more is to be read.
     pub full: Arc<AtomicBool>,
+    /// How many bytes the journal has.
+    pub bytes: Arc<AtomicU64>,
 }
 
 impl Log {
@@ -63,15 +67,17 @@ pub(crate) fn pair(journal: Journal) -> (Log, Writer) {
     let (entries, received) = bounded(ENTRIES_MAX);
     let (durable_sender, durable) = unbounded();
     let full = Arc::new(AtomicBool::new(journal.is_full()));
+    let bytes = Arc::new(AtomicU64::new(journal.bytes()));
     let writer = Writer {
         journal,
         entries: received,
         durable: durable_sender,
         full: Arc::clone(&full),
+        bytes: Arc::clone(&bytes),
         pending: None,
         batch: Batch::default(),
     };
-    (Log { entries, durable, full }, writer)
+    (Log { entries, durable, full, bytes }, writer)
 }
 
 /// Makes entries durable.
@@ -80,6 +86,7 @@ pub(crate) struct Writer {
     entries: Receiver<Entry>,
     durable: Sender<Durable>,
     full: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
     /// What did not fit on the disk.
     pending: Option<Entry>,
     batch: Batch,
@@ -149,6 +156,7 @@ impl Writer {
         }
         let full = self.pending.is_some() || self.journal.is_full();
         self.full.store(full, Ordering::Release);
+        self.bytes.store(self.journal.bytes(), Ordering::Release);
         for ((source, partition), upto) in batch.inputs {
             self.durable.send(Durable::Input(source, partition, upto)).ok();
         }
@@ -173,6 +181,10 @@ impl Writer {
                 let digests: Vec<_> = chunks.iter().map(|c| digest(&c.payload)).collect();
                 self.journal.append_epoch(epoch, &digests)
             }
+            Entry::ReadBack(after, asker) => {
+                asker.send(self.journal.replay_after(Some(*after))).ok();
+                Ok(())
+            }
             Entry::Trim(_) => Ok(()),
         };
         match appended {
@@ -184,7 +196,7 @@ impl Writer {
             appended => appended?,
         }
         match entry {
-            Entry::Partition(..) => {}
+            Entry::Partition(..) | Entry::ReadBack(..) => {}
             Entry::Input(source, chunk) => {
                 let last = chunk.range.end_ordinal.saturating_sub(1);
                 let upto = Position::new(chunk.partition, last);

@@ -60,13 +60,16 @@ pub(crate) struct Recovery {
     pub start: Start,
     pub accounts: BTreeMap<String, Account>,
     pub known: Known,
-    /// The blocks of partitions that the journal knows of, and no snapshot.
+    /// The blocks of partitions of which the journal says more than a snapshot.
     pub news: Blocks,
     /// The last epoch that is in the journal or a snapshot.
     pub last_epoch: u64,
+    /// The sources that have nothing more.
+    pub ended: BTreeSet<SourceId>,
+    /// What is journaled, but in no epoch.
+    pub unmarked: Vec<(usize, Chunk)>,
     pub journal: Journal,
     pub store: SnapshotStore,
-    pub replayer: Replayer,
     /// The digest of what the pipeline is.
     pub plan: String,
     /// Whether the first snapshot is not to build on those before.
@@ -111,10 +114,16 @@ pub(crate) fn recover(
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
     let record = RunRecord { run, workers, plan };
     let after = Some(before.start.after).filter(|after| *after > 0);
-    let replay = || journal.replay_after(after);
+    let replay = journal.replay_after(after);
     let (known, news) = known_before(&recovered, before.partitions, sources)?;
-    let (known, last_epoch) = look_ahead(replay(), known, before.start.after)?;
-    let replayer = Replayer::new(replay());
+    let begins = Ahead {
+        known,
+        news,
+        last_epoch: before.start.after,
+        ended: before.start.ended.clone(),
+        unmarked: Vec::new(),
+    };
+    let Ahead { known, news, last_epoch, ended, unmarked } = begins.look(replay)?;
     journal.append_run(&record).map_err(RunError::Journal)?;
     Ok(Recovery {
         generation: state.generation,
@@ -123,9 +132,10 @@ pub(crate) fn recover(
         known,
         news,
         last_epoch,
+        ended,
+        unmarked,
         journal,
         store,
-        replayer,
         plan: record.plan,
         whole: before.whole,
         notes: before.notes,
@@ -325,48 +335,57 @@ fn known_before(
     Ok((known, news))
 }
 
-/// How far the sources were read by the end of the journal, and its last epoch.
-fn look_ahead(
-    replay: JournalReplay,
-    mut known: Known,
-    after: u64,
-) -> Result<(Known, u64), RunError> {
-    let mut last = after;
-    let note = |known: &mut Known, source: SourceId, partition, range: Range| {
-        if let Some(known) = known.get_mut(&(source.0 as usize, partition)) {
-            let (end, end_ordinal) = (range.end, range.end_ordinal);
-            known.read = Some(ReadUpTo { end, end_ordinal });
-        }
-    };
-    for item in replay {
-        match item.map_err(RunError::Journal)? {
-            // All of them are known since the journal was opened.
-            Replayed::Partition(_) => {}
-            Replayed::Epoch { epoch, .. } => {
-                last = epoch.id;
-                for i in &epoch.inputs {
-                    note(&mut known, i.source, i.partition, i.range);
-                }
-            }
-            Replayed::Unmarked { source, chunk } => {
-                note(&mut known, source, chunk.partition, chunk.range);
-            }
-        }
-    }
-    Ok((known, last))
+/// What holds at the end of the journal.
+struct Ahead {
+    known: Known,
+    news: Blocks,
+    last_epoch: u64,
+    ended: BTreeSet<SourceId>,
+    unmarked: Vec<(usize, Chunk)>,
 }
 
-/// Hands out what earlier runs have left in the journal.
+impl Ahead {
+    fn look(mut self, replay: JournalReplay) -> Result<Self, RunError> {
+        for item in replay {
+            match item.map_err(RunError::Journal)? {
+                // All of them are known since the journal was opened.
+                Replayed::Partition(_) => {}
+                Replayed::Epoch { epoch, .. } => {
+                    self.last_epoch = epoch.id;
+                    self.ended.extend(&epoch.ended);
+                    for i in &epoch.inputs {
+                        self.note(i.source, i.partition, i.range);
+                    }
+                }
+                Replayed::Unmarked { source, chunk } => {
+                    self.note(source, chunk.partition, chunk.range);
+                    self.unmarked.push((source.0 as usize, chunk));
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    fn note(&mut self, source: SourceId, partition: Partition, range: Range) {
+        let source = source.0 as usize;
+        if let Some(known) = self.known.get_mut(&(source, partition)) {
+            let (end, end_ordinal) = (range.end, range.end_ordinal);
+            known.read = Some(ReadUpTo { end, end_ordinal });
+            self.news.insert((source, block_of(partition)));
+        }
+    }
+}
+
+/// Hands out epochs that are in a journal.
 pub(crate) struct Replayer {
     replay: JournalReplay,
-    unmarked: Vec<(usize, Chunk)>,
     /// Where each source of the journal stands in the graph, unless it is where it was.
     places: Option<Vec<Option<usize>>>,
 }
 
 impl Replayer {
-    fn new(replay: JournalReplay) -> Self {
-        Replayer { replay, unmarked: Vec::new(), places: None }
+    pub(crate) fn new(replay: JournalReplay) -> Self {
+        Replayer { replay, places: None }
     }
 
     /// One for the journal of another pipeline, some of whose sources `sources` has under the same name; and the
@@ -394,7 +413,7 @@ impl Replayer {
                 known.entry((source, partition)).or_insert(met);
             }
         }
-        Ok((Replayer { replay, unmarked: Vec::new(), places: Some(places) }, known))
+        Ok((Replayer { replay, places: Some(places) }, known))
     }
 
     /// The epoch before the first one that is handed out.
@@ -416,7 +435,7 @@ impl Replayer {
     ) -> Result<Option<(Epoch, Share)>, RunError> {
         while let Some(item) = self.replay.next() {
             match item.map_err(RunError::Journal)? {
-                Replayed::Partition(_) => {}
+                Replayed::Partition(_) | Replayed::Unmarked { .. } => {}
                 Replayed::Epoch { epoch, inputs } => {
                     let (epoch, kept) = renumbered(epoch, |source| self.place(source));
                     let inputs = inputs.into_iter().zip(kept).filter(|(_, kept)| *kept);
@@ -424,17 +443,9 @@ impl Replayer {
                     let chunks = chunks_of(&epoch, inputs, sources)?;
                     return Ok(Some((epoch, chunks)));
                 }
-                Replayed::Unmarked { source, chunk } => {
-                    self.unmarked.push((source.0 as usize, chunk));
-                }
             }
         }
         Ok(None)
-    }
-
-    /// What is journaled, but in no epoch.
-    pub(crate) fn take_unmarked(&mut self) -> Vec<(usize, Chunk)> {
-        std::mem::take(&mut self.unmarked)
     }
 }
 
