@@ -14,6 +14,8 @@ use foreline_engine::{
     StreamId, run,
 };
 
+#[path = "faults/backlog.rs"]
+mod backlog;
 #[path = "faults/sinks.rs"]
 mod sinks;
 

@@ -18,11 +18,20 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// When it cannot be started.
 #[must_use]
 pub fn start(command: &str, folder: &Path, crash_at: &str) -> Child {
+    start_with(command, folder, &[("FORELINE_CRASH_AT", crash_at)])
+}
+
+/// The same with variables of the environment.
+///
+/// # Panics
+/// When it cannot be started.
+#[must_use]
+pub fn start_with(command: &str, folder: &Path, variables: &[(&str, &str)]) -> Child {
     let stderr = OpenOptions::new().create(true).append(true).open(folder.join("stderr"));
     Command::new(command)
         .args(["run", "--quiet", "--json", "--workers", "2"])
         .arg(folder.join("p.yaml"))
-        .env("FORELINE_CRASH_AT", crash_at)
+        .envs(variables.iter().copied())
         .stdout(File::create(folder.join("stdout")).expect("the folder can be written to"))
         .stderr(stderr.expect("the folder can be written to"))
         .stdin(Stdio::null())

@@ -14,7 +14,7 @@ use super::{graph, pass, rows, schema, step};
 
 /// What happens at the next call that matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+pub(crate) enum Then {
     /// Nothing is there to open.
     Away,
     /// The rows do not get there.
@@ -29,18 +29,18 @@ enum Then {
 
 /// A place that keeps rows and epoch in one step, and fails as it is told to.
 #[derive(Debug, Default)]
-struct Place {
-    script: VecDeque<Then>,
-    rows: u64,
-    epoch: Option<u64>,
-    opened: u64,
-    commits: u64,
+pub(crate) struct Place {
+    pub(crate) script: VecDeque<Then>,
+    pub(crate) rows: u64,
+    pub(crate) epoch: Option<u64>,
+    pub(crate) opened: u64,
+    pub(crate) commits: u64,
 }
 
-struct Scripted {
-    place: Arc<Mutex<Place>>,
-    waiting: u64,
-    prompt: bool,
+pub(crate) struct Scripted {
+    pub(crate) place: Arc<Mutex<Place>>,
+    pub(crate) waiting: u64,
+    pub(crate) prompt: bool,
 }
 
 impl Scripted {

@@ -9,6 +9,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use foreline_servers::{PASSWORD, Postgres};
+use foreline_tests::live::{address, ask, start_with, terminate};
+
+const COMMAND: &str = env!("CARGO_BIN_EXE_foreline");
 
 /// Readings of the input, repeated ones not counted.
 const READINGS: u64 = 9_000;
@@ -209,6 +212,71 @@ fn d_the_command_waits_for_a_database_that_is_away_and_says_so_once() {
     let text = finish(child);
     assert_eq!(world.digest("late"), world.quiet);
     assert!(text.matches("cannot take rows; nothing is lost").count() <= 6, "{text}");
+}
+
+/// Rows that are pushed in, and that nobody sends again.
+const PUSHED: &str = "version: 1
+name: p
+sources:
+  readings:
+    http: { max_requests_per_s: 100000 }
+    columns: { ts: { type: timestamp, format: epoch_ms }, machine: string, v: float64 }
+    key: [machine]
+    time: ts
+sinks:
+  warehouse: { from: readings, postgres: { url: '${env:FORELINE_TEST_DB}', key: [machine, ts], timeout: 20s } }
+epoch: { interval: 10ms }
+serve: { listen: 127.0.0.1:0 }
+";
+
+#[test]
+fn d2_what_is_pushed_while_the_database_is_away_is_taken_and_gets_there() {
+    const ROWS: u64 = 200_000;
+    let mut db = Postgres::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("p.yaml"), PUSHED).unwrap();
+    let url = db.url();
+    let mut child = start_with(COMMAND, folder.path(), &[("FORELINE_TEST_DB", &url)]);
+    until(|| address(folder.path()).is_some_and(|a| ask(a, "GET /readyz", "", b"").is_ok()));
+    let mut at = address(folder.path()).unwrap();
+    let rows = "POST /api/v1/sources/readings/rows";
+    let push = |at, first: u64, end: u64| {
+        for first in (first..end).step_by(500) {
+            let line =
+                |n: u64| format!("{{\"ts\":{},\"machine\":\"P-{}\",\"v\":{n}}}\n", n / 7, n % 7);
+            let body: String = (first..first + 500).map(line).collect();
+            let head = "content-type: application/x-ndjson\r\n";
+            until(|| ask(at, rows, head, body.as_bytes()).is_ok_and(|a| a.status == 200));
+        }
+    };
+    let there = |db: &Postgres| db.sql("select count(*) from readings").unwrap_or_default();
+    push(at, 0, 500);
+    until(|| there(&db) == "500");
+    db.stop().unwrap();
+    push(at, 500, ROWS / 2);
+    let before = resident_mib(child.id());
+    push(at, ROWS / 2, ROWS * 3 / 4);
+    let grown = resident_mib(child.id()).saturating_sub(before);
+    assert!(grown < 64, "{grown} MiB more for as many rows again");
+    // It dies, and what comes while it cannot replay is taken as well.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::write(folder.path().join("stderr"), "").unwrap();
+    let mut child = start_with(COMMAND, folder.path(), &[("FORELINE_TEST_DB", &url)]);
+    until(|| address(folder.path()).is_some());
+    at = address(folder.path()).unwrap();
+    push(at, ROWS * 3 / 4, ROWS);
+    db.start_again().unwrap();
+    until(|| there(&db) == ROWS.to_string());
+    assert!(terminate(&mut child).success());
+    assert_eq!(there(&db), ROWS.to_string());
+}
+
+/// Resident memory of a process.
+fn resident_mib(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
 }
 
 #[test]
