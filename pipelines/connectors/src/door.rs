@@ -6,7 +6,7 @@
 //!
 //! What a reader would get wrong:
 //!
-//! * Nothing is taken before the source has been polled once: until then what an earlier run has left is replayed.
+//! * Nothing is taken before the source has been polled once: until then it does not know what an earlier run has taken.
 //! * A receipt that is never settled says nothing: the records may or may not be in the journal.
 //! * An idempotency key is durable before the records that it stands for are handed on, with their ordinal. A key whose
 //!   ordinal the journal does not reach when a run begins stands for records that were never taken, and is forgotten.

@@ -50,7 +50,7 @@ async fn ready(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
         match door.idle() {
             None => waiting.push(format!("source '{name}' does not take records yet")),
             Some(idle) if idle > IDLE_TIME => waiting.push(format!(
-                "source '{name}' was not read for {} s: the journal is full, or the sinks are behind",
+                "source '{name}' was not read for {} s: the journal is full",
                 idle.as_secs()
             )),
             Some(_) => {}
