@@ -6,6 +6,7 @@
 //! the end exactly once, and both streams must have the bits of a run that was left alone.
 
 pub mod broker;
+pub mod database;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -187,7 +188,18 @@ fn said(folder: &Path) -> String {
 }
 
 fn start(command: &Path, folder: &Path, workers: usize, at: Option<&str>) -> Result<Child> {
+    start_with(command, folder, workers, at, &[])
+}
+
+fn start_with(
+    command: &Path,
+    folder: &Path,
+    workers: usize,
+    at: Option<&str>,
+    variables: &[(&str, &str)],
+) -> Result<Child> {
     let mut child = Command::new(command);
+    child.envs(variables.iter().copied());
     child.args(["run", "--quiet", "--workers", &workers.to_string()]).arg(folder.join("pump.yaml"));
     if let Some(at) = at {
         child.env("FORELINE_CRASH_AT", at);

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use foreline_servers::{PASSWORD, Postgres};
 use foreline_tests::live::{address, ask, start_with, terminate};
+use foreline_tests::torture::Options;
+use foreline_tests::torture::database::torture_database;
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_foreline");
 
@@ -187,6 +189,22 @@ fn k_wherever_the_command_dies_the_tables_are_as_if_it_had_not() {
     }
     println!("{deaths} deaths");
     assert!(deaths >= PLACES.len() as u64 * 2, "only {deaths} deaths");
+}
+
+#[test]
+fn kd_twenty_deaths_of_the_command_and_troubles_of_the_server_leave_no_trace() {
+    let outcome = torture_database(&Options {
+        command: COMMAND.into(),
+        kills: 20,
+        time: Duration::ZERO,
+        rows: 3_000,
+        seed: 1,
+    })
+    .unwrap();
+    println!("{outcome:?}");
+    assert!(outcome.kills >= 20, "{outcome:?}");
+    let bad = (outcome.lost, outcome.duplicated, outcome.different);
+    assert_eq!(bad, (0, 0, 0), "{outcome:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use foreline_tests::torture::broker::torture_broker;
+use foreline_tests::torture::database::torture_database;
 use foreline_tests::torture::{Options, Outcome, torture};
 
 /// Kills the command again and again while it works.
@@ -36,6 +37,8 @@ enum Source {
     Csv,
     /// A broker.
     Mqtt,
+    /// Files, into a database that dies too.
+    Postgres,
 }
 
 /// Readings that a broker takes in a minute, at the pace at which they are published.
@@ -52,6 +55,7 @@ fn main() -> Result<ExitCode> {
     };
     let outcome = match arguments.source {
         Source::Csv => torture(&options(20_000))?,
+        Source::Postgres => torture_database(&options(9_000))?,
         Source::Mqtt => torture_broker(&options((arguments.minutes * MQTT_ROWS_A_MINUTE) as u64))?,
     };
     print(&outcome, arguments.json)?;
