@@ -71,6 +71,8 @@ pub struct Outcome {
     pub kills: u64,
     /// How often at each named place, also at those where it never did.
     pub places: BTreeMap<&'static str, u64>,
+    /// What else befell it meanwhile, and how often: the broker and the network of [`broker`].
+    pub faults: BTreeMap<&'static str, u64>,
     /// Rounds that came to their end.
     pub rounds: u64,
     /// How often the result was read while a run was at work on it.

@@ -17,13 +17,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::format::Format;
-use crate::kind::{PlannedSource, SourceInputs, SourceKind, Tap};
+use crate::kind::{OpenSource, PlannedSource, Probe, SourceInputs, SourceKind, Tap};
 
 mod decoder;
 mod frame;
 mod inbox;
 mod network;
 mod plan;
+mod probe;
 mod session;
 mod source;
 #[cfg(test)]
@@ -180,17 +181,19 @@ impl SourceKind for Mqtt {
         let notes = plan.notes();
         // What is journaled is replayed after a crash, whatever the quality; what counts here is what the broker does.
         let replay = if plan.qos == 0 { Replay::Never } else { Replay::ByPayload };
-        let open = move || Ok(Box::new(source::MqttSource::open(&plan)?) as Box<dyn Source>);
+        let open_as = |plan: Box<dyn Fn() -> Arc<Plan> + Send + Sync>| -> OpenSource {
+            Arc::new(move || Ok(Box::new(source::MqttSource::open(&plan())?) as Box<dyn Source>))
+        };
+        let (probed, tapped) = (Arc::clone(&plan), Arc::clone(&plan));
+        let probe: Probe = Arc::new(move || probe::probe(&probed));
         Ok(PlannedSource {
-            open: Arc::new(open),
+            open: open_as(Box::new(move || Arc::clone(&plan))),
             bounded: false,
             replay,
             notes,
-            probe: None,
+            probe: Some(probe),
             door: None,
-            tap: Tap::Refused(
-                "another client would be a subscriber of its own: look with `mosquitto_sub`",
-            ),
+            tap: Tap::Apart(open_as(Box::new(move || Arc::new(tapped.apart("tap", 0))))),
         })
     }
 }

@@ -111,7 +111,7 @@ fn serve(mut client: TcpStream, shared: &Shared) -> Result<()> {
     }
 }
 
-fn read_packet(client: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
+pub(crate) fn read_packet(client: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
     let mut byte = [0];
     client.read_exact(&mut byte)?;
     let head = byte[0];

@@ -8,6 +8,7 @@ pub mod mosquitto;
 mod postgres;
 pub mod proxy;
 pub mod publisher;
+pub mod subscriber;
 
 pub use postgres::{PASSWORD, Postgres};
 
@@ -61,7 +62,8 @@ fn pause() {
 /// # Errors
 /// When there is no such process.
 pub fn signal(name: &str, process: u32) -> Result<()> {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status()?;
+    // The shell's own: not every machine has the program.
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status()?;
     ensure!(status.success(), "no signal {name} to process {process}: {status}");
     Ok(())
 }

@@ -89,7 +89,7 @@ impl Mosquitto {
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
         let log = fs::File::create(self.file("log"))?;
-        let process = Command::new("mosquitto")
+        let process = Command::new(program())
             .arg("-c")
             .arg(self.file("mosquitto.conf"))
             .stdin(Stdio::null())
@@ -178,6 +178,12 @@ impl Drop for Mosquitto {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Debian puts it where only root looks.
+fn program() -> &'static str {
+    const OF_DEBIAN: &str = "/usr/sbin/mosquitto";
+    if Path::new(OF_DEBIAN).exists() { OF_DEBIAN } else { "mosquitto" }
 }
 
 fn make_passwords(file: &Path, user: &str, password: &str) -> Result<()> {

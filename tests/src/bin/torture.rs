@@ -81,5 +81,8 @@ fn print(outcome: &Outcome, json: bool) -> Result<()> {
     for (place, n) in &outcome.places {
         println!("  {n:5} at '{place}'");
     }
+    for (fault, n) in &outcome.faults {
+        println!("  {n:5} x {fault}");
+    }
     Ok(())
 }

@@ -35,7 +35,7 @@ const NEEDS: &[Need] = &[
         probe: &[
             "sh",
             "-c",
-            "command -v mosquitto && command -v mosquitto_passwd && command -v openssl",
+            "PATH=$PATH:/usr/sbin; command -v mosquitto && command -v mosquitto_passwd && command -v openssl",
         ],
         // The tests start their own; the service of the package stays off.
         install: &[

@@ -23,19 +23,36 @@ use crate::record::{Need, NullWords, Rejected, Value, Writing};
 
 mod births;
 mod message;
+mod sequence;
 
-pub(crate) use births::{Births, Resolved};
+pub(crate) use births::{Arrival, Births, Resolved};
 use message::{DataType, Metric, MetricValue, Payload};
 
 const NANOS_PER_MILLISECOND: i64 = 1_000_000;
 /// The field of a payload that holds a metric.
 const METRIC_FIELD: u32 = 2;
 
-/// Options of Sparkplug B payloads: there are none. The event time, when it is a timestamp without a `field`, is that of
-/// the metrics, as is every column with `field: "#timestamp"`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+/// Options of Sparkplug B payloads. The event time, when it is a timestamp without a `field`, is that of the metrics, as is
+/// every column with `field: "#timestamp"`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SparkplugOptions {}
+pub struct SparkplugOptions {
+    /// Whether an edge node is asked to be born again (`Node Control/Rebirth`) when a message has come whose birth is not
+    /// known, or when one is missing, as the specification has host applications do; at most every 10 s. Switch it off
+    /// where Foreline may not publish. Default true.
+    #[serde(default = "yes")]
+    pub rebirth: bool,
+}
+
+impl Default for SparkplugOptions {
+    fn default() -> Self {
+        SparkplugOptions { rebirth: true }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
 
 /// What is wanted of Sparkplug payloads.
 #[derive(Debug, Default)]
@@ -187,7 +204,7 @@ fn value(metric: &Metric) -> Value<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     //! Payloads for tests.
 
     pub(crate) use super::message::{Metric, MetricValue, Payload};

@@ -382,21 +382,33 @@ fn births_give_names_to_aliases() {
     use super::sparkplug::testing::*;
     use prost::Message as _;
     let mut births = Births::default();
-    let data = payload(1, vec![metric("", Some(7), MetricValue::Int(3))]).encode_to_vec();
+    let first = Arrival { received_ns: 0, is_repeated: false };
+    let later = Arrival { received_ns: 60_000_000_000, ..first };
+    let bytes = |seq, metrics| Payload { seq: Some(seq), ..payload(1, metrics) }.encode_to_vec();
+    let data = |seq| bytes(seq, vec![metric("", Some(7), MetricValue::Int(3))]);
     let topic = |kind: &str| format!("spBv1.0/plant/{kind}/node/dev");
-    let unknown = Resolved::Unknown("plant/node".to_owned());
-    assert_eq!(births.resolve(&topic("DDATA"), &data), unknown);
+    let (resolved, asked) = births.resolve(&topic("DDATA"), &data(5), first);
+    assert_eq!(resolved, Resolved::AsItIs);
+    let asked = asked.expect("no birth is known");
+    assert_eq!(asked.topic, "spBv1.0/plant/NCMD/node");
+    let command = Payload::decode(&asked.payload[..]).unwrap().metrics.remove(0);
+    assert_eq!(command.name.as_deref(), Some("Node Control/Rebirth"));
+    assert_eq!(command.value, Some(MetricValue::Boolean(true)));
+    assert!(births.resolve(&topic("DDATA"), &data(6), first).1.is_none(), "it was just asked");
+    let node = bytes(0, Vec::new());
+    assert!(births.resolve("spBv1.0/plant/NBIRTH/node", &node, later).1.is_none());
     let born = Metric { datatype: Some(1), ..metric("Count", Some(7), MetricValue::Int(0)) };
-    let birth = payload(1, vec![born]).encode_to_vec();
-    assert_eq!(births.resolve(&topic("DBIRTH"), &birth), Resolved::AsItIs);
-    let Resolved::Filled(filled) = births.resolve(&topic("DDATA"), &data) else { panic!() };
+    assert!(births.resolve(&topic("DBIRTH"), &bytes(1, vec![born]), later).1.is_none());
+    let (resolved, asked) = births.resolve(&topic("DDATA"), &data(2), later);
+    let (Resolved::Filled(filled), None) = (resolved, asked) else { panic!() };
     let filled = Payload::decode(&filled[..]).unwrap();
     assert_eq!(filled.metrics[0].name.as_deref(), Some("Count"));
     assert_eq!(filled.metrics[0].datatype, Some(1));
-    let reborn = payload(1, Vec::new()).encode_to_vec();
-    assert_eq!(births.resolve("spBv1.0/plant/NBIRTH/node", &reborn), Resolved::AsItIs);
-    assert_eq!(births.resolve(&topic("DDATA"), &data), unknown);
-    assert_eq!(births.resolve("too/short", b"x"), Resolved::AsItIs);
+    assert!(births.resolve("spBv1.0/plant/NBIRTH/node", &node, later).1.is_none());
+    let (resolved, asked) = births.resolve(&topic("DDATA"), &data(1), later);
+    assert_eq!(resolved, Resolved::AsItIs);
+    assert!(asked.is_some(), "the device has not been born since its edge node was");
+    assert_eq!(births.resolve("too/short", b"x", later), (Resolved::AsItIs, None));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use foreline_engine::SourceError;
 use tokio::sync::Notify;
 
-use super::session::Acknowledge;
+use super::session::Outgoing;
 
 /// What a message costs besides its texts.
 const OVERHEAD_BYTES: usize = 128;
@@ -19,7 +19,7 @@ const OVERHEAD_BYTES: usize = 128;
 /// To whom a message is acknowledged, and as what.
 #[derive(Clone)]
 pub(super) struct Receipt {
-    pub(super) to: Arc<dyn Acknowledge>,
+    pub(super) to: Arc<dyn Outgoing>,
     pub(super) packet_id: u16,
 }
 
@@ -37,6 +37,8 @@ pub(super) struct Message {
     /// When it arrived, in nanoseconds of UTC.
     pub(super) received_ns: i64,
     pub(super) is_retained: bool,
+    /// The broker has sent it before, as far as it knows.
+    pub(super) is_repeated: bool,
     /// User properties that are wanted.
     pub(super) properties: Vec<(String, String)>,
     /// `None` for a message of quality 0.
@@ -64,12 +66,16 @@ pub(super) struct Counts {
     pub(super) overflows: u64,
     /// Retained messages that were passed over.
     pub(super) retained: u64,
+    /// Edge nodes that were asked for their births.
+    pub(super) rebirths: u64,
 }
 
 #[derive(Debug)]
 struct State {
     /// By broker.
     queues: Vec<VecDeque<Message>>,
+    /// By broker: the connection that stands.
+    connections: Vec<Option<Arc<dyn Outgoing>>>,
     bytes: usize,
     failed: Option<SourceError>,
     counts: Counts,
@@ -87,7 +93,9 @@ impl Inbox {
     /// Empty queues for so many brokers that hold `limit_bytes` together.
     pub(super) fn new(brokers: usize, limit_bytes: usize) -> Self {
         let queues = vec![VecDeque::new(); brokers];
-        let state = State { queues, bytes: 0, failed: None, counts: Counts::default() };
+        let connections = vec![None; brokers];
+        let counts = Counts::default();
+        let state = State { queues, connections, bytes: 0, failed: None, counts };
         Inbox { state: Mutex::new(state), limit_bytes, room: Notify::new() }
     }
 
@@ -163,6 +171,17 @@ impl Inbox {
         }
     }
 
+    /// Notes which connection to a broker stands, if any.
+    pub(super) fn connected(&self, broker: usize, to: Option<Arc<dyn Outgoing>>) {
+        self.lock().connections[broker] = to;
+    }
+
+    /// Publishes to a broker with quality 0; false when there is no connection to it.
+    pub(super) fn publish(&self, broker: usize, topic: &str, payload: Vec<u8>) -> bool {
+        let to = self.lock().connections[broker].clone();
+        to.is_some_and(|to| to.publish(topic, payload))
+    }
+
     /// Notes that the source cannot go on.
     pub(super) fn fail(&self, error: SourceError) {
         self.lock().failed.get_or_insert(error);
@@ -183,11 +202,16 @@ impl Inbox {
 mod tests {
     use super::*;
 
+    #[derive(Debug)]
     struct Nobody;
-    impl Acknowledge for Nobody {
+    impl Outgoing for Nobody {
         fn expect(&self, _: u16) {}
 
         fn acknowledge(&self, _: u16) -> bool {
+            true
+        }
+
+        fn publish(&self, _: &str, _: Vec<u8>) -> bool {
             true
         }
     }
@@ -198,6 +222,7 @@ mod tests {
             payload: vec![0; bytes].into(),
             received_ns: 0,
             is_retained: false,
+            is_repeated: false,
             properties: Vec::new(),
             receipt: (qos > 0).then(|| Receipt { to: Arc::new(Nobody), packet_id: 1 }),
         }

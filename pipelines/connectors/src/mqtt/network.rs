@@ -102,6 +102,7 @@ impl Talk {
                 () = self.inbox.room() => {}
             }
             let end = self.connection::<S>(&mut is_first).await;
+            self.inbox.connected(self.broker, None);
             if *self.stop.borrow() {
                 return;
             }
@@ -161,18 +162,20 @@ impl Talk {
 
     /// Subscribes where the broker has no subscription of ours, or may have those of an earlier configuration.
     fn connected<S: Session>(&self, session: &S, session_present: bool, is_first: &mut bool) {
-        let was_known = self.line.was_known || !*is_first;
+        let settings = &self.line.settings;
+        let was_known = settings.keeps_session && (self.line.was_known || !*is_first);
+        self.inbox.connected(self.broker, Some(session.outgoing()));
         self.inbox.count(|c| c.connections += 1);
         if !session_present && was_known {
             self.inbox.count(|c| c.gaps += 1);
             tracing::warn!(
                 "'{}' has no session for the client id '{}' any more: what was sent since the last connection is lost",
-                self.line.settings.broker,
-                self.line.settings.client_id
+                settings.broker,
+                settings.client_id
             );
         }
         if !session_present || *is_first {
-            session.subscribe(&self.line.settings);
+            session.subscribe(settings);
         }
         *is_first = false;
     }
@@ -227,8 +230,8 @@ impl Talk {
     }
 }
 
-/// A lost connection, for the log.
-fn told(lost: &Lost) -> String {
+/// A lost connection in words, for logs and probes.
+pub(super) fn told(lost: &Lost) -> String {
     match lost {
         Lost::Refused(why) => format!("the broker refuses: {why}"),
         Lost::TakenOver => "another client has connected with our client id".to_owned(),

@@ -1,6 +1,7 @@
 //! A checked configuration: everything about a source that does not depend on its brokers.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,15 +83,19 @@ pub(super) struct TlsPaths {
 }
 
 /// A checked configuration.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) brokers: Vec<Address>,
     pub(super) templates: Vec<Template>,
     pub(super) client_id: String,
+    /// Whether the broker keeps the session while nobody is connected.
+    pub(super) keeps_session: bool,
     pub(super) version: Version,
     pub(super) qos: u8,
     pub(super) format: PlannedFormat,
     pub(super) is_sparkplug: bool,
+    /// Whether Sparkplug edge nodes are asked for births that are missing.
+    pub(super) asks_for_births: bool,
     /// Columns whose values come with the message, by place, and what each is.
     pub(super) given: Vec<(usize, Given)>,
     pub(super) username: Option<String>,
@@ -144,10 +149,12 @@ impl Plan {
             brokers,
             templates,
             client_id,
+            keeps_session: true,
             version: config.version,
             qos: config.qos,
             format,
             is_sparkplug: matches!(config.format, Format::Sparkplug(_)),
+            asks_for_births: matches!(&config.format, Format::Sparkplug(o) if o.rebirth),
             given,
             username: config.username.clone(),
             password: config.password.clone(),
@@ -160,6 +167,21 @@ impl Plan {
             max_packet_bytes: config.max_packet_bytes,
             queue_bytes: config.queue_bytes,
         })
+    }
+
+    /// The same for a client that only looks, as `who`: under an id of its own, with a session that ends with its
+    /// connection, and without asking anybody for anything. A session of the plan's own id is left alone.
+    pub(super) fn apart(&self, who: &str, qos: u8) -> Self {
+        let random = RandomState::new().hash_one(who) >> 32;
+        Plan {
+            // All brokers of 3.1.1 take 23 bytes.
+            client_id: format!("foreline-{who}-{random:08x}"),
+            keeps_session: false,
+            session_expiry_s: 0,
+            asks_for_births: false,
+            qos,
+            ..self.clone()
+        }
     }
 
     /// What the user should know before the source runs.
@@ -180,6 +202,10 @@ impl Plan {
                 ceiling(MOSQUITTO_WINDOW)
             ),
         }];
+        if self.asks_for_births {
+            let note = "edge nodes are asked for births that are missing, which takes the right to publish to 'spBv1.0/+/NCMD/+' (without it: `rebirth: false`)";
+            notes.push(note.to_owned());
+        }
         let plain = |a: &&Address| !a.is_tls && !is_loopback(&a.host);
         if self.password.is_some()
             && let Some(broker) = self.brokers.iter().find(plain)

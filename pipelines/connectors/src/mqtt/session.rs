@@ -4,6 +4,7 @@
 //! brought the message, or nowhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Settings {
     pub(super) broker: Address,
     pub(super) client_id: String,
+    /// Whether the broker is to keep the session when the connection ends.
+    pub(super) keeps_session: bool,
     pub(super) credentials: Option<(String, Option<Password>)>,
     pub(super) tls: Option<TlsConfiguration>,
     pub(super) filters: Vec<String>,
@@ -47,6 +50,7 @@ impl Settings {
         Settings {
             broker: broker.clone(),
             client_id: plan.client_id.clone(),
+            keeps_session: plan.keeps_session,
             credentials: plan.username.clone().map(|user| (user, plan.password.clone())),
             tls: tls.filter(|_| broker.is_tls),
             filters: plan.templates.iter().map(|t| t.filter.clone()).collect(),
@@ -98,13 +102,16 @@ pub(super) enum Lost {
     Left,
 }
 
-/// Where acknowledgements of one connection go.
-pub(super) trait Acknowledge: Send + Sync {
+/// What we send over one connection. Once that is gone, all of it goes nowhere.
+pub(super) trait Outgoing: fmt::Debug + Send + Sync {
     /// Notes that a message waits for its acknowledgement.
     fn expect(&self, packet_id: u16);
 
     /// Acknowledges a message; false when it has to be tried again later. On a connection that is gone it does nothing.
     fn acknowledge(&self, packet_id: u16) -> bool;
+
+    /// Publishes with quality 0; false when it could not be sent.
+    fn publish(&self, topic: &str, payload: Vec<u8>) -> bool;
 }
 
 /// Which messages of a connection wait for their acknowledgement. A broker that repeats a packet id before it was
@@ -154,6 +161,9 @@ pub(super) trait Session: Sized {
 
     /// Asks for the subscriptions. The answer is [`Heard::Subscribed`].
     fn subscribe(&self, settings: &Settings);
+
+    /// Where to send what is not an answer of this session.
+    fn outgoing(&self) -> Arc<dyn Outgoing>;
 
     /// Says goodbye behind what waits to be sent; [`Lost::Left`] follows.
     fn leave(&self, patience: Duration);

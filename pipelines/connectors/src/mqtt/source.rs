@@ -17,7 +17,7 @@ use super::network::{Line, Network};
 use super::plan::Plan;
 use super::session::Settings;
 use super::tls;
-use crate::format::{Births, Resolved};
+use crate::format::{Arrival, Births, Resolved};
 use crate::record::ORIGINAL_BYTES_MAX;
 
 /// Positions of a partition end here; at a thousand records a second after 34 years.
@@ -46,6 +46,8 @@ struct Lane {
     unacknowledged: VecDeque<(u64, Receipt)>,
     durable: u64,
     births: Births,
+    /// Its place among the brokers.
+    broker: usize,
 }
 
 impl fmt::Debug for MqttSource {
@@ -68,6 +70,7 @@ impl MqttSource {
             unacknowledged: VecDeque::new(),
             durable: 0,
             births: Births::default(),
+            broker: i,
         });
         Ok(MqttSource {
             plan: Arc::clone(plan),
@@ -113,7 +116,7 @@ impl Lane {
             if message.is_retained && plan.retained == Retained::Ignore {
                 inbox.count(|c| c.retained += 1);
             } else {
-                self.next_ordinal += self.add(plan, &message, &mut payload);
+                self.next_ordinal += self.add(plan, inbox, &message, &mut payload);
             }
             if let Some(receipt) = message.receipt {
                 self.unacknowledged.push_back((self.next_ordinal - 1, receipt));
@@ -134,19 +137,25 @@ impl Lane {
     }
 
     /// Appends a message; how many positions it takes.
-    fn add(&mut self, plan: &Plan, message: &Message, to: &mut Vec<u8>) -> u64 {
+    fn add(
+        &mut self,
+        plan: &Plan,
+        inbox: &Inbox,
+        message: &Message,
+        to: &mut Vec<u8>,
+    ) -> u64 {
         // The client has checked it: a topic that is not UTF-8 ends the connection.
         let topic = std::str::from_utf8(&message.topic).unwrap_or_default();
         let whole = &message.payload[..];
         let is_too_long = whole.len() > plan.max_message_bytes;
         let kept = if is_too_long { &whole[..whole.len().min(ORIGINAL_BYTES_MAX)] } else { whole };
         let resolved = match plan.is_sparkplug && !is_too_long {
-            true => self.births.resolve(topic, kept),
+            true => self.resolve(plan, inbox, message, topic, kept),
             false => Resolved::AsItIs,
         };
         let payload = match &resolved {
             Resolved::Filled(filled) => filled,
-            Resolved::AsItIs | Resolved::Unknown(_) => kept,
+            Resolved::AsItIs => kept,
         };
         let records = if is_too_long { 1 } else { plan.format.records(payload) };
         let records = u32::try_from(records).unwrap_or(u32::MAX);
@@ -163,6 +172,27 @@ impl Lane {
         };
         frame.write(to);
         u64::from(records)
+    }
+
+    /// Puts in what only births say, and asks for births that are missing.
+    fn resolve(
+        &mut self,
+        plan: &Plan,
+        inbox: &Inbox,
+        message: &Message,
+        topic: &str,
+        payload: &[u8],
+    ) -> Resolved {
+        let arrival =
+            Arrival { received_ns: message.received_ns, is_repeated: message.is_repeated };
+        let (resolved, missing) = self.births.resolve(topic, payload, arrival);
+        if let Some(rebirth) = missing.filter(|_| plan.asks_for_births)
+            && inbox.publish(self.broker, &rebirth.topic, rebirth.payload)
+        {
+            inbox.count(|c| c.rebirths += 1);
+            tracing::info!("'{}': asked for births on '{}'", self.name, rebirth.topic);
+        }
+        resolved
     }
 
     /// Acknowledges what is durable, in the order of arrival.

@@ -22,6 +22,7 @@ use source::MqttSource;
 mod faults;
 mod misbehaving;
 mod secured;
+mod sparkplug;
 
 /// How long something may take on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -19,8 +19,8 @@ const STABLE: Duration = Duration::from_secs(60);
 const GOOD: Duration = Duration::from_secs(5);
 /// So many failures of a kind that waiting does not mend.
 const TRIES: u32 = 5;
-/// So many connections in a row that the broker closed without a word, which 3.1.1 brokers do when another client has the
-/// id, but also when they are stopped.
+/// So many connections in a row that were closed without a word before they were [`GOOD`], which brokers do when another
+/// client has the id (those of MQTT 5 may say it), but also when they are stopped.
 const TRIES_CLOSED: u32 = 8;
 
 /// What went wrong lately.
@@ -58,7 +58,7 @@ impl Trouble {
             *self = Trouble::default();
         }
         if lasted.is_some_and(|l| l >= GOOD) {
-            self.failures = 0;
+            (self.failures, self.closed) = (0, 0);
         }
         if lasted.is_some() {
             self.refused = 0;
@@ -66,7 +66,7 @@ impl Trouble {
             self.closed = 0;
         }
         self.failures += 1;
-        let failed = self.count(lost, lasted.is_some(), client_id);
+        let failed = self.count(lost, lasted, client_id);
         match failed {
             Some(why) => Verdict::GiveUp(SourceError::Io(format!("the broker '{broker}' {why}"))),
             None => Verdict::Wait(self.wait(dice)),
@@ -74,7 +74,7 @@ impl Trouble {
     }
 
     /// Counts a failure; why to give up, if it is time for that.
-    fn count(&mut self, lost: &Lost, stood: bool, client_id: &str) -> Option<String> {
+    fn count(&mut self, lost: &Lost, lasted: Option<Duration>, client_id: &str) -> Option<String> {
         let up = |n: &mut u32, tries| {
             *n += 1;
             *n >= tries
@@ -85,11 +85,13 @@ impl Trouble {
             Lost::TakenOver => up(&mut self.taken_over, TRIES).then(|| {
                 format!("says that another client uses the client id '{client_id}'; give each its own `client_id`")
             }),
-            Lost::Closed(_) if stood => up(&mut self.closed, TRIES_CLOSED).then(|| {
-                format!(
-                    "closes each connection soon after it stands; another client probably uses the client id '{client_id}'"
-                )
-            }),
+            Lost::Closed(_) if lasted.is_some_and(|l| l < GOOD) => {
+                up(&mut self.closed, TRIES_CLOSED).then(|| {
+                    format!(
+                        "closes each connection soon after it stands; another client probably uses the client id '{client_id}'"
+                    )
+                })
+            }
             Lost::TooLarge(bytes) => up(&mut self.broken, TRIES).then(|| {
                 format!("sends a packet of {bytes} bytes, which is too large; raise `max_packet_bytes`")
             }),
@@ -142,6 +144,23 @@ mod tests {
         assert_eq!((waits.len(), error), (1000, None));
         assert!(waits[0] < Duration::from_millis(101) && waits[999] <= WAIT_MAX);
         assert!(waits.iter().zip(&waits[1..]).all(|(a, b)| a <= b));
+    }
+
+    #[test]
+    fn clients_do_not_all_come_back_at_once() {
+        let lost = Lost::Network("gone".to_owned());
+        let wait = |dice| match Trouble::default().judge(&lost, None, "b", "c", dice) {
+            Verdict::Wait(wait) => wait,
+            Verdict::GiveUp(error) => panic!("{error}"),
+        };
+        assert_eq!(wait(0), WAIT_MIN);
+        assert!(wait(999) < wait(500) && wait(500) < wait(0) && wait(999) >= WAIT_MIN * 3 / 4);
+    }
+
+    #[test]
+    fn a_network_that_cuts_now_and_then_is_lived_with() {
+        let closed = Lost::Closed("cut".to_owned());
+        assert_eq!(after(&closed, Some(GOOD.as_secs()), 1000).1, None);
     }
 
     #[test]

@@ -3,19 +3,20 @@
 //! The protocol has no word for "another client has taken your id": the broker just closes the connection. Nor can a client
 //! limit what the broker sends unacknowledged; the broker's own setting does.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use foreline_engine::{Clock as _, SystemClock};
 use rumqttc_v4::{
     AckMode, AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming,
-    ManualAck, MqttOptions, PubAck, Publish, QoS, StateError, SubscribeFilter, SubscribeReasonCode,
+    ManualAck, MqttOptions, PubAck, Publish, PublishOptions, QoS, StateError, SubscribeFilter, SubscribeReasonCode,
     Transport,
 };
 
 use super::inbox::{Message, Receipt};
 use super::session::{
-    Acknowledge, CONNECT_TIMEOUT, Heard, Lost, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
+    Outgoing, CONNECT_TIMEOUT, Heard, Lost, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
     Settings,
 };
 use super::trouble::of_io;
@@ -26,7 +27,7 @@ const OUTGOING_BYTES_MAX: usize = 1 << 20;
 /// A connection with MQTT 3.1.1.
 pub(super) struct V4 {
     client: AsyncClient,
-    acks: Arc<dyn Acknowledge>,
+    acks: Arc<dyn Outgoing>,
     events: EventLoop,
 }
 
@@ -35,7 +36,13 @@ struct Acks {
     outstanding: Outstanding,
 }
 
-impl Acknowledge for Acks {
+impl fmt::Debug for Acks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acks").field("outstanding", &self.outstanding).finish_non_exhaustive()
+    }
+}
+
+impl Outgoing for Acks {
     fn expect(&self, packet_id: u16) {
         self.outstanding.note(packet_id);
     }
@@ -47,6 +54,10 @@ impl Acknowledge for Acks {
             !matches!(self.client.try_manual_ack(ack), Err(ClientError::RequestChannelFull(_)))
         })
     }
+
+    fn publish(&self, topic: &str, payload: Vec<u8>) -> bool {
+        self.client.try_publish(topic, payload, PublishOptions::at_most_once()).is_ok()
+    }
 }
 
 impl Session for V4 {
@@ -55,7 +66,7 @@ impl Session for V4 {
         let mut options = MqttOptions::new(&settings.client_id, broker);
         let incoming = usize::try_from(settings.max_packet_bytes).unwrap_or(usize::MAX);
         options
-            .set_clean_session(false)
+            .set_clean_session(!settings.keeps_session)
             .set_ack_mode(AckMode::Manual)
             .set_max_packet_size(incoming, OUTGOING_BYTES_MAX)
             .set_max_request_batch(REQUEST_BATCH)
@@ -103,6 +114,10 @@ impl Session for V4 {
         let _ = self.client.try_subscribe_many(filters);
     }
 
+    fn outgoing(&self) -> Arc<dyn Outgoing> {
+        Arc::clone(&self.acks)
+    }
+
     fn leave(&self, patience: Duration) {
         let _ = self.client.try_disconnect_with_timeout(patience);
     }
@@ -119,6 +134,7 @@ impl V4 {
             payload: publish.payload,
             received_ns: SystemClock.now_ns(),
             is_retained: publish.retain,
+            is_repeated: publish.dup,
             properties: Vec::new(),
             receipt,
         }

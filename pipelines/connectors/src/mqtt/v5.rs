@@ -4,6 +4,7 @@
 //! drops what is asked of it. A client that never publishes has nothing to remember, so [`Forgetful`] says that there is a
 //! session and nothing in it.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +13,13 @@ use foreline_engine::{Clock as _, SystemClock};
 use rumqttc_v5::{
     AckMode, AsyncClient, Broker, ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event,
     EventLoop, Incoming, ManualAck, MqttOptions, PersistedAckMode, PersistedSession, PubAck,
-    Publish, QoS, RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey, StateError,
+    Publish, PublishOptions, QoS, RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey, StateError,
     SubscribeFilter, SubscribeReasonCode, Transport,
 };
 
 use super::inbox::{Message, Receipt};
 use super::session::{
-    Acknowledge, CONNECT_TIMEOUT, Heard, Lost, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
+    Outgoing, CONNECT_TIMEOUT, Heard, Lost, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
     Settings,
 };
 use super::trouble::of_io;
@@ -29,7 +30,7 @@ const OUTGOING_MAX: u16 = 1;
 /// A connection with MQTT 5.
 pub(super) struct V5 {
     client: AsyncClient,
-    acks: Arc<dyn Acknowledge>,
+    acks: Arc<dyn Outgoing>,
     events: EventLoop,
     properties: Arc<[String]>,
 }
@@ -39,7 +40,13 @@ struct Acks {
     outstanding: Outstanding,
 }
 
-impl Acknowledge for Acks {
+impl fmt::Debug for Acks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acks").field("outstanding", &self.outstanding).finish_non_exhaustive()
+    }
+}
+
+impl Outgoing for Acks {
     fn expect(&self, packet_id: u16) {
         self.outstanding.note(packet_id);
     }
@@ -50,6 +57,10 @@ impl Acknowledge for Acks {
         self.outstanding.settle(packet_id, || {
             !matches!(self.client.try_manual_ack(ack), Err(ClientError::RequestChannelFull(_)))
         })
+    }
+
+    fn publish(&self, topic: &str, payload: Vec<u8>) -> bool {
+        self.client.try_publish(topic, payload, PublishOptions::at_most_once()).is_ok()
     }
 }
 
@@ -92,9 +103,8 @@ impl Session for V5 {
         let broker = Broker::tcp(&settings.broker.host, settings.broker.port);
         let mut options = MqttOptions::new(&settings.client_id, broker);
         options
-            .set_clean_start(false)
+            .set_clean_start(!settings.keeps_session)
             .set_session_expiry_interval(Some(settings.session_expiry_s))
-            .set_session_store(Forgetful { session_expiry_s: settings.session_expiry_s })
             .set_ack_mode(AckMode::Manual)
             // The session is saved with every batch, and that looks at each message that could be on its way out.
             .set_outgoing_inflight_upper_limit(OUTGOING_MAX)
@@ -103,6 +113,9 @@ impl Session for V5 {
             .set_max_request_batch(REQUEST_BATCH)
             .set_connect_timeout(CONNECT_TIMEOUT)
             .set_keep_alive(settings.keep_alive_s());
+        if settings.keeps_session {
+            options.set_session_store(Forgetful { session_expiry_s: settings.session_expiry_s });
+        }
         if let Some(tls) = &settings.tls {
             options.set_transport(Transport::Tls(tls.clone()));
         }
@@ -145,6 +158,10 @@ impl Session for V5 {
         let _ = self.client.try_subscribe_many(filters);
     }
 
+    fn outgoing(&self) -> Arc<dyn Outgoing> {
+        Arc::clone(&self.acks)
+    }
+
     fn leave(&self, patience: Duration) {
         let _ = self.client.try_disconnect_with_timeout(patience);
     }
@@ -163,6 +180,7 @@ impl V5 {
             payload: publish.payload,
             received_ns: SystemClock.now_ns(),
             is_retained: publish.retain,
+            is_repeated: publish.dup,
             properties: properties.collect(),
             receipt,
         }

@@ -20,6 +20,24 @@ fn a_storm_of_redeliveries_and_an_unknown_release() {
     rig.until("the last one", |rig| rig.numbers().contains(&6));
     assert_eq!(rig.numbers(), [0, 1, 2, 3, 4, 6]);
     rig.until("its acknowledgement", |_| broker.acknowledged().contains(&6));
+    assert_eq!(broker.connections(), 1, "none of it is worth a new connection");
+}
+
+#[test]
+fn redelivery_in_another_order_is_taken_as_it_comes() {
+    let message = |id: u16, is_dup| packet_of(b"plant/P-1/n", id, is_dup, id.to_string().as_bytes());
+    let first = (1..=5).map(|id| message(id, false));
+    let again = [4, 2, 5, 1, 3].map(|id| message(id, true));
+    let broker = fake(&first.chain(again).chain([message(6, false)]).collect::<Vec<_>>());
+    let mut rig = Rig::open(config(&broker.url(), "3.1.1", json!({})));
+    rig.acknowledges = false;
+    rig.until("all of it", |rig| rig.rows.len() == 11);
+    let order: Vec<i64> = rig.rows.iter().map(|(_, n)| *n).collect();
+    assert_eq!(order, [1, 2, 3, 4, 5, 4, 2, 5, 1, 3, 6]);
+    rig.acknowledge();
+    rig.until("acknowledgements", |_| broker.acknowledged().len() == 6);
+    assert_eq!(broker.acknowledged(), [4, 2, 5, 1, 3, 6], "one each, after the last of its id");
+    assert_eq!(broker.connections(), 1);
 }
 
 #[test]
