@@ -38,9 +38,9 @@ pub use self::json::JsonOptions;
 pub use self::msgpack::MsgpackOptions;
 pub use self::raw::{RawOptions, Stamped, StampedBy};
 pub use self::sparkplug::SparkplugOptions;
-pub(crate) use self::sparkplug::{Arrival, Births, Resolved};
 #[cfg(test)]
 pub(crate) use self::sparkplug::testing as sparkplug_testing;
+pub(crate) use self::sparkplug::{Arrival, Births, Resolved};
 
 /// How payloads are written: the name of a format, or the name with its options as in `{ csv: { header: true } }`.
 #[derive(Debug, Clone, PartialEq)]

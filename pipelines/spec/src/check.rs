@@ -10,7 +10,7 @@ use crate::kinds::{Kinds, Language};
 use crate::plan::Plan;
 use crate::planner::{Given, Planner};
 use crate::read::Reader;
-use crate::secret::{Environment, ProcessEnvironment, Secrets};
+use crate::secret::{Environment, ProcessEnvironment, Secrets, cover, cover_lines};
 use crate::yaml::{Entry, MAX_FILE_BYTES, Node, Value, parse};
 
 /// What else a plan depends on.
@@ -105,8 +105,12 @@ pub fn check_text(
     let mut out = Vec::new();
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut secrets = Secrets::new(environment, folder);
+    let mut shown = cover_lines(text);
     let plan = match parse(text) {
         Ok((mut root, duplicates)) => {
+            if duplicates.is_empty() {
+                shown = cover(text, &root);
+            }
             for d in duplicates {
                 let message = format!("the key '{}' is there twice", d.key);
                 let error = Diagnostic::error(Code::DUPLICATE_KEY, d.again, message)
@@ -119,7 +123,7 @@ pub fn check_text(
             replace_inputs(&mut root, options, &mut out);
             replace_weights(&mut root, options, &mut out);
             let name = file.file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy());
-            plan_tree(text, &name, &root, folder, kinds, options, &mut out)
+            plan_tree(&shown, &name, &root, folder, kinds, options, &mut out)
         }
         Err(e) => {
             let mut error = Diagnostic::error(Code::SYNTAX, e.at, e.message);
@@ -132,7 +136,7 @@ pub fn check_text(
         d.message = secrets.scrub(&d.message);
         d.help = d.help.take().map(|h| secrets.scrub(&h));
     }
-    let diagnostics = Diagnostics::new(file, text, out);
+    let diagnostics = Diagnostics::new(file, &shown, out);
     Checked { plan: plan.filter(|_| !diagnostics.has_errors()), diagnostics }
 }
 

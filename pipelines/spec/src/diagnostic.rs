@@ -183,7 +183,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// What was found in `text`, which `file` holds.
+    /// What was found in `file`, which holds `text` but for secrets that are covered in it.
     pub(crate) fn new(file: &Path, text: &str, mut found: Vec<Diagnostic>) -> Self {
         found.sort_by(|a, b| (a.span, a.code, &a.message).cmp(&(b.span, b.code, &b.message)));
         found.dedup();
@@ -196,7 +196,7 @@ impl Diagnostics {
         &self.file
     }
 
-    /// The text of the file.
+    /// The text of the file, with secrets that are written out in it covered.
     #[must_use]
     pub fn text(&self) -> &Arc<str> {
         &self.text

@@ -8,8 +8,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::yaml::{Node, Value};
+use crate::yaml::{Node, Span, Value};
 
+/// Options whose values are secrets, also where they are written out in the file.
+const SECRET_KEYS: [&str; 4] = ["password", "secret_access_key", "session_token", "tokens"];
 /// Largest file that a value is read from; keys and passwords are far smaller.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
@@ -94,7 +96,10 @@ impl<'a> Secrets<'a> {
                 }
             },
             Value::Seq(items) => items.iter_mut().for_each(|i| self.resolve(i, out)),
-            Value::Map(entries) => entries.iter_mut().for_each(|e| self.resolve(&mut e.value, out)),
+            Value::Map(entries) => entries.iter_mut().for_each(|e| {
+                self.resolve(&mut e.value, out);
+                mark(&e.key, &mut e.value, out);
+            }),
             _ => {}
         }
     }
@@ -155,5 +160,118 @@ impl<'a> Secrets<'a> {
         let mut known: Vec<_> = self.known.iter().filter(|s| !s.is_empty()).collect();
         known.sort_by_key(|s| std::cmp::Reverse(s.len()));
         known.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+}
+
+/// Takes a text that the file gives in the clear for the secret that it is.
+fn mark(key: &str, value: &mut Node, out: &mut Vec<Diagnostic>) {
+    let Value::Text(text) = &value.value else { return };
+    if !SECRET_KEYS.contains(&key) && credentials(text).is_none() || text.contains("${") {
+        return;
+    }
+    let note = "a secret stands in the file: whoever reads the file has it";
+    let warning = Diagnostic::warning(Code::NOTE, value.span, note);
+    out.push(warning.help("write ${env:NAME} or ${file:/path} instead"));
+    value.value = Value::Secret(Secret(text.clone()));
+}
+
+/// `text` with secrets that are written out in it covered, byte for byte, so that places stay what they are: diagnostics
+/// show lines of the file.
+pub(crate) fn cover(text: &str, root: &Node) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    cover_in(root, false, &mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn cover_in(node: &Node, is_secret: bool, bytes: &mut [u8]) {
+    match &node.value {
+        Value::Seq(items) => items.iter().for_each(|item| cover_in(item, is_secret, bytes)),
+        Value::Map(entries) => entries.iter().for_each(|entry| {
+            cover_in(&entry.value, SECRET_KEYS.contains(&&*entry.key), bytes);
+        }),
+        _ => {
+            let Span { start, end } = node.span;
+            let written = String::from_utf8_lossy(bytes.get(start..end).unwrap_or_default());
+            let part =
+                credentials(&written).map(|(a, b)| Span { start: start + a, end: start + b });
+            let whole = is_secret.then_some(node.span);
+            // Where the file only says where it comes from, that is no secret.
+            let secret = part.or(whole).filter(|_| !written.contains("${"));
+            if let Some(secret) = secret {
+                hide(secret, bytes);
+            }
+        }
+    }
+}
+
+/// Where in a URL the password stands.
+fn credentials(url: &str) -> Option<(usize, usize)> {
+    let host = url.find("://")? + 3;
+    let end = host + url[host..].find('@')?;
+    let start = host + url[host..end].find(':')? + 1;
+    (!url[host..end].contains(['/', ' ']) && !url[start..end].contains("${"))
+        .then_some((start, end))
+}
+
+/// As [`cover`], for a text that is no tree: whatever follows the name of a secret on its line is covered.
+pub(crate) fn cover_lines(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let value = |key: &&str| {
+            let after = line.find(&format!("{key}:"))? + key.len() + 1;
+            (!line[after..].trim_start_matches([' ', '"', '\'']).starts_with("${")).then_some(after)
+        };
+        let end = start + line.len();
+        if let Some(after) = SECRET_KEYS.iter().filter_map(value).min() {
+            hide(Span { start: start + after, end }, &mut bytes);
+        } else if let Some((first, last)) = credentials(line) {
+            hide(Span { start: start + first, end: start + last }, &mut bytes);
+        }
+        start = end;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hide(span: Span, bytes: &mut [u8]) {
+    for byte in bytes.get_mut(span.start..span.end).unwrap_or_default() {
+        if !byte.is_ascii_whitespace() {
+            *byte = b'*';
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN: &str = "a: { password: \"sécret, 1\", user: me, tokens: [one, '${env:T}'] }
+b:
+  password: |
+    secret
+  url: postgres://me:secret@host/x
+  mail: me@host
+";
+
+    #[test]
+    fn secrets_that_are_written_out_are_covered() {
+        let (mut root, _) = crate::yaml::parse(WRITTEN).unwrap();
+        let environment: &dyn Environment = &ProcessEnvironment;
+        Secrets::new(environment, Path::new("")).resolve(&mut root, &mut Vec::new());
+        let shown = cover(WRITTEN, &root);
+        assert_eq!(shown.len(), WRITTEN.len());
+        assert!(!shown.contains("cret") && !shown.contains("one"), "{shown}");
+        for stays in ["user: me,", "postgres://me:******@host/x", "mail: me@host"] {
+            assert!(shown.contains(stays), "{shown}");
+        }
+    }
+
+    #[test]
+    fn they_are_covered_where_the_file_cannot_be_read_too() {
+        let broken =
+            "a: { password: secret, [\nb: '${env:T}'\npassword: ${env:P}\nu: mqtt://a:secret@b\n";
+        let shown = cover_lines(broken);
+        assert_eq!(shown.len(), broken.len());
+        assert!(!shown.contains("secret") && shown.contains("password: ${env:P}"), "{shown}");
     }
 }

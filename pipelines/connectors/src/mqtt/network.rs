@@ -234,6 +234,7 @@ impl Talk {
 pub(super) fn told(lost: &Lost) -> String {
     match lost {
         Lost::Refused(why) => format!("the broker refuses: {why}"),
+        Lost::Untrusted(why) => format!("no trust between the broker and us: {why}"),
         Lost::TakenOver => "another client has connected with our client id".to_owned(),
         Lost::Closed(why) | Lost::Network(why) | Lost::Protocol(why) => why.clone(),
         Lost::TooLarge(bytes) => {

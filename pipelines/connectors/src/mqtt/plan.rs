@@ -24,6 +24,8 @@ const PACKET_BYTES_MAX: u32 = 268_435_455;
 const OVERHEAD_BYTES: u32 = 128 * 1024;
 /// How often the journal syncs when messages never stop, for the ceiling that is told.
 const SYNC_SECONDS: f64 = 0.005;
+/// Messages a second that one processor takes: a ceiling above it limits nobody, and is not told.
+const PROCESSOR_CEILING: f64 = 60_000.0;
 /// Mosquitto's limit of unacknowledged messages unless it is told another.
 const MOSQUITTO_WINDOW: u16 = 20;
 
@@ -187,21 +189,23 @@ impl Plan {
     /// What the user should know before the source runs.
     pub(super) fn notes(&self) -> Vec<String> {
         let ceiling = |window: u16| f64::from(window) / SYNC_SECONDS;
-        let mut notes = vec![match (self.qos, self.version) {
-            (0, _) => {
+        let mut notes = Vec::new();
+        match (self.qos, self.version) {
+            (0, _) => notes.push(
                 "qos 0: what the network or a full queue loses is lost, and nobody sends it again"
-                    .to_owned()
-            }
-            (_, Version::V5) => format!(
+                    .to_owned(),
+            ),
+            (_, Version::V5) if ceiling(self.receive_maximum) < PROCESSOR_CEILING => notes.push(format!(
                 "the broker may have {} messages unacknowledged (receive_maximum); at one sync every 5 ms that is at most {} messages/s",
                 self.receive_maximum,
                 ceiling(self.receive_maximum)
-            ),
-            (_, Version::V4) => format!(
+            )),
+            (_, Version::V5) => {}
+            (_, Version::V4) => notes.push(format!(
                 "the broker's own limit of unacknowledged messages applies, for Mosquitto {MOSQUITTO_WINDOW} (max_inflight_messages): at one sync every 5 ms that is at most {} messages/s",
                 ceiling(MOSQUITTO_WINDOW)
-            ),
-        }];
+            )),
+        }
         if self.asks_for_births {
             let note = "edge nodes are asked for births that are missing, which takes the right to publish to 'spBv1.0/+/NCMD/+' (without it: `rebirth: false`)";
             notes.push(note.to_owned());
@@ -308,7 +312,7 @@ fn client_id(id: Option<&str>) -> Result<String, ConfigError> {
         let message =
             "without a client id the broker keeps nothing for the time when nobody is connected";
         return Err(ConfigError::new("client_id", message).help(
-            "choose a name that stays the same and is no other client's, such as foreline-plant-1",
+            "write `client_id: foreline-plant-1`, or another name that stays the same and is no other client's",
         ));
     }
     if id.len() > CLIENT_ID_BYTES_MAX || id.contains(|c: char| c.is_control()) {

@@ -45,7 +45,7 @@ pub(super) fn probe(plan: &Plan) -> Result<String, String> {
         return Err(wrong.join("; "));
     }
     let (brokers, topics) = (plan.brokers.len(), plan.templates.len());
-    Ok(format!("brokers that take us: {brokers}, topics that each of them grants: {topics}"))
+    Ok(format!("{brokers} brokers take us, and grant {topics} topics"))
 }
 
 async fn with_version(version: Version, settings: &Settings) -> Result<(), String> {
@@ -80,7 +80,9 @@ fn granted(settings: &Settings, answers: Vec<Result<u8, String>>) -> Result<(), 
     for (filter, answer) in settings.filters.iter().zip(answers) {
         match answer {
             Ok(qos) if qos < settings.qos => {
-                return Err(format!("it grants '{filter}' with qos {qos} only; write `qos: {qos}`"));
+                return Err(format!(
+                    "it grants '{filter}' with qos {qos} only; write `qos: {qos}`"
+                ));
             }
             Ok(_) => {}
             Err(why) => return Err(format!("no subscription to '{filter}': {why}")),
@@ -94,10 +96,15 @@ fn advised(settings: &Settings, lost: &Lost) -> String {
     let said = told(lost);
     let id = &settings.client_id;
     match lost {
-        Lost::Refused(_) => format!("{said} (tried as client '{id}')"),
-        Lost::Closed(_) => format!(
-            "{said}; it may refuse the client id '{id}' of this test, or want TLS (mqtts://)"
+        Lost::Refused(_) => format!(
+            "{said}; look at `username` and `password` (this was tried with the client id '{id}')"
         ),
+        Lost::Untrusted(_) => format!("{said}; look at `tls`"),
+        Lost::Closed(_) if settings.broker.is_tls => {
+            format!("{said}; it may not speak TLS at this port (mqtt://)")
+        }
+        Lost::Closed(_) => format!("{said}; it may want TLS at this port (mqtts://)"),
+        Lost::Network(_) => format!("{said}; look at `urls`"),
         _ => said,
     }
 }

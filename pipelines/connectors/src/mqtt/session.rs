@@ -88,6 +88,8 @@ pub(super) enum Heard {
 pub(super) enum Lost {
     /// The broker does not want us.
     Refused(String),
+    /// One side does not accept the other's certificate, or does not speak TLS as the other does.
+    Untrusted(String),
     /// Another client has our id.
     TakenOver,
     /// The broker has closed the connection without a word.

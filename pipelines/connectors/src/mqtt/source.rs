@@ -137,13 +137,7 @@ impl Lane {
     }
 
     /// Appends a message; how many positions it takes.
-    fn add(
-        &mut self,
-        plan: &Plan,
-        inbox: &Inbox,
-        message: &Message,
-        to: &mut Vec<u8>,
-    ) -> u64 {
+    fn add(&mut self, plan: &Plan, inbox: &Inbox, message: &Message, to: &mut Vec<u8>) -> u64 {
         // The client has checked it: a topic that is not UTF-8 ends the connection.
         let topic = std::str::from_utf8(&message.topic).unwrap_or_default();
         let whole = &message.payload[..];

@@ -323,7 +323,9 @@ fn mistakes_are_found_before_anything_runs() {
     let notes = plan(config("mqtt://a", "3.1.1", json!({}))).unwrap().notes();
     assert!(notes[0].contains("at most 4000 messages/s"), "{notes:?}");
     let secret = config("mqtt://far", "5", json!({ "username": "u", "password": "hidden-5f1e" }));
-    let plan = plan(secret).unwrap();
-    assert!(!format!("{plan:?}").contains("hidden-5f1e"));
-    assert!(plan.notes()[1].contains("in plain text"), "{:?}", plan.notes());
+    let secret = plan(secret).unwrap();
+    assert!(!format!("{secret:?}").contains("hidden-5f1e"));
+    assert!(secret.notes()[0].contains("in plain text"), "{:?}", secret.notes());
+    let narrow = plan(config("mqtt://a", "5", json!({ "receive_maximum": 100 }))).unwrap().notes();
+    assert!(narrow[0].contains("at most 20000 messages/s"), "{narrow:?}");
 }

@@ -81,7 +81,9 @@ impl Trouble {
         };
         match lost {
             Lost::Refused(why) => up(&mut self.refused, TRIES)
-                .then(|| format!("refuses the connection: {why}; look at `username`, `password`, `client_id` and `tls`")),
+                .then(|| format!("refuses the connection: {why}; look at `username`, `password` and `client_id`")),
+            Lost::Untrusted(why) => up(&mut self.refused, TRIES)
+                .then(|| format!("and we do not trust each other: {why}; look at `tls`")),
             Lost::TakenOver => up(&mut self.taken_over, TRIES).then(|| {
                 format!("says that another client uses the client id '{client_id}'; give each its own `client_id`")
             }),
@@ -111,9 +113,10 @@ impl Trouble {
 }
 
 /// What an error of input or output means. Rustls reports what is wrong with a certificate as invalid data.
-pub(super) fn of_io(error: &io::Error, text: String) -> Lost {
+pub(super) fn of_io(error: &io::Error) -> Lost {
+    let text = error.to_string();
     match error.kind() {
-        io::ErrorKind::InvalidData => Lost::Refused(text),
+        io::ErrorKind::InvalidData => Lost::Untrusted(text),
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted

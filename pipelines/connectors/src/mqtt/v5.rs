@@ -13,13 +13,13 @@ use foreline_engine::{Clock as _, SystemClock};
 use rumqttc_v5::{
     AckMode, AsyncClient, Broker, ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event,
     EventLoop, Incoming, ManualAck, MqttOptions, PersistedAckMode, PersistedSession, PubAck,
-    Publish, PublishOptions, QoS, RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey, StateError,
-    SubscribeFilter, SubscribeReasonCode, Transport,
+    Publish, PublishOptions, QoS, RetainForwardRule, SessionStore, SessionStoreError,
+    SessionStoreKey, StateError, SubscribeFilter, SubscribeReasonCode, Transport,
 };
 
 use super::inbox::{Message, Receipt};
 use super::session::{
-    Outgoing, CONNECT_TIMEOUT, Heard, Lost, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
+    CONNECT_TIMEOUT, Heard, Lost, Outgoing, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
     Settings,
 };
 use super::trouble::of_io;
@@ -211,9 +211,9 @@ fn lost(error: &ConnectionError) -> Lost {
             | ConnectReturnCode::ConnectionRateExceeded => Lost::Network(text),
             code => Lost::Refused(format!("{code:?}")),
         },
-        ConnectionError::Io(e) => of_io(e, text),
-        ConnectionError::Tls(rumqttc_v5::TlsError::Io(e)) => of_io(e, text),
-        ConnectionError::Tls(_) => Lost::Refused(text),
+        ConnectionError::Io(e) => of_io(e),
+        ConnectionError::Tls(rumqttc_v5::TlsError::Io(e)) => of_io(e),
+        ConnectionError::Tls(_) => Lost::Untrusted(text),
         ConnectionError::MqttState(state) => match state {
             StateError::ServerDisconnect { reason_code, .. } => match reason_code {
                 DisconnectReasonCode::SessionTakenOver => Lost::TakenOver,
@@ -224,8 +224,11 @@ fn lost(error: &ConnectionError) -> Lost {
             | StateError::Deserialization(Error::PayloadSizeLimitExceeded { pkt_size, .. }) => {
                 Lost::TooLarge(*pkt_size)
             }
-            StateError::Io(e) => of_io(e, text),
-            StateError::ConnectionAborted => Lost::Closed(text),
+            // A connection that is reset is found while a packet is read.
+            StateError::Io(e) | StateError::Deserialization(Error::Io(e)) => of_io(e),
+            StateError::ConnectionAborted => {
+                Lost::Closed("the connection was closed by the other side".to_owned())
+            }
             StateError::AwaitPingResp | StateError::CollisionTimeout => Lost::Network(text),
             _ => Lost::Protocol(text),
         },
@@ -233,5 +236,17 @@ fn lost(error: &ConnectionError) -> Lost {
             Lost::Protocol(text)
         }
         _ => Lost::Network(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_reset_is_no_breach_of_the_protocol() {
+        let reset = std::io::ErrorKind::ConnectionReset.into();
+        let error = StateError::Deserialization(rumqttc_v5::Error::Io(reset));
+        assert!(matches!(lost(&ConnectionError::MqttState(error)), Lost::Closed(_)));
     }
 }

@@ -25,7 +25,8 @@ fn a_storm_of_redeliveries_and_an_unknown_release() {
 
 #[test]
 fn redelivery_in_another_order_is_taken_as_it_comes() {
-    let message = |id: u16, is_dup| packet_of(b"plant/P-1/n", id, is_dup, id.to_string().as_bytes());
+    let message =
+        |id: u16, is_dup| packet_of(b"plant/P-1/n", id, is_dup, id.to_string().as_bytes());
     let first = (1..=5).map(|id| message(id, false));
     let again = [4, 2, 5, 1, 3].map(|id| message(id, true));
     let broker = fake(&first.chain(again).chain([message(6, false)]).collect::<Vec<_>>());
