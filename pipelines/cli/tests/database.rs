@@ -323,8 +323,7 @@ fn d5_of_two_engines_one_proceeds_and_the_other_says_by_whom_it_was_fenced() {
 }
 
 fn send(signal: &str, process: u32) {
-    let status = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
-    assert!(status.unwrap().success());
+    foreline_servers::signal(signal, process).unwrap();
 }
 
 #[test]

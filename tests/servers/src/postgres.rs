@@ -245,13 +245,13 @@ impl Postgres {
 
     fn signal(&self, signal: &str) -> Result<()> {
         let Some(server) = &self.server else { return Ok(()) };
-        send(signal, server.id())
+        crate::signal(signal, server.id())
     }
 
     /// To the server and the processes that it has started, each of which is a group of its own.
     fn signal_all(&self, signal: &str) -> Result<()> {
         let Some(server) = &self.server else { return Ok(()) };
-        send(signal, server.id())?;
+        crate::signal(signal, server.id())?;
         for process in fs::read_dir("/proc")? {
             let Ok(status) = fs::read_to_string(process?.path().join("status")) else { continue };
             let field = |name: &str| {
@@ -260,7 +260,7 @@ impl Postgres {
             };
             if let (Some(pid), true) = (field("Pid:"), field("PPid:") == Some(server.id())) {
                 // One that has ended since is none that should stop.
-                send(signal, pid).ok();
+                crate::signal(signal, pid).ok();
             }
         }
         Ok(())
@@ -283,12 +283,6 @@ impl Drop for Postgres {
             server.wait().ok();
         }
     }
-}
-
-fn send(signal: &str, process: u32) -> Result<()> {
-    let status = Command::new("kill").args(["-s", signal, &process.to_string()]).status();
-    ensure!(status.context("kill")?.success(), "the process {process} cannot be signalled");
-    Ok(())
 }
 
 /// Who is to run the server, where we are root.

@@ -99,7 +99,9 @@ fn advised(settings: &Settings, lost: &Lost) -> String {
         Lost::Refused(_) => format!(
             "{said}; look at `username` and `password` (this was tried with the client id '{id}')"
         ),
-        Lost::Untrusted(_) => format!("{said}; look at `tls`"),
+        Lost::Untrusted(_) => {
+            format!("{said}; look at `tls`, whose `ca` is to vouch for the broker")
+        }
         Lost::Closed(_) if settings.broker.is_tls => {
             format!("{said}; it may not speak TLS at this port (mqtt://)")
         }

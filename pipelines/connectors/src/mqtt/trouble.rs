@@ -83,7 +83,7 @@ impl Trouble {
             Lost::Refused(why) => up(&mut self.refused, TRIES)
                 .then(|| format!("refuses the connection: {why}; look at `username`, `password` and `client_id`")),
             Lost::Untrusted(why) => up(&mut self.refused, TRIES)
-                .then(|| format!("and we do not trust each other: {why}; look at `tls`")),
+                .then(|| format!("and we do not trust each other: {why}; look at `tls`, whose `ca` is to vouch for the broker")),
             Lost::TakenOver => up(&mut self.taken_over, TRIES).then(|| {
                 format!("says that another client uses the client id '{client_id}'; give each its own `client_id`")
             }),
