@@ -171,7 +171,7 @@ fn mark(key: &str, value: &mut Node, out: &mut Vec<Diagnostic>) {
     }
     let note = "a secret stands in the file: whoever reads the file has it";
     let warning = Diagnostic::warning(Code::NOTE, value.span, note);
-    out.push(warning.help("write ${env:NAME} or ${file:/path} instead"));
+    out.push(warning.help("write \"${env:NAME}\" or \"${file:/path}\" instead"));
     value.value = Value::Secret(Secret(text.clone()));
 }
 

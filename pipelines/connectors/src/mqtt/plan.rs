@@ -96,6 +96,8 @@ pub(super) struct Plan {
     pub(super) qos: u8,
     pub(super) format: PlannedFormat,
     pub(super) is_sparkplug: bool,
+    /// Whether births are among what is subscribed to, on Sparkplug's third level.
+    pub(super) hears_births: bool,
     /// Whether Sparkplug edge nodes are asked for births that are missing.
     pub(super) asks_for_births: bool,
     /// Columns whose values come with the message, by place, and what each is.
@@ -146,6 +148,9 @@ impl Plan {
                 None
             }
         };
+        // Whoever asks for births that do not come to it would ask for ever.
+        let takes = |kind| templates.iter().any(|t| t.takes(2, kind));
+        let hears_births = takes("NBIRTH") && takes("DBIRTH");
         let (Some(format), true) = (format, mistakes.is_empty()) else { return Err(mistakes) };
         Ok(Plan {
             brokers,
@@ -156,7 +161,9 @@ impl Plan {
             qos: config.qos,
             format,
             is_sparkplug: matches!(config.format, Format::Sparkplug(_)),
-            asks_for_births: matches!(&config.format, Format::Sparkplug(o) if o.rebirth),
+            hears_births,
+            asks_for_births: hears_births
+                && matches!(&config.format, Format::Sparkplug(o) if o.rebirth),
             given,
             username: config.username.clone(),
             password: config.password.clone(),
@@ -205,6 +212,10 @@ impl Plan {
                 "the broker's own limit of unacknowledged messages applies, for Mosquitto {MOSQUITTO_WINDOW} (max_inflight_messages): at one sync every 5 ms that is at most {} messages/s",
                 ceiling(MOSQUITTO_WINDOW)
             )),
+        }
+        if self.is_sparkplug && !self.hears_births {
+            let note = "births are not among the topics: metrics that are named by alias only are dead letters; subscribe to all kinds of messages, as in 'spBv1.0/plant/+/#'";
+            notes.push(note.to_owned());
         }
         if self.asks_for_births {
             let note = "edge nodes are asked for births that are missing, which takes the right to publish to 'spBv1.0/+/NCMD/+' (without it: `rebirth: false`)";

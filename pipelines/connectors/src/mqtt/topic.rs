@@ -77,6 +77,16 @@ impl Template {
         })
     }
 
+    /// Whether level `place`, from 0, of some topic that fits can be `text`.
+    pub(super) fn takes(&self, place: usize, text: &str) -> bool {
+        let rest = || self.levels.iter().take(place).any(|level| *level == Level::Rest);
+        match self.levels.get(place) {
+            Some(Level::Fixed(fixed)) => fixed == text,
+            Some(_) => true,
+            None => rest(),
+        }
+    }
+
     /// Whether `topic` fits; `found` is told each column and its level.
     pub(super) fn fits<'t>(&self, topic: &'t str, mut found: impl FnMut(usize, &'t str)) -> bool {
         let mut levels = topic.split('/');

@@ -74,6 +74,21 @@ fn births_that_are_missing_are_asked_for_once() {
 }
 
 #[test]
+fn who_hears_no_births_asks_for_none() {
+    let about = |topic: &str| {
+        let config = config("mqtt://a", "5", json!({ "topics": [topic], "format": "sparkplug" }));
+        plan(config).unwrap_or_else(|e| panic!("{e:?}"))
+    };
+    let deaf = about("spBv1.0/plant/NDATA/{machine}");
+    assert!(!deaf.asks_for_births && deaf.notes()[0].contains("births are not among the topics"));
+    for topic in ["spBv1.0/plant/+/{machine}/#", "#", "spBv1.0/#", "spBv1.0/+/{machine}/+/+"] {
+        let plan = about(topic);
+        assert!(plan.asks_for_births && plan.notes()[0].contains("asked for births"), "{topic}");
+        assert!(!plan.apart("tap", 0).asks_for_births);
+    }
+}
+
+#[test]
 fn nobody_is_asked_where_that_is_switched_off() {
     let broker = Mosquitto::start(Setup::default()).unwrap();
     let mut plant = Plant::at(&broker);
