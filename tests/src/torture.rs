@@ -7,6 +7,8 @@
 
 pub mod broker;
 pub mod database;
+mod deaths;
+pub mod s3;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -34,6 +36,7 @@ pub const PLACES: &[(&str, usize)] = &[
     ("journal trimmed", 3),
     ("epoch replayed", 2),
     ("epoch dispatched", 6),
+    ("parquet taken over", 1),
     ("parquet files written", 3),
     ("before sink commit", 6),
     ("after sink commit", 6),
@@ -56,7 +59,7 @@ pub struct Options {
     pub command: PathBuf,
     /// At least so many deaths.
     pub kills: u64,
-    /// At least so long; [`broker`] does one round, however long it takes.
+    /// At least so long; [`broker`] and [`s3`] do one round, however long it takes.
     pub time: Duration,
     /// Readings of a round.
     pub rows: u64,
@@ -83,6 +86,10 @@ pub struct Outcome {
     pub duplicated: u64,
     /// Rows that differ from those of a run that was left alone.
     pub different: u64,
+    /// Requests to a store that something went wrong with.
+    pub faults: u64,
+    /// Where readings are missing, as far as it is told.
+    pub missing: Vec<String>,
 }
 
 /// Rounds of deaths until there were enough.
