@@ -238,7 +238,7 @@ async fn pass_on(mut client: TcpStream, to: u16, state: &Mutex<State>) -> std::i
         }
         Some(Fault::Stall) => {
             // Until the client has had enough: what it does not close would be open for ever.
-            client.read(&mut [0]).await?;
+            client.read_u8().await.ok();
             return Ok(());
         }
         _ => {}
