@@ -7,6 +7,8 @@
 
 pub mod broker;
 pub mod database;
+mod deaths;
+pub mod s3;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -34,6 +36,7 @@ pub const PLACES: &[(&str, usize)] = &[
     ("journal trimmed", 3),
     ("epoch replayed", 2),
     ("epoch dispatched", 6),
+    ("parquet taken over", 1),
     ("parquet files written", 3),
     ("before sink commit", 6),
     ("after sink commit", 6),
@@ -56,7 +59,7 @@ pub struct Options {
     pub command: PathBuf,
     /// At least so many deaths.
     pub kills: u64,
-    /// At least so long; [`broker`] does one round, however long it takes.
+    /// At least so long; [`broker`] and [`s3`] do one round, however long it takes.
     pub time: Duration,
     /// Readings of a round.
     pub rows: u64,
@@ -71,7 +74,7 @@ pub struct Outcome {
     pub kills: u64,
     /// How often at each named place, also at those where it never did.
     pub places: BTreeMap<&'static str, u64>,
-    /// What else befell it meanwhile, and how often: the broker and the network of [`broker`].
+    /// What else befell it meanwhile, and how often: the broker, the store, the network.
     pub faults: BTreeMap<&'static str, u64>,
     /// Rounds that came to their end.
     pub rounds: u64,
@@ -85,6 +88,8 @@ pub struct Outcome {
     pub duplicated: u64,
     /// Rows that differ from those of a run that was left alone.
     pub different: u64,
+    /// Where readings are missing, as far as it is told.
+    pub missing: Vec<String>,
 }
 
 /// Rounds of deaths until there were enough.

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use foreline_servers::{ACCESS_KEY, Fault, FaultyWay, Rule, S3Server, SECRET_KEY};
 use foreline_tests::live::{Lake, eventually, start, terminate};
+use foreline_tests::torture::Options;
+use foreline_tests::torture::s3::torture_s3;
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_foreline");
 /// Rows of one object.
@@ -127,4 +130,23 @@ fn a_late_object_is_found_after_a_death_and_once() {
     // The last row of each machine may wait for the one behind it.
     let n_rows = rows(&server);
     assert!((3 * ROWS - 3..=3 * ROWS).contains(&n_rows), "{n_rows}");
+}
+
+#[test]
+fn rows_of_objects_that_keep_arriving_are_there_once_after_forty_deaths() {
+    let outcome = torture_s3(&Options {
+        command: PathBuf::from(COMMAND),
+        kills: 40,
+        time: Duration::ZERO,
+        rows: 80_000,
+        seed: 1,
+    })
+    .unwrap();
+    println!("{outcome:?}");
+    assert!(outcome.kills >= 40 && outcome.looks >= 5, "{outcome:?}");
+    assert!(
+        outcome.acknowledged >= 80_000 && outcome.faults.values().sum::<u64>() >= 10,
+        "{outcome:?}"
+    );
+    assert_eq!((outcome.lost, outcome.duplicated), (0, 0), "{outcome:?}");
 }

@@ -25,7 +25,7 @@ mod error;
 mod network;
 mod reader;
 
-pub(crate) use connection::{Connection, Hidden, Place, mistakes};
+pub(crate) use connection::{Connection, Hidden, Place, RETRY_TIME_MAX, mistakes};
 pub(crate) use error::ObjectError;
 pub(crate) use network::Network;
 pub(crate) use reader::{ObjectReader, Patience, source_error};

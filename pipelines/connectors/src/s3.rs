@@ -18,7 +18,7 @@ use foreline_engine::{ConfigError, Replay, Resolver, Source};
 
 use crate::cut::Format;
 use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind, Tap};
-use crate::objects::{Connection, Patience, Place};
+use crate::objects::{Connection, Found, Patience, Place};
 
 mod config;
 mod keys;
@@ -47,6 +47,22 @@ pub(crate) struct Plan {
 impl Plan {
     fn patience(&self) -> Patience {
         if self.poll.is_some() { Patience::Endless } else { Patience::None }
+    }
+
+    /// Whether an object below the prefix is one to read.
+    fn reads(&self, found: &Found) -> bool {
+        found.size > 0 && self.keys.includes(self.name_below(found))
+    }
+
+    /// The values of the columns that come from its key.
+    fn parts(&self, found: &Found) -> Result<Vec<String>, String> {
+        self.keys.parts(self.name_below(found))
+    }
+
+    /// Its key behind the prefix.
+    fn name_below<'a>(&self, found: &'a Found) -> &'a str {
+        let below = found.key.strip_prefix(&*self.place.prefix).unwrap_or(&found.key);
+        below.strip_prefix('/').unwrap_or(below)
     }
 }
 

@@ -3,17 +3,17 @@
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use crate::now;
+
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Longer than any client waits.
-const FOR_EVER: Duration = Duration::from_secs(3600);
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,17 @@ pub struct Rule {
     pub times: usize,
 }
 
+/// A request that came.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Its first line.
+    pub line: String,
+    /// The first byte of the object that it asked for, where it asked for a range.
+    pub from: Option<u64>,
+    /// When it came.
+    pub at: Instant,
+}
+
 /// A proxy before a server of this machine, gone with the value.
 #[derive(Debug)]
 pub struct FaultyWay {
@@ -55,7 +66,16 @@ pub struct FaultyWay {
 #[derive(Debug, Default)]
 struct State {
     rules: Vec<Rule>,
-    requests: Vec<String>,
+    chance: Option<Chance>,
+    requests: Vec<Asked>,
+    n_faults: u64,
+}
+
+/// Something that goes wrong with one request in so many.
+#[derive(Debug)]
+struct Chance {
+    seed: u64,
+    one_in: u64,
 }
 
 impl FaultyWay {
@@ -99,15 +119,34 @@ impl FaultyWay {
         self.lock().rules.push(rule);
     }
 
+    /// Where no rule fits, anything goes wrong with one request in `one_in`.
+    pub fn by_chance(&self, seed: u64, one_in: u64) {
+        self.lock().chance = Some(Chance { seed, one_in: one_in.max(1) });
+    }
+
     /// Nothing goes wrong from here on.
     pub fn heal(&self) {
-        self.lock().rules.clear();
+        let mut state = self.lock();
+        state.rules.clear();
+        state.chance = None;
     }
 
     /// Requests so far, each as its first line.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
-        self.lock().requests.clone()
+        self.lock().requests.iter().map(|asked| asked.line.clone()).collect()
+    }
+
+    /// Requests so far whose first line contains this.
+    #[must_use]
+    pub fn asked(&self, contains: &str) -> Vec<Asked> {
+        self.lock().requests.iter().filter(|asked| asked.line.contains(contains)).cloned().collect()
+    }
+
+    /// How often something went wrong.
+    #[must_use]
+    pub fn n_faults(&self) -> u64 {
+        self.lock().n_faults
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -126,8 +165,15 @@ impl Drop for FaultyWay {
 
 impl State {
     /// Notes a request; what goes wrong with it.
-    fn fault(&mut self, line: &str) -> Option<Fault> {
-        self.requests.push(line.to_owned());
+    fn fault(&mut self, head: &str) -> Option<Fault> {
+        let line = head.lines().next().unwrap_or_default().to_owned();
+        let fault = self.by_rule(&line).or_else(|| self.chance.as_mut()?.fault());
+        self.n_faults += u64::from(fault.is_some());
+        self.requests.push(Asked { line, from: first_byte(head), at: now() });
+        fault
+    }
+
+    fn by_rule(&mut self, line: &str) -> Option<Fault> {
         let fits =
             |r: &&mut Rule| r.times > 0 && line.starts_with(r.method) && line.contains(&r.contains);
         let rule = self.rules.iter_mut().find(fits)?;
@@ -140,11 +186,47 @@ impl State {
     }
 }
 
+impl Chance {
+    fn fault(&mut self) -> Option<Fault> {
+        if self.below(self.one_in) > 0 {
+            return None;
+        }
+        let statuses = [500, 503, 429];
+        let n_bytes = usize::try_from(self.below(20_000)).unwrap_or(0);
+        Some(match self.below(6) {
+            0 => Fault::Stall,
+            1 => Fault::LoseAnswer,
+            2 => Fault::Truncate(n_bytes),
+            n => Fault::Status(statuses[usize::try_from(n - 3).unwrap_or(0)]),
+        })
+    }
+
+    /// A number below `n`, which is above 0: SplitMix64.
+    fn below(&mut self, n: u64) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+/// Where the range begins that a request asks for.
+fn first_byte(head: &str) -> Option<u64> {
+    let range = header(head, "range")?.strip_prefix("bytes=")?;
+    range.split('-').next()?.parse().ok()
+}
+
+/// The value of a header.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = head.lines().filter_map(|line| line.split_once(':'));
+    pairs.find(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
 /// Passes one request on, and its answer back.
 async fn pass_on(mut client: TcpStream, to: u16, state: &Mutex<State>) -> std::io::Result<()> {
     let (head, body) = read_request(&mut client).await?;
-    let line = head.lines().next().unwrap_or_default().to_owned();
-    let fault = state.lock().unwrap_or_else(PoisonError::into_inner).fault(&line);
+    let fault = state.lock().unwrap_or_else(PoisonError::into_inner).fault(&head);
     match fault {
         Some(Fault::Status(status)) => {
             let text = "<Error><Code>Injected</Code><Message>asked for</Message></Error>";
@@ -155,7 +237,8 @@ async fn pass_on(mut client: TcpStream, to: u16, state: &Mutex<State>) -> std::i
             return client.write_all(answer.as_bytes()).await;
         }
         Some(Fault::Stall) => {
-            tokio::time::sleep(FOR_EVER).await;
+            // Until the client has had enough: what it does not close would be open for ever.
+            client.read_u8().await.ok();
             return Ok(());
         }
         _ => {}
@@ -187,12 +270,7 @@ async fn read_request(client: &mut TcpStream) -> std::io::Result<(String, Vec<u8
     };
     let mut body = bytes.split_off(end);
     let head = String::from_utf8_lossy(&bytes).into_owned();
-    let length = head
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .unwrap_or(0);
+    let length = header(&head, "content-length").and_then(|n| n.parse().ok()).unwrap_or(0);
     while body.len() < length {
         if client.read_buf(&mut body).await? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());

@@ -19,9 +19,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 mod faults;
+mod moto;
 mod s3;
 
-pub use faults::{Fault, FaultyWay, Rule};
+pub use faults::{Asked, Fault, FaultyWay, Rule};
+pub use moto::{Moto, PAGE_MAX};
 pub use s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 
 /// How long a server may take to answer after its start: minutes on a machine that is busy building.

@@ -1,6 +1,7 @@
 //! An S3 server in this process: s3s-fs over a temporary folder.
 //!
-//! What s3s-fs leaves out, and what every real store does, is added: listings carry ETags, and reads honour `If-Match`.
+//! What s3s-fs leaves out, and what every real store does, is added: listings carry ETags, reads honour `If-Match`, and
+//! a write with `If-Match` where nothing is there is refused as what cannot be found.
 //! Requests must be signed with [`ACCESS_KEY`] and [`SECRET_KEY`].
 
 use std::fs;
@@ -142,6 +143,24 @@ struct Store {
     files: FileSystem,
 }
 
+impl Store {
+    /// What is known of an object.
+    async fn head(&self, bucket: String, key: String) -> S3Result<HeadObjectOutput> {
+        let head = S3Request {
+            input: HeadObjectInput { bucket, key, ..HeadObjectInput::default() },
+            method: Default::default(),
+            uri: Default::default(),
+            headers: Default::default(),
+            extensions: Default::default(),
+            credentials: None,
+            region: None,
+            service: None,
+            trailing_headers: None,
+        };
+        Ok(self.files.head_object(head).await?.output)
+    }
+}
+
 /// What a method of [`S3`] gives.
 type Answer<'a, T> = Pin<Box<dyn Future<Output = S3Result<S3Response<T>>> + Send + 'a>>;
 
@@ -161,7 +180,6 @@ macro_rules! passed_on {
 impl S3 for Store {
     passed_on! {
         head_object: HeadObjectInput => HeadObjectOutput,
-        put_object: PutObjectInput => PutObjectOutput,
         delete_object: DeleteObjectInput => DeleteObjectOutput,
         delete_objects: DeleteObjectsInput => DeleteObjectsOutput,
         create_multipart_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput,
@@ -199,27 +217,30 @@ impl S3 for Store {
         Self: 'a,
     {
         Box::pin(async move {
-            let (bucket, method) = (request.input.bucket.clone(), request.method.clone());
-            let uri = request.uri.clone();
+            let bucket = request.input.bucket.clone();
             let mut listed = self.files.list_objects_v2(request).await?;
             for object in listed.output.contents.iter_mut().flatten() {
                 let Some(key) = object.key.clone() else { continue };
-                let input =
-                    HeadObjectInput { bucket: bucket.clone(), key, ..HeadObjectInput::default() };
-                let head = S3Request {
-                    input,
-                    method: method.clone(),
-                    uri: uri.clone(),
-                    headers: Default::default(),
-                    extensions: Default::default(),
-                    credentials: None,
-                    region: None,
-                    service: None,
-                    trailing_headers: None,
-                };
-                object.e_tag = self.files.head_object(head).await?.output.e_tag;
+                object.e_tag = self.head(bucket.clone(), key).await?.e_tag;
             }
             Ok(listed)
+        })
+    }
+
+    fn put_object<'s, 'a>(
+        &'s self,
+        request: S3Request<PutObjectInput>,
+    ) -> Answer<'a, PutObjectOutput>
+    where
+        's: 'a,
+        Self: 'a,
+    {
+        Box::pin(async move {
+            if request.input.if_match.is_some() {
+                let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
+                self.head(bucket, key).await?;
+            }
+            self.files.put_object(request).await
         })
     }
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use foreline_tests::torture::broker::torture_broker;
 use foreline_tests::torture::database::torture_database;
+use foreline_tests::torture::s3::torture_s3;
 use foreline_tests::torture::{Options, Outcome, torture};
 
 /// Kills the command again and again while it works.
@@ -39,10 +40,14 @@ enum Source {
     Mqtt,
     /// Files, into a database that dies too.
     Postgres,
+    /// Objects.
+    S3,
 }
 
 /// Readings that are published in a minute, with the broker away and the network down now and then.
 const MQTT_ROWS_A_MINUTE: f64 = 25_000.0;
+/// Readings of the objects that are put in a minute.
+const S3_ROWS_A_MINUTE: f64 = 120_000.0;
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
@@ -57,6 +62,7 @@ fn main() -> Result<ExitCode> {
         Source::Csv => torture(&options(20_000))?,
         Source::Postgres => torture_database(&options(9_000))?,
         Source::Mqtt => torture_broker(&options((arguments.minutes * MQTT_ROWS_A_MINUTE) as u64))?,
+        Source::S3 => torture_s3(&options((arguments.minutes * S3_ROWS_A_MINUTE) as u64))?,
     };
     print(&outcome, arguments.json)?;
     let good = outcome.lost + outcome.duplicated + outcome.different == 0;
@@ -78,6 +84,9 @@ fn print(outcome: &Outcome, json: bool) -> Result<()> {
         outcome.duplicated,
         outcome.different
     );
+    for missing in &outcome.missing {
+        println!("  lost: {missing}");
+    }
     for (place, n) in &outcome.places {
         println!("  {n:5} at '{place}'");
     }

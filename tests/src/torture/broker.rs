@@ -8,24 +8,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use foreline_servers::mosquitto::{Mosquitto, Setup};
 use foreline_servers::proxy::Proxy;
 use foreline_servers::publisher::Publisher;
-use foreline_servers::signal;
 
+use super::deaths::{Deaths, PATIENCE, await_that, duplicates, stop};
 use super::{
     Dice, MACHINES, Options, Outcome, PLACES, Reading, keys, now, rows, said, start, wait,
 };
 
-/// How long the last readings may take to come through, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// How long the command may take to stop.
-const STOP: Duration = Duration::from_secs(30);
 /// Where time begins.
 const BASE_MS: u64 = 1_772_323_200_000;
 /// So much later than all others that it moves every watermark behind them.
@@ -58,7 +53,13 @@ pub fn torture_broker(options: &Options) -> Result<Outcome> {
             expected
         });
         let mischief = scope.spawn(|| make_mischief(&mut broker, &proxy, options.seed, &over));
-        let died = kill_on(options, folder, &published, &mut outcome);
+        let places = [PLACES, &[("acknowledged", 6)]].concat();
+        let deaths = Deaths { options, folder, places: &places, most_ms: 900, named_ms: 900 };
+        let done = || published.load(Ordering::Acquire);
+        let died = deaths.until(done, &mut outcome, |outcome| {
+            duplicates(&rows_of(folder)?, outcome);
+            Ok(())
+        });
         let expected = publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"));
         over.store(true, Ordering::Release);
         let faults = mischief.join().map_err(|_| anyhow::anyhow!("the mischief panicked"))?;
@@ -204,44 +205,6 @@ fn send(publisher: &mut Publisher, machine: &str, millis: u64) -> Result<()> {
     publisher.publish(&format!("plant/{machine}/v"), payload.as_bytes())
 }
 
-/// Starts and kills the command until everything is published and it was killed often enough.
-fn kill_on(
-    options: &Options,
-    folder: &Path,
-    published: &AtomicBool,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let mut dice = Dice(options.seed);
-    while outcome.kills < options.kills || !published.load(Ordering::Acquire) {
-        let workers = [1, 2, 4][dice.below(3)];
-        // Now and then it dies five times before it has got anywhere: recovery must itself survive its end.
-        let most = if dice.below(8) < 5 { 900 } else { 60 };
-        let (place, upto) = [PLACES, &[("acknowledged", 6)]].concat()[dice.below(PLACES.len() + 1)];
-        let at = (dice.below(2) == 0).then(|| format!("{place}:{}", 1 + dice.below(upto)));
-        let mut child = start(&options.command, folder, workers, at.as_deref())?;
-        let begun = now();
-        let time = Duration::from_millis(20 + dice.below(most) as u64);
-        let mut status = child.try_wait()?;
-        // A place that it does not come to must not hold everything up.
-        while status.is_none() && begun.elapsed() < time {
-            wait(Duration::from_millis(5));
-            status = child.try_wait()?;
-        }
-        if status.is_none() {
-            child.kill()?;
-        } else if at.is_some() {
-            *outcome.places.entry(place).or_default() += 1;
-        }
-        let status = child.wait()?;
-        if let Some(code) = status.code() {
-            bail!("the command ended with {code}:\n{}", said(folder));
-        }
-        outcome.kills += 1;
-        duplicates(&rows_of(folder)?, outcome);
-    }
-    Ok(())
-}
-
 /// Lets everything come through, has the command stop, and looks at what is there.
 fn finish(
     options: &Options,
@@ -275,30 +238,6 @@ fn finish(
     Ok(())
 }
 
-/// Tells the command to stop, and waits until it has, cleanly.
-fn stop(mut child: Child, folder: &Path) -> Result<()> {
-    signal("TERM", child.id())?;
-    let begun = now();
-    while begun.elapsed() < STOP {
-        if let Some(status) = child.try_wait()? {
-            ensure!(status.success(), "told to stop, it ended with {status}:\n{}", said(folder));
-            return Ok(());
-        }
-        wait(Duration::from_millis(5));
-    }
-    child.kill()?;
-    bail!("told to stop, it goes on after {STOP:?}:\n{}", said(folder))
-}
-
-fn await_that(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let begun = now();
-    while !holds()? {
-        ensure!(begun.elapsed() < PATIENCE, "{what} did not come in {PATIENCE:?}");
-        wait(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
 /// The readings in the sink.
 fn rows_of(folder: &Path) -> Result<Vec<Reading>> {
     let mut all = Vec::new();
@@ -312,9 +251,4 @@ fn manifest(folder: &Path) -> Result<Vec<Reading>> {
     let mut all = rows_of(folder)?;
     all.sort();
     Ok(all)
-}
-
-fn duplicates(found: &[Reading], outcome: &mut Outcome) {
-    let distinct: BTreeSet<&Reading> = found.iter().collect();
-    outcome.duplicated += (found.len() - distinct.len()) as u64;
 }

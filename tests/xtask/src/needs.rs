@@ -14,7 +14,12 @@ struct Need {
     install: &'static [&'static str],
     /// Whether installing takes the rights of root.
     root: bool,
+    /// What is not looked at without it; nothing where there are no tests without it.
+    skipped: Option<&'static str>,
 }
+
+/// What is left out where there is no moto.
+const SECOND_S3: &str = "the tests of S3 against a second store (moto_server)";
 
 /// Everything, in the order in which it is installed.
 const NEEDS: &[Need] = &[
@@ -23,12 +28,14 @@ const NEEDS: &[Need] = &[
         probe: &["cc", "--version"],
         install: &["apt-get", "install", "--yes", "--no-install-recommends", "gcc", "libc6-dev"],
         root: true,
+        skipped: None,
     },
     Need {
         what: "git",
         probe: &["git", "--version"],
         install: &["apt-get", "install", "--yes", "--no-install-recommends", "git"],
         root: true,
+        skipped: None,
     },
     Need {
         what: "mosquitto",
@@ -47,18 +54,21 @@ const NEEDS: &[Need] = &[
              test -z \"$made\" || rm $policy; exit $done",
         ],
         root: true,
+        skipped: None,
     },
     Need {
         what: "rustfmt",
         probe: &["cargo", "fmt", "--version"],
         install: &["rustup", "component", "add", "rustfmt"],
         root: false,
+        skipped: None,
     },
     Need {
         what: "clippy",
         probe: &["cargo", "clippy", "--version"],
         install: &["rustup", "component", "add", "clippy"],
         root: false,
+        skipped: None,
     },
     Need {
         what: "PostgreSQL",
@@ -72,15 +82,42 @@ const NEEDS: &[Need] = &[
              apt-get install --yes --no-install-recommends postgresql",
         ],
         root: true,
+        skipped: None,
+    },
+    Need {
+        what: "python3-venv",
+        probe: &["python3", "-c", "import ensurepip, venv"],
+        install: &["apt-get", "install", "--yes", "--no-install-recommends", "python3-venv"],
+        root: true,
+        skipped: Some(SECOND_S3),
+    },
+    Need {
+        what: "moto_server",
+        probe: &[
+            "sh",
+            "-c",
+            "\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-moto/bin/python\" -c \"import moto.server, moto; \
+             assert moto.__version__ == '5.2.5'\"",
+        ],
+        // In a folder of its own, where the tests look for it. Its extra `server` brings all of AWS; this is what S3 takes.
+        install: &[
+            "sh",
+            "-c",
+            "at=\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-moto\"; python3 -m venv --clear \"$at\" && \
+             timeout 900 \"$at/bin/pip\" install --quiet moto[s3]==5.2.5 flask==3.1.3 flask-cors==6.0.5",
+        ],
+        root: false,
+        skipped: Some(SECOND_S3),
     },
 ];
 
-/// Installs what is missing.
+/// Installs what is missing; what is left out for want of something that could not be installed.
 ///
 /// # Errors
-/// When something is missing and cannot be installed; all of it is named, with the commands that would do it.
-pub(crate) fn meet() -> Result<()> {
+/// When something is missing that there are no tests without; all of it is named, with the commands that would do it.
+pub(crate) fn meet() -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
+    let mut left_out = Vec::new();
     let mut updated = false;
     for need in NEEDS.iter().filter(|need| !succeeds(need.probe)) {
         if need.root && is_root() {
@@ -93,11 +130,14 @@ pub(crate) fn meet() -> Result<()> {
         } else if !need.root {
             run_shown(need.install);
         }
-        if !succeeds(need.probe) {
-            missing.push(need);
+        match need.skipped {
+            _ if succeeds(need.probe) => {}
+            None => missing.push(need),
+            Some(skipped) => left_out.push(skipped),
         }
     }
-    if missing.is_empty() { Ok(()) } else { bail!(message(&missing)) }
+    left_out.dedup();
+    if missing.is_empty() { Ok(left_out) } else { bail!(message(&missing)) }
 }
 
 fn message(missing: &[&Need]) -> String {

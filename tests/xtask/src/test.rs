@@ -27,7 +27,7 @@ struct Step {
 /// When something is missing on the machine, or a step failed.
 pub(crate) fn run() -> Result<()> {
     let mut out = std::io::stdout();
-    needs::meet()?;
+    let left_out = needs::meet()?;
     let data = data();
     let mut sum = Sum::default();
     let mut failed = Vec::new();
@@ -45,6 +45,9 @@ pub(crate) fn run() -> Result<()> {
     writeln!(out, "{last_words}")?;
     if data.is_none() {
         writeln!(out, "SKIPPED: the tests on recorded data; {DATA} names the folder that has it")?;
+    }
+    for what in left_out {
+        writeln!(out, "SKIPPED: {what}; it could not be installed")?;
     }
     // The sum is the last line whatever happened, so it goes out as the error where something failed.
     let line = sum.line(&failed);

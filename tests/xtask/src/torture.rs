@@ -13,7 +13,8 @@ pub(crate) struct Options {
     /// How long.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// Where the readings come from: `csv`, or `mqtt` for a real broker.
+    /// Where the readings come from: `csv`, `mqtt` for a real broker, `postgres` for files into a database that dies too,
+    /// or `s3` for objects that come by a bad network.
     #[arg(long, default_value = "csv")]
     source: String,
     /// Another seed is another sequence of deaths.

@@ -15,7 +15,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How often a request is tried again before the error is seen.
 const RETRIES_MAX: usize = 10;
 /// How long a request is tried at most before the error is seen; credentials may expire while it is.
-const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const RETRY_TIME_MAX: Duration = Duration::from_secs(60);
 /// The time limit of one request while somebody waits: a few of them fit in the time of a probe.
 const HURRIED: Extent = Extent::Nanos(3_000_000_000);
 /// The longest time limit of one request that may be asked for.

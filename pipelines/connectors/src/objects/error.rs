@@ -3,6 +3,9 @@
 /// Longest text of a store that a message repeats.
 const SHOWN_CHARS_MAX: usize = 300;
 
+/// What the client writes before the status of an answer, which it keeps nowhere else.
+const STATUS: &str = "Server returned non-2xx status code: ";
+
 /// A request that had no success.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ObjectError {
@@ -24,7 +27,9 @@ impl ObjectError {
     pub(crate) fn of(error: &object_store::Error) -> Self {
         use object_store::Error as E;
         let text = shown(error);
-        match (error, status(&text)) {
+        let status = status(&text);
+        let text = text.replacen(STATUS, "the store answers ", 1);
+        match (error, status) {
             _ if text.contains("NoSuchBucket") => ObjectError::Definite(text),
             (E::NotFound { .. }, _) | (_, Some(404)) => ObjectError::Gone,
             (E::Precondition { .. } | E::AlreadyExists { .. }, _) | (_, Some(412)) => {
@@ -42,9 +47,9 @@ impl ObjectError {
     }
 }
 
-/// The status of the answer, where there was one: the client keeps it only in its text.
+/// The status of the answer, where there was one.
 fn status(text: &str) -> Option<u16> {
-    let (_, rest) = text.split_once("status code: ")?;
+    let (_, rest) = text.split_once(STATUS)?;
     rest.get(..3)?.parse().ok()
 }
 

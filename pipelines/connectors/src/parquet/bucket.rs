@@ -9,7 +9,7 @@ use std::fs::File;
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use foreline_engine::RunId;
+use foreline_engine::{RunId, crash_point};
 
 use super::files::{self, Written};
 use super::manifest::{Manifest, NAME};
@@ -63,7 +63,8 @@ impl Bucket {
     /// Whether the store refuses to write an object over another one than there is.
     fn refuses(&self, over: Option<&str>) -> Result<(), PlaceError> {
         match self.objects.put_over(&self.key(PROBE), Bytes::from_static(b"{}\n"), over) {
-            Err(ObjectError::Changed(_)) => Ok(()),
+            // Where nothing is there yet, `If-Match` is refused as what cannot be found.
+            Err(ObjectError::Changed(_) | ObjectError::Gone) => Ok(()),
             Err(error) => Err(failed("write", &error)),
             Ok(_) => Err(PlaceError::Fatal(
                 "the store does not honour conditional writes (If-None-Match, If-Match), which keep two runs from overwriting each other; use a release of it that does"
@@ -120,11 +121,14 @@ impl Place for Bucket {
             let put = self.objects.put_over(&self.key(NAME), text.clone(), self.etag.as_deref());
             match put {
                 Ok(etag) => {
+                    crash_point("manifest put");
                     self.etag = Some(etag);
                     return Ok(());
                 }
-                Err(ObjectError::Changed(how) | ObjectError::Transient(how)) => why = how,
-                Err(error) => return Err(failed("write the manifest", &error)),
+                Err(error @ ObjectError::Definite(_)) => {
+                    return Err(failed("write the manifest", &error));
+                }
+                Err(error) => why = error.to_string(),
             }
             // The answer may have been lost, or may be that to an earlier try: what is there decides.
             let found = self.fetch().map_err(|e| PlaceError::Unknown(e.to_string()))?;

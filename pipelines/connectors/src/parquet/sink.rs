@@ -96,7 +96,7 @@ impl ParquetSink {
             IfExists::Replace => Ok(fresh),
             IfExists::Append => Ok(Manifest { files: found.files, ..fresh }),
             IfExists::Error => Err(SinkError::Fatal(format!(
-                "'{}' already has {} rows of an earlier run; set `if_exists: replace` or `if_exists: append`, or remove the folder",
+                "'{}' already has {} rows of an earlier run; set `if_exists: replace` or `if_exists: append`, or remove what is there",
                 self.place.name(),
                 found.files.iter().map(|f| f.rows).sum::<u64>(),
             ))),
@@ -123,6 +123,7 @@ impl ParquetSink {
             let older = run_of(&name).is_none_or(|run| run <= manifest.run);
             if unfinished || (is_ours(&name) && older && !manifest.lists(&name)) {
                 self.place.remove(&name)?;
+                crash_point("leftover removed");
             }
         }
         Ok(())
@@ -211,6 +212,7 @@ impl Sink for ParquetSink {
         self.place.prepare().map_err(|e| self.told(&e))?;
         let _lock = self.place.lock().map_err(|e| self.told(&e))?;
         let manifest = self.take(run, generation)?;
+        crash_point("parquet taken over");
         // Files that are replaced are no longer listed, so they are leftovers, too.
         self.remove_leftovers(&manifest).map_err(|e| self.told(&e))?;
         let committed = manifest.committed;

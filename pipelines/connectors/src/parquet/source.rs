@@ -249,12 +249,20 @@ impl Source for ParquetSource {
             {
                 return Ok(Poll::Ready(chunk));
             }
+            self.current = None;
             if self.next >= self.entries.len() {
                 return Ok(Poll::Ended);
             }
             let partition = numbered(self.next);
-            self.current = Some((partition, self.records(partition, None)?));
+            let mut records = self.records(partition, None)?;
+            let Some(chunk) = records.next_chunk(partition)? else {
+                // Nobody hears of a file without rows, and there may be no gap in the numbers of those one hears of.
+                self.entries.remove(self.next);
+                continue;
+            };
+            self.current = Some((partition, records));
             self.next += 1;
+            return Ok(Poll::Ready(chunk));
         }
     }
 
@@ -306,10 +314,11 @@ impl Source for ParquetSource {
             self.entries.push(entry);
         }
         self.entries.append(&mut found);
-        let last = known.iter().max_by_key(|k| k.partition);
-        if let Some(last) = last {
-            self.next = last.partition.0 as usize + 1;
-            self.current = Some((last.partition, self.records(last.partition, last.read)?));
+        // Files become known before anything of them counts: those behind the last that was read from are still to be read.
+        let read = known.iter().filter_map(|k| Some((k.partition, k.read?)));
+        if let Some((last, read)) = read.max_by_key(|(partition, _)| *partition) {
+            self.next = last.0 as usize + 1;
+            self.current = Some((last, self.records(last, Some(read))?));
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use super::sink::ParquetSink;
 use super::{ParquetConfig, mistakes};
 
 mod bucket;
+mod moto;
 mod reading;
 
 const RUN: RunId = RunId(1);

@@ -6,11 +6,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use foreline_engine::{Chunk, Partition, Position, ReadUpTo, SourceError};
+use tokio::time::Instant;
 
 use super::seen::{Look, Seen};
 use super::{ObjectOrder, OnChange, Plan};
 use crate::cut::{Opened, Records, Shared};
-use crate::objects::{Found, ObjectError, ObjectReader, Objects, Patience, source_error};
+use crate::objects::{
+    Found, ObjectError, ObjectReader, Objects, Patience, RETRY_TIME_MAX, source_error,
+};
 
 /// Objects whose first block is fetched while the one before is read.
 const AHEAD_MAX: usize = 8;
@@ -36,11 +39,18 @@ pub(super) struct Reading {
     pub(super) seen: Seen,
     /// The number of the next object.
     pub(super) next: u32,
-    /// The object that an earlier run has left off in.
-    pub(super) current: Option<(Partition, Arc<Found>, Option<ReadUpTo>)>,
+    /// What an earlier run has not read to its end.
+    pub(super) unfinished: Vec<Unfinished>,
     pub(super) news: SyncSender<News>,
     /// Closed when the source is.
     pub(super) stop: Receiver<()>,
+}
+
+/// An object that an earlier run knew, with more than it has read.
+pub(super) struct Unfinished {
+    pub(super) partition: Partition,
+    pub(super) found: Arc<Found>,
+    pub(super) read: Option<ReadUpTo>,
 }
 
 /// Why the thread ends.
@@ -68,21 +78,23 @@ impl Reading {
     }
 
     fn read_all(&mut self) -> Result<(), End> {
-        if let Some((partition, found, read)) = self.current.take() {
-            let mut reader = self.fetch(&found, 0);
-            reader.widen(self.plan.parallel);
-            let done = self
-                .records(&found, reader, read)
-                .map_err(End::from)
-                .and_then(|mut records| self.hand_on(partition, &mut *records));
+        for unfinished in std::mem::take(&mut self.unfinished) {
+            let done = self.go_on(&unfinished);
             self.unless_found_again(done)?;
         }
         loop {
             let new = self.list()?;
             self.read(new)?;
-            let Some(poll) = self.plan.poll else { return Ok(()) };
+            let Some(poll) = self.plan.poll else { break };
             self.rest(poll)?;
         }
+        if self.next == 0 {
+            let place = self.objects.place();
+            tracing::warn!(
+                "'{place}' has no object to read: none, or all are empty, hidden or not included"
+            );
+        }
+        Ok(())
     }
 
     /// Waits, unless the source is closed.
@@ -96,10 +108,15 @@ impl Reading {
     /// The objects that were not seen before, in the order in which they are read.
     fn list(&mut self) -> Result<VecDeque<Arc<Found>>, End> {
         let mut pause = Duration::from_secs(1);
+        let begun = Instant::now();
         loop {
             match self.list_once()? {
                 Ok(new) => return Ok(new),
-                Err(ObjectError::Transient(why)) if self.plan.patience() == Patience::Endless => {
+                // A page that breaks off is not asked for again by the client, as what fails otherwise is.
+                Err(ObjectError::Transient(why))
+                    if self.plan.patience() == Patience::Endless
+                        || begun.elapsed() < RETRY_TIME_MAX =>
+                {
                     let place = self.objects.place();
                     tracing::warn!("'{place}' cannot be listed, trying again in {pause:?}: {why}");
                     self.rest(pause)?;
@@ -147,15 +164,7 @@ impl Reading {
 
     /// The object, if it is one to read and not as it was seen before.
     fn wanted(&self, found: Found) -> Option<Found> {
-        let name = self.name_below(&found)?;
-        let wanted = found.size > 0 && self.plan.keys.includes(name);
-        (wanted && !self.seen.has(&found)).then_some(found)
-    }
-
-    /// The key behind the prefix.
-    fn name_below<'a>(&self, found: &'a Found) -> Option<&'a str> {
-        let rest = found.key.strip_prefix(&*self.objects.place().prefix)?;
-        Some(rest.strip_prefix('/').unwrap_or(rest))
+        (self.plan.reads(&found) && !self.seen.has(&found)).then_some(found)
     }
 
     fn fetch(&self, found: &Arc<Found>, from: u64) -> ObjectReader {
@@ -193,6 +202,16 @@ impl Reading {
         }
     }
 
+    /// Reads what an earlier run has left of an object.
+    fn go_on(&self, unfinished: &Unfinished) -> Result<(), End> {
+        let Unfinished { partition, found, read } = unfinished;
+        let mut reader = self.fetch(found, 0);
+        reader.widen(self.plan.parallel);
+        let mut records = self.records(found, reader, *read)?;
+        self.tell(News::Object(*partition, Arc::clone(found)))?;
+        self.hand_on(*partition, &mut *records)
+    }
+
     fn read_one(&mut self, found: &Arc<Found>, reader: ObjectReader) -> Result<(), End> {
         if self.next >= Position::MAX_PARTITIONS {
             let place = self.objects.place();
@@ -200,9 +219,12 @@ impl Reading {
             return Err(SourceError::Limit(message).into());
         }
         let partition = Partition(self.next);
+        let mut records = self.records(found, reader, None)?;
+        // Nobody hears of an object without records, and there may be no gap in the numbers of those one hears of.
+        let Some(first) = records.next_chunk(partition)? else { return Ok(()) };
         self.next += 1;
         self.tell(News::Object(partition, Arc::clone(found)))?;
-        let mut records = self.records(found, reader, None)?;
+        self.tell(News::Chunk(first))?;
         self.hand_on(partition, &mut *records)
     }
 
@@ -236,10 +258,7 @@ pub(super) fn open_records(
     from: Option<ReadUpTo>,
 ) -> Result<Box<dyn Records>, SourceError> {
     let name = objects.name(&found.key);
-    let prefix = &objects.place().prefix;
-    let below = found.key.strip_prefix(&**prefix).unwrap_or(&found.key);
-    let below = below.strip_prefix('/').unwrap_or(below);
-    let parts = plan.keys.parts(below);
+    let parts = plan.parts(found);
     let parts = parts.map_err(|how| SourceError::Io(format!("cannot read '{name}': {how}")))?;
     let opened = Opened { name, parts, size: found.size, bytes: Shared::new(reader) };
     plan.format.open(opened, from)

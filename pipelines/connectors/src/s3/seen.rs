@@ -1,4 +1,5 @@
-//! Which objects were already found, as little as that takes: a million of them are about 64 MB.
+//! Which objects were already found, as little as that takes: a million of them are about 64 MB. (What can be asked for
+//! again is kept beside it, with its key.)
 
 use std::collections::BTreeMap;
 

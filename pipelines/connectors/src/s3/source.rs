@@ -11,7 +11,7 @@ use foreline_engine::{
 };
 
 use super::Plan;
-use super::reading::{News, Reading, open_records};
+use super::reading::{News, Reading, Unfinished, open_records};
 use super::seen::{Identity, Seen};
 use crate::cut::Records;
 use crate::objects::{Found, ObjectReader, Objects};
@@ -25,7 +25,7 @@ pub(super) struct S3Source {
     objects: Arc<Objects>,
     begin: Begin,
     thread: Option<Thread>,
-    /// Objects that may be asked for: before the first poll all that were known, then the one that is read.
+    /// All objects: any range may be asked for again, also while others are read.
     known: BTreeMap<Partition, Arc<Found>>,
     /// The object that ranges are read from again.
     again: Option<(Partition, Box<dyn Records>)>,
@@ -37,7 +37,7 @@ pub(super) struct S3Source {
 struct Begin {
     seen: Seen,
     next: u32,
-    current: Option<(Partition, Arc<Found>, Option<ReadUpTo>)>,
+    unfinished: Vec<Unfinished>,
 }
 
 /// The thread that reads.
@@ -51,20 +51,25 @@ struct Thread {
 /// Most objects that a probe looks at.
 const PROBED_MAX: usize = 1_000;
 
-/// Lists the beginning of the prefix; what was found.
+/// Lists the beginning of the prefix; what was found, and how much of it would be read.
 pub(super) fn probe(plan: &Plan) -> Result<String, String> {
     let place = &plan.place;
     let objects = Objects::open(place, &plan.connection.hurried())?;
     let mut listed = objects.list(&place.prefix);
-    let mut n_objects = 0;
+    let (mut n_objects, mut n_read) = (0, 0);
     while n_objects < PROBED_MAX
         && let Some(found) = listed.blocking_recv()
     {
-        found.map_err(|e| format!("cannot list '{place}': {e}"))?;
+        let found = found.map_err(|e| format!("cannot list '{place}': {e}"))?;
         n_objects += 1;
+        if plan.reads(&found) {
+            let unlike = |how| format!("cannot read '{}': {how}", objects.name(&found.key));
+            plan.parts(&found).map_err(unlike)?;
+            n_read += 1;
+        }
     }
     let more = if n_objects == PROBED_MAX { "at least " } else { "" };
-    Ok(format!("'{place}' can be listed: {more}{n_objects} objects"))
+    Ok(format!("'{place}' can be listed: {more}{n_objects} objects, {n_read} of them to read"))
 }
 
 impl S3Source {
@@ -84,15 +89,11 @@ impl S3Source {
     }
 
     fn start(&mut self) -> Result<Thread, SourceError> {
-        let Begin { seen, next, current } = std::mem::take(&mut self.begin);
-        // From here on only the object that is read is asked for.
-        let last = current.as_ref().map(|(partition, ..)| *partition);
-        self.known.retain(|partition, _| Some(*partition) == last);
-        self.again = None;
+        let Begin { seen, next, unfinished } = std::mem::take(&mut self.begin);
         let (news, receiver) = sync_channel(NEWS_MAX);
         let (stop, stopped) = sync_channel(0);
         let (plan, objects) = (Arc::clone(&self.plan), Arc::clone(&self.objects));
-        let reading = Reading { plan, objects, seen, next, current, news, stop: stopped };
+        let reading = Reading { plan, objects, seen, next, unfinished, news, stop: stopped };
         let handle = std::thread::Builder::new()
             .name("s3 reading".to_owned())
             .spawn(move || reading.work())
@@ -133,7 +134,6 @@ impl Source for S3Source {
             match thread.news.try_recv() {
                 Ok(News::Chunk(chunk)) => return Ok(Poll::Ready(chunk)),
                 Ok(News::Object(partition, found)) => {
-                    self.known.clear();
                     self.known.insert(partition, found);
                 }
                 Ok(News::Ended) => {
@@ -188,12 +188,16 @@ impl Source for S3Source {
             self.begin.next = self.begin.next.max(one.partition.0 + 1);
             self.known.insert(one.partition, found);
         }
-        // Objects are read one after the other: only the last may have more.
-        let last = known.iter().max_by_key(|k| k.partition);
-        self.begin.current = last.and_then(|last| {
-            let found = Arc::clone(self.known.get(&last.partition)?);
-            Some((last.partition, found, last.read))
-        });
+        // Objects are read one after the other, so those before the last that was read from have no more. They become
+        // known before anything of them counts, so nothing may have been read of those behind it.
+        let last = known.iter().filter(|k| k.read.is_some()).map(|k| k.partition).max();
+        let unfinished = known.iter().filter(|k| Some(k.partition) >= last);
+        self.begin.unfinished = unfinished
+            .filter_map(|k| {
+                let found = Arc::clone(self.known.get(&k.partition)?);
+                Some(Unfinished { partition: k.partition, found, read: k.read })
+            })
+            .collect();
         Ok(())
     }
 }

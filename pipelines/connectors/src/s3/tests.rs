@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::AsArray as _;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use foreline_engine::{
     Chunk, Column, ConfigError, Decoded, Expression, ExpressionError, KnownPartition, Poll, Range,
     ReadUpTo, Resolver, Schema, Source, SourceError, parse_config,
 };
-use foreline_servers::{ACCESS_KEY, Fault, FaultyWay, Rule, S3Server, SECRET_KEY};
+use foreline_servers::{ACCESS_KEY, S3Server, SECRET_KEY};
 use serde_json::{Value, json};
+
+mod faults;
+mod formats;
+mod moto;
 
 use super::{S3, S3Config};
 use crate::kind::{ColumnConfig, PlannedSource, SourceInputs, SourceKind as _};
@@ -41,8 +44,8 @@ impl Resolver for Nowhere {
     }
 }
 
-/// A source of machine, cycle and value, with these options beside those that reach the server.
-fn plan(port: u16, options: &Value) -> Result<PlannedSource, Vec<ConfigError>> {
+/// The configuration of a source with these options beside those that reach the server.
+fn config(port: u16, options: &Value) -> Result<S3Config, ConfigError> {
     let mut config = json!({
         "url": "s3://plant/data/", "format": "csv", "poll": "once", "timeout": "30s",
         "endpoint": format!("http://127.0.0.1:{port}"), "allow_http": true,
@@ -51,8 +54,13 @@ fn plan(port: u16, options: &Value) -> Result<PlannedSource, Vec<ConfigError>> {
     for (name, value) in options.as_object().unwrap() {
         config[name] = value.clone();
     }
-    let config: S3Config = parse_config(&config).map_err(|e| vec![e])?;
+    let config: S3Config = parse_config(&config)?;
     assert!(!format!("{config:?}").contains("canary"), "keys are not printed");
+    Ok(config)
+}
+
+/// Has `plan` work on the columns machine, cycle and value, and line where the options name it.
+fn with_columns<T>(options: &Value, plan: impl FnOnce(&SourceInputs<'_>) -> T) -> T {
     let named = |name: &str, data_type: DataType| Column::new(name, data_type);
     let mut columns = vec![
         named("machine", DataType::Utf8),
@@ -67,7 +75,12 @@ fn plan(port: u16, options: &Value) -> Result<PlannedSource, Vec<ConfigError>> {
     let schema = Schema::new(columns, &["machine"], "cycle").unwrap();
     let column = |t: &str| serde_json::from_value::<ColumnConfig>(json!({ "type": t })).unwrap();
     let columns: Vec<_> = types.iter().map(|(n, t)| ((*n).to_owned(), column(t))).collect();
-    S3::plan(&config, &SourceInputs { columns: &columns, schema: &schema }, &Nowhere)
+    plan(&SourceInputs { columns: &columns, schema: &schema })
+}
+
+fn plan(port: u16, options: &Value) -> Result<PlannedSource, Vec<ConfigError>> {
+    let config = config(port, options).map_err(|e| vec![e])?;
+    with_columns(options, |inputs| S3::plan(&config, inputs, &Nowhere))
 }
 
 fn open(port: u16, options: &Value) -> Box<dyn Source> {
@@ -110,8 +123,13 @@ impl Got {
                 read: Some(read),
             }),
         }
+        self.decode(source, &chunk);
+        self.chunks.push(chunk);
+    }
+
+    fn decode(&mut self, source: &dyn Source, chunk: &Chunk) {
         let mut out = Decoded::default();
-        source.decoder().decode(&chunk, &mut out);
+        source.decoder().decode(chunk, &mut out);
         self.n_dead += out.dead.len();
         for (rows, _) in &out.rows {
             for row in 0..rows.num_rows() {
@@ -121,7 +139,6 @@ impl Got {
                 self.rows.push(cells.join(" "));
             }
         }
-        self.chunks.push(chunk);
     }
 }
 
@@ -195,49 +212,6 @@ fn more_keys_than_a_page_has_and_a_large_object() {
         cycles.eq(0..rows.len() as u64)
     };
     assert!(in_order(&got.rows[..1_100]) && in_order(&got.rows[1_100..]));
-}
-
-#[test]
-fn what_goes_wrong_on_the_way_is_tried_again() {
-    let server = server(&[("a.csv", &csv("A", 0..200_000)), ("b.csv", &csv("B", 0..10))]);
-    let way = FaultyWay::start(server.port()).unwrap();
-    let rule = |contains: &str, fault, after, times| Rule {
-        method: "GET",
-        contains: contains.to_owned(),
-        fault,
-        after,
-        times,
-    };
-    way.rule(rule("list-type", Fault::Status(503), 0, 2));
-    way.rule(rule("a.csv", Fault::Status(500), 0, 1));
-    way.rule(rule("a.csv", Fault::Truncate(1_000_000), 1, 2));
-    way.rule(rule("a.csv", Fault::Stall, 0, 1));
-    way.rule(rule("b.csv", Fault::Truncate(5), 0, 1));
-    let got = all(&mut *open(way.port(), &json!({ "parallel": 2, "timeout": "5s" }))).unwrap();
-    assert_eq!((got.rows.len(), got.n_dead), (200_010, 0));
-    assert!(got.rows.windows(2).take(199_999).all(|w| w[0] != w[1]));
-    assert_eq!(got.rows[199_999], "A 199999 199999.5");
-}
-
-#[test]
-fn a_broken_listing_shows_nothing_twice_and_nothing_less() {
-    let server = server(&[]);
-    for i in 0..1_500 {
-        server.put("plant", &format!("data/{i:04}.csv"), csv("A", i..i + 1).as_bytes()).unwrap();
-    }
-    let way = FaultyWay::start(server.port()).unwrap();
-    // The second page breaks off for longer than a request is tried.
-    way.rule(Rule {
-        method: "GET",
-        contains: "continuation-token".to_owned(),
-        fault: Fault::Status(400),
-        after: 0,
-        times: 1,
-    });
-    let error = all(&mut *open(way.port(), &json!({}))).unwrap_err().to_string();
-    assert!(error.contains("cannot list 's3://plant/data'"), "{error}");
-    assert!(!error.contains("canary"));
-    assert_eq!(all(&mut *open(way.port(), &json!({}))).unwrap().rows.len(), 1_500);
 }
 
 #[test]
@@ -320,6 +294,33 @@ fn a_run_goes_on_where_it_was_left_and_reads_ranges_again() {
 }
 
 #[test]
+fn ranges_are_read_again_while_others_are_read() {
+    let server = server(&[
+        ("a.csv", &csv("A", 0..60_000)),
+        ("b.csv", &csv("B", 0..60_000)),
+        ("c.csv", &csv("C", 0..10)),
+    ]);
+    let mut first = open(server.port(), &json!({}));
+    let mut got = Got::default();
+    got.until(&mut *first, 60_001).unwrap();
+    let mut second = open(server.port(), &json!({}));
+    second.resume(&got.known).unwrap();
+    let had = got.chunks.clone();
+    for source in [&mut first, &mut second] {
+        let mut more = Got::default();
+        while !more.ended {
+            let n = more.rows.len() + 1;
+            more.until(&mut **source, n).unwrap();
+            for chunk in had.iter().chain(&more.chunks) {
+                let again = source.read(chunk.partition, chunk.range).unwrap();
+                assert!(again.payload == chunk.payload, "the bytes are those of before");
+            }
+        }
+        assert_eq!(got.rows.len() + more.rows.len(), 120_010);
+    }
+}
+
+#[test]
 fn a_range_of_an_object_that_was_overwritten_is_refused() {
     let server = server(&[("a.csv", &csv("A", 0..10))]);
     let got = all(&mut *open(server.port(), &json!({}))).unwrap();
@@ -332,28 +333,6 @@ fn a_range_of_an_object_that_was_overwritten_is_refused() {
         matches!(&error, SourceError::Changed { what, .. } if what.ends_with("a.csv")),
         "{error}"
     );
-}
-
-#[test]
-fn a_watching_source_outlives_an_outage() {
-    let server = server(&[("a.csv", &csv("A", 0..2))]);
-    let way = FaultyWay::start(server.port()).unwrap();
-    let mut source = open(way.port(), &json!({ "poll": "100ms" }));
-    let mut got = Got::default();
-    got.until(&mut *source, 2).unwrap();
-    let (contains, fault) = (String::new(), Fault::Status(503));
-    way.rule(Rule { method: "GET", contains, fault, after: 0, times: 6 });
-    server.put("plant", "data/b.csv", csv("B", 0..2).as_bytes()).unwrap();
-    got.until(&mut *source, 4).unwrap();
-    assert_eq!(got.rows[2..], ["B 0 0.5", "B 1 1.5"]);
-}
-
-#[test]
-fn a_bucket_that_is_not_there_is_an_error_at_once() {
-    let server = server(&[]);
-    let options = json!({ "url": "s3://nowhere/data/", "poll": "100ms" });
-    let error = all(&mut *open(server.port(), &options)).unwrap_err().to_string();
-    assert!(error.contains("NoSuchBucket"), "{error}");
 }
 
 #[test]
@@ -370,62 +349,49 @@ fn mistakes_in_the_configuration() {
 }
 
 #[test]
-fn numbers_are_read_as_from_files() {
-    let server = server(&[("a.csv", "machine;cycle;v\nA;1;1,5\nA;x;2,5\n")]);
-    let options = json!({ "csv": { "delimiter": ";", "decimal": "," } });
-    let mut source = open(server.port(), &options);
-    let got = all(&mut *source).unwrap();
-    assert_eq!((got.rows.len(), got.n_dead), (1, 1));
-    let mut out = Decoded::default();
-    source.decoder().decode(&got.chunks[0], &mut out);
-    let (rows, positions) = &out.rows[0];
-    assert_eq!(rows.column(1).as_primitive::<Int64Type>().value(0), 1);
-    assert_eq!(rows.column(2).as_primitive::<Float64Type>().value(0).to_bits(), 1.5f64.to_bits());
-    assert_eq!((positions.len(), positions.value(0)), (1, 2), "the line in the object");
+fn a_probe_says_what_would_be_read() {
+    let server = server(&[("a.csv", "machine\n"), ("_SUCCESS", "x"), ("empty.csv", "")]);
+    let probe = |options: &Value| (plan(server.port(), options).unwrap().probe.unwrap())();
+    let said = probe(&json!({})).unwrap();
+    assert_eq!(said, "'s3://plant/data' can be listed: 3 objects, 1 of them to read");
+    let said = probe(&json!({ "partitions": "line={line}/" })).unwrap_err();
+    assert!(said.contains("'s3://plant/data/a.csv'") && said.contains("line={line}/"), "{said}");
 }
 
 #[test]
-fn json_lines_and_parquet_objects_are_read_the_same() {
-    let server = server(&[(
-        "line=L1/a.ndjson",
-        "{\"machine\":\"A\",\"cycle\":1,\"v\":0.5}\n\n{\"machine\":\"A\",\"cycle\":\"x\"}\n{\"machine\":\"A\",\"cycle\":2}",
-    )]);
-    let options = json!({ "format": "ndjson", "partitions": "line={line}/" });
-    let mut source = open(server.port(), &options);
-    let got = all(&mut *source).unwrap();
-    assert_eq!((got.rows, got.n_dead), (vec!["A 1 0.5 L1".to_owned(), "A 2  L1".to_owned()], 1));
-    let mut out = Decoded::default();
-    source.decoder().decode(&got.chunks[0], &mut out);
-    assert_eq!(foreline_engine::Position(out.dead[0].position.unwrap()).ordinal(), 3, "its line");
-
-    let server = self::server(&[]);
-    let rows = arrow::array::RecordBatch::try_from_iter([
-        (
-            "machine",
-            Arc::new(arrow::array::StringArray::from(vec!["A"; 50])) as arrow::array::ArrayRef,
-        ),
-        ("cycle", Arc::new(arrow::array::Int64Array::from_iter_values(0..50))),
-        ("v", Arc::new(arrow::array::Float64Array::from(vec![0.5; 50]))),
+fn objects_that_became_known_before_anything_of_them_counted_are_read() {
+    let server = server(&[
+        ("a.csv", &csv("A", 0..90_000)),
+        ("b.csv", &csv("B", 0..10)),
+        ("c.csv", &csv("C", 0..10)),
+        ("d.csv", &csv("D", 0..10)),
     ]);
-    let rows = rows.unwrap();
-    let properties = ::parquet::file::properties::WriterProperties::builder()
-        .set_max_row_group_row_count(Some(20))
-        .build();
-    let mut writer =
-        ::parquet::arrow::ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties))
-            .unwrap();
-    writer.write(&rows).unwrap();
-    server.put("plant", "data/line=L7/x.parquet", &writer.into_inner().unwrap()).unwrap();
-    let options = json!({ "format": "parquet", "partitions": "line={line}/" });
-    let got = all(&mut *open(server.port(), &options)).unwrap();
-    assert_eq!((got.rows.len(), got.chunks.len()), (50, 3), "a chunk is a row group");
-    assert_eq!(got.rows[49], "A 49 0.5 L7");
-    let mut again = open(server.port(), &options);
-    again.resume(&got.known).unwrap();
-    for chunk in &got.chunks {
-        assert!(again.read(chunk.partition, chunk.range).unwrap().payload == chunk.payload);
+    let whole = all(&mut *open(server.port(), &json!({}))).unwrap();
+    let first = whole.chunks[0].range;
+    let read = ReadUpTo { end: first.end, end_ordinal: first.end_ordinal };
+    let mut rest = Got::default();
+    for chunk in &whole.chunks[1..] {
+        rest.decode(&*open(server.port(), &json!({})), chunk);
     }
-    server.put("plant", "data/line=L7/y.parquet", b"not parquet at all").unwrap();
-    let error = all(&mut *open(server.port(), &options)).unwrap_err().to_string();
-    assert!(error.contains("y.parquet' is not a Parquet file"), "{error}");
+    for n_known in 1..=4 {
+        for (read, expected) in [(None, &whole.rows), (Some(read), &rest.rows)] {
+            let mut known = whole.known[..n_known].to_vec();
+            known.iter_mut().for_each(|k| k.read = None);
+            known[0].read = read;
+            let mut source = open(server.port(), &json!({}));
+            source.resume(&known).unwrap();
+            let got = all(&mut *source).unwrap();
+            assert!(got.rows == *expected, "{n_known} known, {} rows", got.rows.len());
+            let numbers: Vec<u32> = got.chunks.iter().map(|c| c.partition.0).collect();
+            assert!(numbers.is_sorted() && numbers.last() == Some(&3), "{numbers:?}");
+        }
+    }
+}
+
+#[test]
+fn an_object_without_records_leaves_no_gap_in_the_numbers() {
+    let server = server(&[("a.ndjson", "\n\n"), ("b.ndjson", "{\"machine\":\"A\",\"cycle\":1}")]);
+    let got = all(&mut *open(server.port(), &json!({ "format": "ndjson" }))).unwrap();
+    let numbers: Vec<u32> = got.known.iter().map(|k| k.partition.0).collect();
+    assert_eq!(numbers, (0..got.known.len() as u32).collect::<Vec<_>>());
 }

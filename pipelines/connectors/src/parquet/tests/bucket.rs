@@ -7,18 +7,26 @@ use super::*;
 use crate::objects::{Connection, Objects, Place};
 use crate::parquet::bucket::Bucket;
 
-fn bucket_sink(port: u16, mut config: Value) -> ParquetSink {
+pub(super) fn bucket_sink(port: u16, config: Value) -> ParquetSink {
+    sink_with(port, config, "30s")
+}
+
+/// A sink whose requests may take so long.
+fn sink_with(port: u16, mut config: Value, timeout: &str) -> ParquetSink {
     config["path"] = json!("s3://lake/out");
     let config: ParquetConfig = parse_config(&config).unwrap();
     assert_eq!(mistakes(&config), []);
+    ParquetSink::new(Box::new(Bucket::new(objects(port, timeout))), "rul", config)
+}
+
+pub(super) fn objects(port: u16, timeout: &str) -> Objects {
     let connection = json!({
-        "endpoint": format!("http://127.0.0.1:{port}"), "allow_http": true, "timeout": "30s",
+        "endpoint": format!("http://127.0.0.1:{port}"), "allow_http": true, "timeout": timeout,
         "access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY,
     });
     let connection: Connection = parse_config(&connection).unwrap();
     let place = Place::parse("s3://lake/out/rul").unwrap();
-    let objects = Objects::open(&place, &connection).unwrap();
-    ParquetSink::new(Box::new(Bucket::new(objects)), "rul", config)
+    Objects::open(&place, &connection).unwrap()
 }
 
 fn server() -> S3Server {
@@ -58,6 +66,26 @@ fn rows_appear_with_the_manifest() {
     assert_eq!(sink.commit(3).unwrap(), Committed::Yes(3));
     assert_eq!(there(&server), (vec!["part-00000001-00000003-r1.parquet".to_owned()], 2));
     assert_eq!(sink.open(RunId(2), 1, &schema()).unwrap(), Some(3));
+}
+
+#[test]
+fn a_probe_tries_the_conditions_and_leaves_nothing() {
+    let server = server();
+    let probe = || Bucket::new(objects(server.port(), "30s")).probe().unwrap();
+    assert!(probe().ends_with("honours conditions and has 0 objects"), "{}", probe());
+    bucket_sink(server.port(), json!({})).open(RUN, 1, &schema()).unwrap();
+    assert!(probe().ends_with("has 2 objects"), "{}", probe());
+}
+
+#[test]
+fn a_manifest_that_somebody_removes_ends_the_run() {
+    let server = server();
+    let mut sink = bucket_sink(server.port(), json!({}));
+    sink.open(RUN, 1, &schema()).unwrap();
+    fs::remove_file(server.file("lake", "out/rul/_manifest.json")).unwrap();
+    sink.write(1, &[batch(&[("a", 1, 0.5)])]).unwrap();
+    let error = sink.commit(1).unwrap_err();
+    assert!(matches!(&error, SinkError::Fatal(_)), "{error}");
 }
 
 #[test]
@@ -164,4 +192,44 @@ fn mistakes_in_a_bucket() {
     assert_eq!(at(json!({ "path": "lake", "s3": {} })), ["s3"]);
     let endpoint = json!({ "endpoint": "http://minio:9000" });
     assert_eq!(at(json!({ "path": "s3://lake/x", "s3": endpoint })), ["s3.endpoint"]);
+}
+
+#[test]
+fn a_store_that_stalls_and_breaks_off_is_written_to_all_the_same() {
+    let server = server();
+    let way = FaultyWay::start(server.port()).unwrap();
+    let mut sink = sink_with(way.port(), json!({}), "2s");
+    sink.open(RUN, 1, &schema()).unwrap();
+    let troubles = [Fault::Stall, Fault::Truncate(0), Fault::LoseAnswer, Fault::Status(503)];
+    for (epoch, trouble) in (1..).zip(troubles) {
+        way.rule(rule("PUT", ".parquet", trouble, 1));
+        way.rule(rule("PUT", "_manifest.json", trouble, 1));
+        way.rule(rule("GET", "_manifest.json", Fault::Truncate(40), 1));
+        sink.write(epoch, &[batch(&[("a", i64::try_from(epoch).unwrap(), 0.5)])]).unwrap();
+        assert_eq!(sink.commit(epoch).unwrap(), Committed::Yes(epoch), "{trouble:?}");
+        way.heal();
+    }
+    assert_eq!(there(&server).1, troubles.len());
+    assert_eq!(there(&server).0, listed(&server));
+}
+
+#[test]
+fn a_large_file_goes_up_in_parts_and_is_there_whole_or_not_at_all() {
+    let server = server();
+    let way = FaultyWay::start(server.port()).unwrap();
+    let objects = objects(way.port(), "30s");
+    let bytes: Vec<u8> = (0..(33_u32 << 20)).map(|i| (i / 7).to_le_bytes()[0]).collect();
+    way.rule(rule("PUT", "partNumber=2", Fault::Status(500), 1));
+    objects.put("out/rul/large", bytes.clone().into()).unwrap();
+    assert!(fs::read(server.file("lake", "out/rul/large")).unwrap() == bytes);
+    assert_eq!(way.asked("partNumber").len(), 4, "three parts, one of them twice");
+
+    way.rule(rule("PUT", "partNumber=3", Fault::Status(403), 1));
+    objects.put("out/rul/refused", bytes.into()).unwrap_err();
+    assert!(!server.file("lake", "out/rul/refused").exists());
+    assert_eq!(
+        way.requests().iter().filter(|l| l.starts_with("DELETE")).count(),
+        1,
+        "no parts stay"
+    );
 }

@@ -161,6 +161,43 @@ fn row_groups_are_read_again_and_a_run_goes_on_behind_them() {
 }
 
 #[test]
+fn a_file_that_became_known_before_anything_of_it_counted_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sink = open(folder.path(), json!({ "row_group_rows": 2 }));
+    for epoch in 1..=3 {
+        let cycle = 10 * i64::try_from(epoch).unwrap();
+        sink.write(epoch, &[batch(&[("a", cycle, 0.5), ("a", cycle + 1, 0.5), ("b", cycle, 0.5)])])
+            .unwrap();
+        sink.commit(epoch).unwrap();
+    }
+    let (all, mut known) = chunks(&mut *source(folder.path(), "rul"));
+    let after_first = ReadUpTo { end: all[0].range.end, end_ordinal: all[0].range.end_ordinal };
+    known.iter_mut().for_each(|k| k.read = None);
+    for (read, n_had) in [(None, 0), (Some(after_first), 1)] {
+        known[0].read = read;
+        let mut again = source(folder.path(), "rul");
+        again.resume(&known).unwrap();
+        let (got, _) = chunks(&mut *again);
+        assert_eq!(decoded(&*again, &got).0, decoded(&*again, &all[n_had..]).0);
+    }
+}
+
+#[test]
+fn a_file_without_rows_leaves_no_gap_in_the_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = schema();
+    for (name, rows) in [("a", None), ("b", Some(batch(&[("x", 1, 0.5)])))] {
+        let file = File::create(folder.path().join(format!("{name}.parquet"))).unwrap();
+        let mut writer =
+            ::parquet::arrow::ArrowWriter::try_new(file, Arc::clone(schema.arrow()), None).unwrap();
+        rows.iter().for_each(|rows| writer.write(&rows.rows).unwrap());
+        writer.close().unwrap();
+    }
+    let (chunks, known) = chunks(&mut *source(folder.path(), "*.parquet"));
+    assert_eq!((chunks.len(), known[0].partition.0), (1, 0));
+}
+
+#[test]
 fn a_folder_that_was_written_to_meanwhile_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = open(folder.path(), json!({}));
