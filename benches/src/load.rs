@@ -195,13 +195,10 @@ fn compare(db: &Postgres, distinct: u64) -> Result<()> {
     let columns = "machine, ts, vibration, temperature, speed_rpm";
     let count = db.sql("select count(*) from readings")?;
     ensure!(count == distinct.to_string(), "{count} rows instead of {distinct}");
-    let differences = db.sql(
-        &format!(
-            "select count(*) from ((table_a except table_b) union all (table_b except table_a)) d"
-        )
-        .replace("table_a", &format!("select {columns} from readings"))
-        .replace("table_b", &format!("select {columns} from by_hand")),
-    )?;
+    let [ours, theirs] = ["readings", "by_hand"].map(|t| format!("select {columns} from {t}"));
+    let differences = db.sql(&format!(
+        "select count(*) from (({ours} except {theirs}) union all ({theirs} except {ours})) d"
+    ))?;
     ensure!(differences == "0", "{differences} rows differ from those of psql");
     Ok(())
 }

@@ -67,11 +67,9 @@ impl History {
     }
 
     /// For each source of the journal the place of the one of the same name among `names`.
-    pub(crate) fn places<'a>(
-        &self,
-        names: impl Iterator<Item = &'a str> + Clone,
-    ) -> Vec<Option<usize>> {
-        self.sources.iter().map(|name| names.clone().position(|n| n == name)).collect()
+    pub(crate) fn places<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<Option<usize>> {
+        let names: Vec<&str> = names.collect();
+        self.sources.iter().map(|name| names.iter().position(|n| n == name)).collect()
     }
 }
 

@@ -77,11 +77,11 @@ pub(crate) fn live_and_die(
 ) -> Result<u64> {
     let stop = Arc::new(AtomicBool::new(false));
     let end = End::Stop(before.div_ceil(EPOCH_ROWS), Arc::clone(&stop));
-    let (sink, database) = Database::new(None, end);
+    let (sink, database) = Database::opened(None, end);
     run(place, kind, data, sink, stop)?.context("the first run is stopped")?;
     let snapshot = database.has().context("the first run commits")?;
     let (sink, database) =
-        Database::new(Some(snapshot), End::Refuse(snapshot + rows.div_ceil(EPOCH_ROWS)));
+        Database::opened(Some(snapshot), End::Refuse(snapshot + rows.div_ceil(EPOCH_ROWS)));
     let died = run(place, kind, data, sink, Arc::default())?;
     ensure!(matches!(died, Err(RunError::Sink(..))), "the second run dies of its sink: {died:?}");
     database.has().context("the second run commits")
@@ -91,7 +91,7 @@ pub(crate) fn live_and_die(
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 pub(crate) fn first_commit(place: &Place, kind: Kind, data: &Path, has: u64) -> Result<Duration> {
     let begun = Instant::now();
-    let (sink, database) = Database::new(Some(has), End::Refuse(has + 1));
+    let (sink, database) = Database::opened(Some(has), End::Refuse(has + 1));
     let died = run(place, kind, data, sink, Arc::default())?;
     let refused = database.refused().with_context(|| format!("nothing was committed: {died:?}"))?;
     Ok(refused - begun)
@@ -247,7 +247,7 @@ struct Database {
 }
 
 impl Database {
-    fn new(epoch: Option<u64>, end: End) -> (Box<dyn Sink>, Shown) {
+    fn opened(epoch: Option<u64>, end: End) -> (Box<dyn Sink>, Shown) {
         let shown = Shown(Arc::new(Mutex::new(Has { epoch, refused: None })));
         (Box::new(Database { shown: shown.clone(), end }), shown)
     }

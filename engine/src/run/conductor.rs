@@ -183,11 +183,11 @@ impl Filling {
 #[derive(Debug, Clone, Copy)]
 enum Turn {
     /// All of them.
-    OfAll,
+    Everybody,
     /// With the sinks behind, those whose records would be lost to a broker that forgets them.
-    OfThoseThatCannotWait,
+    CannotWait,
     /// With a full journal, those that hold something back: what that waits for takes no room, and makes some.
-    OfThoseThatHold,
+    Holds,
 }
 
 /// What the conductor is at.
@@ -369,9 +369,9 @@ impl Conductor {
             return Ok(Phase::Filling(filling, since));
         }
         let turn = match (full, has_room) {
-            (true, _) => Turn::OfThoseThatHold,
-            (false, true) => Turn::OfAll,
-            (false, false) => Turn::OfThoseThatCannotWait,
+            (true, _) => Turn::Holds,
+            (false, true) => Turn::Everybody,
+            (false, false) => Turn::CannotWait,
         };
         let had = self.poll_round(&mut filling, turn)?;
         if filling.rows >= self.options.epoch_rows || filling.bytes >= EPOCH_BYTES {
@@ -424,9 +424,9 @@ impl Conductor {
         let mut had = false;
         for source in 0..self.sources.len() {
             let its = match turn {
-                Turn::OfAll => true,
-                Turn::OfThoseThatCannotWait => self.cannot_wait(source),
-                Turn::OfThoseThatHold => self.cut.held.iter().any(|(of, _)| *of == source),
+                Turn::Everybody => true,
+                Turn::CannotWait => self.cannot_wait(source),
+                Turn::Holds => self.cut.held.iter().any(|(of, _)| *of == source),
             };
             if its && !self.cut.ended.contains(&source) {
                 had |= self.poll(source, filling)?;

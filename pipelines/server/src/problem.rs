@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// A successful answer.
 pub(crate) fn json(value: &Value) -> Response {
@@ -19,12 +19,13 @@ pub(crate) struct Problem {
     kind: &'static str,
     detail: String,
     retry_after: Option<Duration>,
-    more: Map<String, Value>,
+    /// Members of its own.
+    more: Vec<(String, Value)>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
-        Problem { status, kind, detail: detail.into(), retry_after: None, more: Map::new() }
+        Problem { status, kind, detail: detail.into(), retry_after: None, more: Vec::new() }
     }
 
     /// With when it is worth another try.
@@ -35,7 +36,7 @@ impl Problem {
 
     /// With a member of its own.
     pub(crate) fn with(mut self, name: &str, value: Value) -> Self {
-        self.more.insert(name.to_owned(), value);
+        self.more.push((name.to_owned(), value));
         self
     }
 }

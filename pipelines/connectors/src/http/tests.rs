@@ -37,6 +37,7 @@ impl Resolver for Nothing {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is written where it is called")]
 fn planned(config: Value) -> Result<PlannedSource, Vec<ConfigError>> {
     let config: HttpConfig = parse_config(&config).map_err(|e| vec![e])?;
     let column =

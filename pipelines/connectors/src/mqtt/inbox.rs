@@ -104,17 +104,15 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a message in.
-    ///
-    /// # Errors
-    /// The message, when there is no room and the broker waits for its acknowledgement.
-    pub(super) fn push(&self, broker: usize, message: Message) -> Result<(), Message> {
+    /// Takes a message in; gives it back when there is no room and the broker waits for its acknowledgement.
+    #[must_use]
+    pub(super) fn push(&self, broker: usize, message: Message) -> Option<Message> {
         let mut state = self.lock();
         let bytes = message.bytes();
         if state.bytes + bytes > self.limit_bytes {
             if message.receipt.is_some() {
                 state.counts.overflows += 1;
-                return Err(message);
+                return Some(message);
             }
             state.counts.dropped += 1;
             if state.counts.dropped.is_power_of_two() {
@@ -123,11 +121,11 @@ impl Inbox {
                     state.counts.dropped
                 );
             }
-            return Ok(());
+            return None;
         }
         state.bytes += bytes;
         state.queues[broker].push_back(message);
-        Ok(())
+        None
     }
 
     /// Takes messages of a broker out, one at least and further ones up to about `budget_bytes`.
@@ -232,16 +230,16 @@ mod tests {
     fn what_does_not_fit_stays_with_the_broker_or_is_lost_and_counted() {
         let inbox = Inbox::new(2, 3 * (100 + OVERHEAD_BYTES));
         for broker in [0, 1, 1] {
-            assert!(inbox.push(broker, message(100, 1)).is_ok());
+            assert!(inbox.push(broker, message(100, 1)).is_none());
         }
-        assert!(inbox.push(0, message(0, 1)).is_err());
-        assert!(inbox.push(0, message(0, 0)).is_ok());
+        assert!(inbox.push(0, message(0, 1)).is_some());
+        assert!(inbox.push(0, message(0, 0)).is_none());
         let counts = inbox.counts();
         assert_eq!((counts.overflows, counts.dropped), (1, 1));
         assert_eq!(inbox.take(1, 1).unwrap().len(), 1);
         assert_eq!(inbox.take(1, usize::MAX).unwrap().len(), 1);
         assert_eq!(inbox.take(1, usize::MAX).unwrap().len(), 0);
-        assert!(inbox.push(0, message(0, 1)).is_ok());
+        assert!(inbox.push(0, message(0, 1)).is_none());
         inbox.fail(SourceError::Io("gone".to_owned()));
         assert!(inbox.take(0, 1).is_err());
     }

@@ -183,7 +183,7 @@ impl Talk {
     /// Takes a message in. Where there is no room, the connection rests until there is: the acknowledgements that make room
     /// belong to it. It rests no longer than the broker has patience, and is then given up.
     async fn take_message(&self, message: Message) -> Result<(), Lost> {
-        let Err(mut message) = self.inbox.push(self.broker, message) else { return Ok(()) };
+        let Some(mut message) = self.inbox.push(self.broker, message) else { return Ok(()) };
         let give_up = Instant::now() + self.line.settings.keep_alive;
         let mut stop = self.stop.clone();
         loop {
@@ -194,8 +194,8 @@ impl Talk {
                 () = sleep_until(give_up) => break,
             }
             match self.inbox.push(self.broker, message) {
-                Ok(()) => return Ok(()),
-                Err(back) => message = back,
+                None => return Ok(()),
+                Some(back) => message = back,
             }
         }
         let what =

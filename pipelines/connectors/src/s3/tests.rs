@@ -99,6 +99,7 @@ struct Got {
 
 impl Got {
     /// Polls until `n` rows are there, or the source has ended.
+    #[expect(clippy::disallowed_methods, reason = "a test that waits must give up some time")]
     fn until(&mut self, source: &mut dyn Source, n: usize) -> Result<(), SourceError> {
         let deadline = Instant::now() + PATIENCE;
         while self.rows.len() < n && !self.ended {

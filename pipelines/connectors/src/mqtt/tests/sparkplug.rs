@@ -45,6 +45,7 @@ impl Plant {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is written where it is called")]
 fn sparkplug(broker: &Mosquitto, version: &str, format: Value) -> Rig {
     let topics = json!({ "topics": ["spBv1.0/plant/+/{machine}/#"], "format": format });
     Rig::subscribed(config(&broker.url(), version, topics))
