@@ -1,4 +1,4 @@
-//! Tables of PostgreSQL: the sink [`timescale`](crate::timescale) on a database where TimescaleDB is not wanted.
+//! Tables of PostgreSQL: the sink `timescale` on a database where TimescaleDB is not wanted.
 //!
 //! It is the same code and has the same options, but never looks for the extension, and does not partition its tables
 //! unless it is told to.
