@@ -31,6 +31,11 @@ const EPOCH_INTERVAL: Duration = Duration::from_millis(10);
 const CALM_RATE: u64 = 1_000;
 /// Messages at that rate.
 const CALM_MESSAGES: u64 = 5_000;
+/// Messages that are published and not yet rows: as many as a broker keeps for a client by default, with some to spare. What
+/// is more it drops, though the publisher has its acknowledgement.
+const UNDERWAY_DEFAULT: u64 = 800;
+/// The same with wide limits.
+const UNDERWAY_WIDE: u64 = 50_000;
 /// Without any message for so long the run is at its end, whatever is missing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -112,11 +117,13 @@ fn measure(
     let options = options(&plan, folder.path(), &stop);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| foreline_engine::run(graph, &options));
-        let measured = feed(&broker, messages, rate, &rows);
+        let underway = if is_wide { UNDERWAY_WIDE } else { UNDERWAY_DEFAULT };
+        let measured = feed(&broker, messages, rate, underway, &rows);
         stop.store(true, Ordering::Release);
         let ended = running.join().map_err(|_| anyhow::anyhow!("the run panicked"))?;
-        ended?;
-        let seconds = measured?;
+        let report = ended?;
+        let seconds =
+            measured.with_context(|| format!("of the rows became {:?}", report.accounts))?;
         let mut times = rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
         times.sort_by(f64::total_cmp);
         Ok((times, seconds))
@@ -124,13 +131,21 @@ fn measure(
 }
 
 /// Publishes, and waits until every message is a committed row; the seconds from the first message to the last row.
-fn feed(broker: &Mosquitto, messages: u64, rate: Option<u64>, rows: &Rows) -> Result<f64> {
+fn feed(
+    broker: &Mosquitto,
+    messages: u64,
+    rate: Option<u64>,
+    underway: u64,
+    rows: &Rows,
+) -> Result<f64> {
+    let there = || rows.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
     let mut waited = Wait::default();
     while !broker.log().contains("plant/+/v") {
         waited.a_moment("the subscription")?;
     }
     let mut publisher = Publisher::connect(broker.plain_port(), None)?;
     let begun = SystemClock.now_ns();
+    let mut stamp = begun;
     for n in 0..messages {
         if let Some(rate) = rate {
             let due = begun + i64::try_from(n * 1_000_000_000 / rate)?;
@@ -138,17 +153,23 @@ fn feed(broker: &Mosquitto, messages: u64, rate: Option<u64>, rows: &Rows) -> Re
                 std::thread::park_timeout(Duration::from_micros(200));
             }
         }
+        let mut waited = Wait::default();
+        while n >= there() + underway {
+            waited.a_moment("room")?;
+        }
+        // A clock that is set back would make rows late.
+        stamp = SystemClock.now_ns().max(stamp + 1);
         let payload = format!(
             "{{\"ts\":{},\"v\":{n}.25,\"unit\":\"mm/s\",\"state\":\"running\",\"quality\":192}}",
-            SystemClock.now_ns()
+            stamp
         );
         publisher.publish(&format!("plant/P-{:02}/v", n % MACHINES), payload.as_bytes())?;
     }
     publisher.settle()?;
     let mut waited = Wait::default();
-    let there = || rows.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
     while there() < messages {
-        waited.a_moment("the last rows")?;
+        let missing = || format!("with {} of {messages} rows there: the last", there());
+        waited.a_moment("a row").with_context(missing)?;
     }
     ensure!(there() == messages, "{} rows of {messages} messages", there());
     Ok((SystemClock.now_ns() - begun) as f64 / 1e9)
