@@ -1,10 +1,9 @@
 //! Hands a benchmark to the `benches` crate, built for release.
 
-use std::process::Command;
-
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+use crate::outside;
 use crate::test::workspace;
 
 /// What to measure.
@@ -25,7 +24,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When it cannot be built, or fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = outside::command("cargo");
     cargo.args(["run", "--quiet", "--release", "--package", "foreline-benches", "--"]);
     cargo.arg(&options.name);
     if options.json {

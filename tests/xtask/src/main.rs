@@ -4,6 +4,7 @@
 
 mod bench;
 mod needs;
+mod outside;
 mod plugins;
 mod test;
 mod torture;

@@ -12,6 +12,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::outside;
+
 /// The guests, by crate and file name.
 const GUESTS: [&str; 2] = ["forest", "linear"];
 /// The target of all plugins: no WASI, so that there is nothing to import.
@@ -100,7 +102,7 @@ fn sysroot() -> Option<PathBuf> {
 }
 
 fn with_rustup(flags: &str) -> Command {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = outside::command("cargo");
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", flags);
     cargo
@@ -115,7 +117,7 @@ fn with_debian(flags: &str) -> Result<Command> {
             "nothing here builds for {TARGET}; run `rustup target add {TARGET}`, or on Debian `apt install rustc-web cargo-web rust-web-src lld`"
         );
     };
-    let mut cargo = Command::new(DEBIAN_CARGO);
+    let mut cargo = outside::command(DEBIAN_CARGO);
     // Forgets what the cargo that runs this task told it about itself.
     for name in ["CARGO", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO_ENCODED_RUSTFLAGS"] {
         cargo.env_remove(name);

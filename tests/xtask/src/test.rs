@@ -4,12 +4,12 @@
 
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::needs;
+use crate::{needs, outside};
 
 /// Where the tests look for recorded data that is too large for the repository.
 const DATA: &str = "FORELINE_DATA";
@@ -99,7 +99,7 @@ struct Heard {
 
 /// Runs a step, shows what it says, counts the tests in it and keeps what it says of failures.
 fn run_step(step: &Step) -> Result<Ended> {
-    let mut command = Command::new(step.command[0]);
+    let mut command = outside::command(step.command[0]);
     command.args(&step.command[1..]).envs(step.environment).current_dir(workspace());
     if std::io::stderr().is_terminal() {
         // Its output goes through us, so it cannot see the terminal itself.

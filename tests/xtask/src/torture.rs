@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+use crate::outside;
 use crate::test::workspace;
 
 /// How long, and what to print.
@@ -31,7 +32,7 @@ pub(crate) struct Options {
 /// When it cannot be built, or something was lost.
 pub(crate) fn run(options: &Options) -> Result<()> {
     // All of it, so that what the tests have built is used again. Only this profile can end itself at a named place.
-    let mut build = Command::new("cargo");
+    let mut build = outside::command("cargo");
     build.args(["build", "--quiet", "--workspace", "--bins", "--locked"]).current_dir(workspace());
     ensure!(build.status().context("cargo cannot be started")?.success(), "it cannot be built");
     let here = std::env::current_exe().context("where this program is")?;
