@@ -28,14 +28,6 @@ use crate::run::worker::Share;
 /// What an epoch takes beside its records, roughly.
 const EPOCH_BYTES: usize = 512;
 
-/// What is there to be handed on.
-pub(crate) enum Next {
-    /// The oldest epoch with its chunks.
-    Epoch(Told, Share),
-    /// Nothing at the moment.
-    Nothing,
-}
-
 /// What was forgotten, on its way back.
 enum Reader {
     /// Nobody was asked.
@@ -122,15 +114,18 @@ impl Backlog {
         Some((told, chunks))
     }
 
-    /// The oldest epoch, once it is at hand.
+    /// The oldest epoch with its chunks, once they are at hand.
     ///
     /// # Errors
     /// When the journal cannot be read, or a source no longer has what it had.
-    pub(crate) fn next(&mut self, log: &Log, sources: &mut [SourceNode]) -> Result<Next, RunError> {
+    pub(crate) fn next(
+        &mut self,
+        log: &Log,
+        sources: &mut [SourceNode],
+    ) -> Result<Option<(Told, Share)>, RunError> {
         if self.parked.is_empty() {
             self.reader = Reader::Idle;
-            let next = self.take_durable();
-            return Ok(next.map_or(Next::Nothing, |(told, chunks)| Next::Epoch(told, chunks)));
+            return Ok(self.take_durable());
         }
         let first = self.parked.start;
         let (mut replayer, is_new) = match std::mem::replace(&mut self.reader, Reader::Idle) {
@@ -140,21 +135,21 @@ impl Backlog {
                 // The journal's thread is gone only when the run has failed.
                 log.entries.send(Entry::ReadBack(first - 1, sender)).ok();
                 self.reader = Reader::Asked(receiver);
-                return Ok(Next::Nothing);
+                return Ok(None);
             }
             Reader::Asked(receiver) => match receiver.try_recv() {
                 Ok(replay) => (Box::new(Replayer::new(replay)), true),
                 Err(TryRecvError::Empty) => {
                     self.reader = Reader::Asked(receiver);
-                    return Ok(Next::Nothing);
+                    return Ok(None);
                 }
-                Err(TryRecvError::Disconnected) => return Ok(Next::Nothing),
+                Err(TryRecvError::Disconnected) => return Ok(None),
             },
         };
         let found = replayer.next(sources)?;
         if found.is_none() && !is_new {
             // What was appended since the journal was asked is not part of its answer.
-            return Ok(Next::Nothing);
+            return Ok(None);
         }
         let Some((epoch, chunks)) = found.filter(|(epoch, _)| epoch.id == first) else {
             return Err(RunError::Engine(format!("the journal has lost epoch {first} (a bug)")));
@@ -163,7 +158,7 @@ impl Backlog {
         self.reader = Reader::Reading(replayer);
         self.parked.start += 1;
         let snapshot = self.snapshots.remove(&first).unwrap_or(Snapshot::No);
-        Ok(Next::Epoch(Told { epoch: Arc::new(epoch), snapshot }, chunks))
+        Ok(Some((Told { epoch: Arc::new(epoch), snapshot }, chunks)))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Closes epochs and feeds them to the workers.
 //!
 //! With a journal an epoch goes to the workers only when the journal has it for certain. What earlier runs left in the
-//! journal goes first, cut as it was then, and does not keep the sources waiting. While the sinks take nothing, sources that cannot send again are read on
-//! into the journal, and what that gives waits in the [`Backlog`].
+//! journal goes first, cut as it was then, and does not keep the sources waiting. While the sinks take nothing, sources
+//! that cannot send again are read on into the journal, and what that gives waits in the [`Backlog`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
@@ -16,7 +16,7 @@ use crate::crash::crash_point;
 use crate::epoch::{Epoch, InputRange, SourceId};
 use crate::graph::SourceNode;
 use crate::hold::Hold;
-use crate::run::backlog::{Backlog, Next};
+use crate::run::backlog::Backlog;
 use crate::run::hub::Places;
 use crate::run::journalist::{Durable, Entry, Log};
 use crate::run::ledger::{Failure, Snapshot, Told};
@@ -573,8 +573,8 @@ impl Conductor {
         while self.may_dispatch() {
             let Some(keeping) = &self.keeping else { break };
             match self.cut.backlog.next(&keeping.log, &mut self.sources)? {
-                Next::Epoch(told, chunks) => self.dispatch(&told, chunks),
-                Next::Nothing => break,
+                Some((told, chunks)) => self.dispatch(&told, chunks),
+                None => break,
             }
         }
         self.cut.backlog.bound();
