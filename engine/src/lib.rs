@@ -71,11 +71,13 @@ pub use keyed::{HASH_COLUMN, Keyed, SHARDS, ShardSet, hash_keys, shard_of, worke
 pub use late::late_schema;
 pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{
-    Build, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,
+    Build, Family, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,
     StepConfig, WorkerContext,
 };
 pub use run::{Observer, Options, Report, RunError, Schedule, run, simulate};
-pub use schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain, Unit};
+pub use schema::{
+    Column, PrimaryKey, SampleRate, Schema, SchemaError, TimeDomain, Unit, waveform_type,
+};
 pub use sink::{Committed, RunId, Sink, SinkError};
 pub use snapshot::{
     Draft, Facts, Loaded, NodeFacts, Published, SNAPSHOTS_KEPT, SnapshotError, SnapshotStore,

@@ -184,6 +184,60 @@ impl fmt::Debug for Planned {
     }
 }
 
+/// What kinds of step are for: the chapters of the manual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Takes noise out of a signal.
+    Smoothing,
+    /// Puts rows on other times, or looks at the time between them.
+    Time,
+    /// Says many rows with a few numbers.
+    Features,
+    /// Looks at waveforms by frequency.
+    Spectrum,
+    /// Makes columns comparable, or fewer.
+    Scaling,
+    /// Finds what is out of the ordinary.
+    Detection,
+    /// Says how far a value can be trusted, and what a machine is doing.
+    Quality,
+    /// Chooses, names, converts and joins columns and rows.
+    Shape,
+    /// Asks a model.
+    Models,
+}
+
+impl Family {
+    /// All, in the order of the manual.
+    pub const ALL: &[Family] = &[
+        Family::Shape,
+        Family::Time,
+        Family::Quality,
+        Family::Smoothing,
+        Family::Scaling,
+        Family::Features,
+        Family::Spectrum,
+        Family::Detection,
+        Family::Models,
+    ];
+
+    /// The name of the chapter.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::Smoothing => "smoothing",
+            Family::Time => "time",
+            Family::Features => "features",
+            Family::Spectrum => "spectrum",
+            Family::Scaling => "scaling",
+            Family::Detection => "detection",
+            Family::Quality => "quality",
+            Family::Shape => "shape",
+            Family::Models => "models",
+        }
+    }
+}
+
 /// A kind of step: its configuration, its schema rule and its code.
 pub trait OperatorKind {
     /// What the user writes under the step's key. Its doc comments are the manual.
@@ -193,6 +247,10 @@ pub trait OperatorKind {
     const NAME: &'static str;
     /// One sentence for `foreline operators`.
     const SUMMARY: &'static str;
+    /// Its chapter in the manual.
+    const FAMILY: Family;
+    /// An entry of `steps:` as a user would write it, over the streams of `operators/examples/streams.yaml`; a test plans it.
+    const EXAMPLE: &'static str;
 
     /// Checks the configuration against the inputs and says what comes out.
     ///
@@ -224,6 +282,10 @@ pub struct Registration {
     pub name: &'static str,
     /// One sentence.
     pub summary: &'static str,
+    /// Its chapter in the manual.
+    pub family: Family,
+    /// An entry of `steps:` as a user would write it.
+    pub example: &'static str,
     /// The JSON schema of its configuration.
     pub schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
     /// Reads its configuration.
@@ -237,6 +299,8 @@ impl Registration {
         Registration {
             name: K::NAME,
             summary: K::SUMMARY,
+            family: K::FAMILY,
+            example: K::EXAMPLE,
             schema: |generator| generator.subschema_for::<K::Config>(),
             parse: |value| Ok(Box::new(Parsed::<K>(parse_config(value)?))),
         }

@@ -80,6 +80,38 @@ impl fmt::Display for Unit {
     }
 }
 
+/// How many samples of a waveform there are a second: above 0 and finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SampleRate(f64);
+
+impl Eq for SampleRate {}
+
+impl SampleRate {
+    /// The rate of `hertz` samples a second; `None` where that is not a rate.
+    #[must_use]
+    pub fn new(hertz: f64) -> Option<Self> {
+        (hertz > 0.0 && hertz.is_finite()).then_some(SampleRate(hertz))
+    }
+
+    /// Samples a second.
+    #[must_use]
+    pub fn hertz(self) -> f64 {
+        self.0
+    }
+}
+
+impl fmt::Display for SampleRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} Hz", self.0)
+    }
+}
+
+/// The type of a column whose values are waveforms: each a list of samples, none of which is missing.
+#[must_use]
+pub fn waveform_type() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Float32, false)))
+}
+
 /// One column of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
@@ -87,14 +119,21 @@ pub struct Column {
     pub name: String,
     /// The Arrow type. A text column that is part of the key is `Dictionary(Int32, Utf8)`.
     pub data_type: DataType,
-    /// The unit of measure, where one was declared or follows from the step.
+    /// The unit of measure, where one was declared or follows from the step. Of a waveform: that of its samples.
     pub unit: Option<Unit>,
+    /// The rate of the samples, where the values are waveforms. The first sample is at the row's event time.
+    pub sample_rate: Option<SampleRate>,
 }
 
 impl Column {
     /// A column without a unit.
     pub fn new(name: impl Into<String>, data_type: DataType) -> Self {
-        Column { name: name.into(), data_type, unit: None }
+        Column { name: name.into(), data_type, unit: None, sample_rate: None }
+    }
+
+    /// A column of waveforms without a unit.
+    pub fn waveform(name: impl Into<String>, rate: SampleRate) -> Self {
+        Column { sample_rate: Some(rate), ..Column::new(name, waveform_type()) }
     }
 
     /// The same column in `unit`.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use foreline_engine::{
-    Column, ConfigError, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema, Unit,
+    Column, ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema, Unit,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -46,6 +46,9 @@ impl OperatorKind for Derive {
 
     const NAME: &'static str = "derive";
     const SUMMARY: &'static str = "computes columns from others by SQL expressions";
+    const FAMILY: Family = Family::Shape;
+    const EXAMPLE: &'static str =
+        r#"with_power: { from: readings, derive: { load_per_turn: "load / speed" } }"#;
 
     fn plan(
         config: &DeriveConfig,

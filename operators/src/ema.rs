@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use foreline_engine::{
-    Account, ConfigError, Epoch, Extent, Fault, Group, Input, Keyed, LateSupport, Operator,
+    Account, ConfigError, Epoch, Extent, Family, Fault, Group, Input, Keyed, LateSupport, Operator,
     OperatorKind, Out, Planned, Resolver, Schema, ShardSet, TimeDomain,
 };
 use schemars::JsonSchema;
@@ -62,6 +62,9 @@ impl OperatorKind for Ema {
 
     const NAME: &'static str = "ema";
     const SUMMARY: &'static str = "smooths columns by an exponential moving average";
+    const FAMILY: Family = Family::Smoothing;
+    const EXAMPLE: &'static str =
+        "smooth: { from: readings, ema: { columns: [vibration, temperature], half_life: 30s } }";
 
     fn plan(
         config: &EmaConfig,

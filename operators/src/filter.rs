@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
-use foreline_engine::{ConfigError, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema};
+use foreline_engine::{
+    ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -35,6 +37,8 @@ impl OperatorKind for Filter {
 
     const NAME: &'static str = "filter";
     const SUMMARY: &'static str = "lets through the rows for which a SQL condition holds";
+    const FAMILY: Family = Family::Shape;
+    const EXAMPLE: &'static str = r#"only: { from: readings, filter: "running AND speed > 600" }"#;
 
     fn plan(
         config: &FilterConfig,

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use foreline_engine::{
-    Account, ConfigError, DeadLetter, Epoch, Extent, Fault, Group, Input, Keyed, LateSupport,
-    Operator, OperatorKind, Out, Planned, Resolver, Schema, ShardSet, TimeDomain,
+    Account, ConfigError, DeadLetter, Epoch, Extent, Family, Fault, Group, Input, Keyed,
+    LateSupport, Operator, OperatorKind, Out, Planned, Resolver, Schema, ShardSet, TimeDomain,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -75,6 +75,9 @@ impl OperatorKind for MovingAverage {
     const NAME: &'static str = "moving_average";
     const SUMMARY: &'static str =
         "smooths columns by the mean of the last rows or the last so much time";
+    const FAMILY: Family = Family::Smoothing;
+    const EXAMPLE: &'static str =
+        "smooth: { from: readings, moving_average: { columns: [vibration], rows: 20 } }";
 
     fn plan(
         config: &MovingAverageConfig,

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use foreline_engine::{
-    Column, ConfigError, Fault, LateSupport, OperatorKind, Planned, PrimaryKey, Resolver, Schema,
+    Column, ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, PrimaryKey, Resolver,
+    Schema,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -65,6 +66,9 @@ impl OperatorKind for Select {
 
     const NAME: &'static str = "select";
     const SUMMARY: &'static str = "keeps, orders and renames columns";
+    const FAMILY: Family = Family::Shape;
+    const EXAMPLE: &'static str =
+        "few: { from: readings, select: { columns: [machine, ts, vibration] } }";
 
     fn plan(
         config: &SelectConfig,

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Column, ConfigError, Extent, LateSupport, OperatorKind, Planned, PrimaryKey, Resolver, Schema,
-    TimeDomain, Unit,
+    Column, ConfigError, Extent, Family, LateSupport, OperatorKind, Planned, PrimaryKey, Resolver,
+    Schema, TimeDomain, Unit,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -110,6 +110,8 @@ impl OperatorKind for Window {
     const NAME: &'static str = "window";
     const SUMMARY: &'static str =
         "computes features of columns over tumbling, sliding or rolling windows";
+    const FAMILY: Family = Family::Features;
+    const EXAMPLE: &'static str = "features: { from: readings, window: { tumbling: 1m, features: { vibration: [mean, rms, kurtosis], temperature: [slope] } } }";
 
     fn plan(
         config: &WindowConfig,

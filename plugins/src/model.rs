@@ -17,7 +17,7 @@ mod rows;
 mod scoring;
 mod step;
 
-use foreline_engine::{ConfigError, OperatorKind, Planned, Resolver, Schema};
+use foreline_engine::{ConfigError, Family, OperatorKind, Planned, Resolver, Schema};
 
 pub use config::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError};
 pub use plan::PROVENANCE;
@@ -31,6 +31,8 @@ impl OperatorKind for Model {
 
     const NAME: &'static str = "model";
     const SUMMARY: &'static str = "Scores every row with a model in the sandbox.";
+    const FAMILY: Family = Family::Models;
+    const EXAMPLE: &'static str = "rul: { from: readings, model: { plugin: models/linear.wasm, weights: models/linear.weights, output: rul_hours } }";
 
     fn plan(
         config: &ModelConfig,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foreline_connectors::{PlannedSink, SinkInputs, SinkKind, SinkRegistration};
 use foreline_engine::{
-    ConfigError, Fault, LateSupport, OperatorKind, Planned, Registration, Resolver, Schema,
+    ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Registration, Resolver, Schema,
     SinkError,
 };
 use foreline_spec::{Checked, Environment, Kinds, PlanOptions, check_text};
@@ -28,6 +28,8 @@ impl OperatorKind for Union {
     type Config = UnionConfig;
     const NAME: &'static str = "union";
     const SUMMARY: &'static str = "puts two streams of one form together";
+    const FAMILY: Family = Family::Shape;
+    const EXAMPLE: &'static str = "both: { from: [readings, vacuum], union: {} }";
 
     fn plan(
         config: &UnionConfig,
