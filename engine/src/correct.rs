@@ -24,7 +24,9 @@
 //!   bound, except right below the source: a window moves watermarks up to its end. So the bound travels with the
 //!   data, as the *horizon* ([`Operator::horizon`]), and what the base says of its own watermark when it is folded up
 //!   to the horizon is the horizon of the next step.
-//! * How often a row is revised depends on which rows share an epoch. The last revision of each does not.
+//! * A key that is folded again in an epoch is not given to the live step in that epoch, so that each row goes out once
+//!   an epoch, as it stands at its end. How often a row is revised depends on which rows share an epoch. The last
+//!   revision of each does not.
 
 mod compare;
 mod fold;
@@ -85,7 +87,6 @@ pub struct Correcting {
     /// How many rows are kept, and how many were left when the base was last moved up.
     n_kept: usize,
     n_needed: usize,
-    n_stale: usize,
 }
 
 /// Makes instances of the step.
@@ -127,7 +128,6 @@ impl Correcting {
             told_low: i64::MIN,
             n_kept: 0,
             n_needed: 0,
-            n_stale: 0,
         })
     }
 
@@ -236,9 +236,10 @@ impl Operator for Correcting {
         };
         self.advance(input.watermarks);
         let mut pass = Pass::default();
-        self.go_on(epoch, input, &mut pass, out)?;
+        self.keep(input.rows, &mut pass)?;
         self.take_in(input.late, &mut pass, out)?;
         self.take_in(input.revised, &mut pass, out)?;
+        self.go_on(epoch, input, &mut pass, out)?;
         self.refold(epoch, &mut pass, out)?;
         pass.speak(self.said.schema(), out)?;
         self.move_base(epoch, out)?;
@@ -281,7 +282,7 @@ impl Correcting {
         self.each_named(watermarks, |history, at| history.at = history.at.max(at));
     }
 
-    /// Lets the live step take the new rows in, and notes what it was given and what it says.
+    /// Lets the live step take the new rows in, but for those of keys that are folded again, and notes what it says.
     fn go_on(
         &mut self,
         epoch: &Epoch,
@@ -289,10 +290,9 @@ impl Correcting {
         pass: &mut Pass,
         out: &mut dyn Out,
     ) -> Result<(), Fault> {
-        let fresh = self.without_stale(input.rows)?;
+        let fresh = self.without_refolded(input.rows, pass)?;
         let heard = feed(&mut *self.live, epoch, &fresh, input.watermarks)?;
-        let letters = heard.dead.iter().filter_map(|l| Some((l.time?, l.position?)));
-        self.keep(input.rows, &letters.collect(), pass)?;
+        self.note_letters(&fresh, &heard.dead)?;
         for rows in &heard.rows {
             self.say(rows, pass)?;
         }
@@ -309,25 +309,43 @@ impl Correcting {
         Ok(())
     }
 
-    /// The rows of keys that the live step can go on with.
-    fn without_stale(&self, rows: &Batch) -> Result<Batch, Fault> {
-        let is_stale = |hash| self.keys.find(hash).is_some_and(|s| self.keys.get(s).stale);
-        if self.n_stale == 0 || !rows.groups().any(|g| is_stale(g.hash)) {
+    /// The rows of keys that the live step goes on with. The others are counted: a refold takes them in.
+    fn without_refolded(&self, rows: &Batch, pass: &mut Pass) -> Result<Batch, Fault> {
+        if pass.refold.is_empty() {
             return Ok(rows.clone());
         }
+        let goes_on = |hash| !pass.refold.contains_key(&hash);
         let fresh: BooleanArray =
-            rows.key_hash.values().iter().map(|&hash| Some(!is_stale(hash))).collect();
+            rows.key_hash.values().iter().map(|&hash| Some(goes_on(hash))).collect();
+        let times = rows.times(self.rows.schema());
+        for row in (0..rows.len()).filter(|&row| !fresh.value(row)) {
+            pass.incoming.insert((times[row], rows.position.value(row)));
+            pass.account.used += 1;
+        }
         Ok(rows.filter(&fresh)?)
+    }
+
+    /// Remembers which rows of a batch that was just kept were reported as dead letters.
+    fn note_letters(&mut self, fresh: &Batch, dead: &[DeadLetter]) -> Result<(), Fault> {
+        let letters: BTreeSet<(i64, u64)> =
+            dead.iter().filter_map(|l| Some((l.time?, l.position?))).collect();
+        if letters.is_empty() {
+            return Ok(());
+        }
+        for group in fresh.groups() {
+            let slot = self.keys.find(group.hash).ok_or_else(unknown_key)?;
+            // They came in order, or the key would be folded again.
+            let rows = self.keys.get_mut(slot).rows.iter_mut().rev();
+            for kept in rows.take(group.end - group.start) {
+                kept.note.0 = letters.contains(&kept.order());
+            }
+        }
+        Ok(())
     }
 
     /// Keeps new rows. Those of a stale key have to be folded, and so have the rows of a key that are not in order:
     /// late ones, sent by a step above whose watermark they are ahead of, may have come before them.
-    fn keep(
-        &mut self,
-        rows: &Batch,
-        letters: &BTreeSet<(i64, u64)>,
-        pass: &mut Pass,
-    ) -> Result<(), Fault> {
+    fn keep(&mut self, rows: &Batch, pass: &mut Pass) -> Result<(), Fault> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -337,13 +355,7 @@ impl Correcting {
             let slot = self.keys.slot(rows, key, group.start, History::new)?;
             let history = self.keys.get_mut(slot);
             for row in group.start..group.end {
-                let mut kept = added.row(row, Reported(false));
-                kept.note.0 = letters.contains(&kept.order());
-                if history.stale {
-                    pass.incoming.insert(kept.order());
-                    pass.account.used += 1;
-                }
-                if !history.insert(kept) || history.stale {
+                if !history.insert(added.row(row, Reported(false))) || history.stale {
                     pass.refold.insert(group.hash, slot);
                 }
             }
@@ -360,7 +372,7 @@ impl Correcting {
         for group in rows.groups() {
             let slot = self.keys.find(group.hash).ok_or_else(unknown_key)?;
             let history = self.keys.get_mut(slot);
-            if history.stale {
+            if history.stale || pass.refold.contains_key(&group.hash) {
                 continue;
             }
             let told = history.told.max(self.told_low);

@@ -115,7 +115,6 @@ impl Correcting {
                 let stale = !known.contains(&self.keys.hash(slot));
                 if stale != self.keys.get(slot).stale {
                     self.keys.get_mut(slot).stale = stale;
-                    self.n_stale = if stale { self.n_stale + 1 } else { self.n_stale - 1 };
                 }
             }
         }
