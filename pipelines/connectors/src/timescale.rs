@@ -40,6 +40,7 @@ mod error;
 mod inspect;
 mod name;
 mod partition;
+mod pool;
 mod sink;
 mod statements;
 mod table;
@@ -98,7 +99,7 @@ pub struct TableConfig {
 }
 
 /// The certificates of a connection.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// A PEM file of the authorities that the server's certificate may come from, instead of those of the system.

@@ -33,7 +33,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 const PORT: u16 = 5432;
 
 /// How a database is reached.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Address {
     pub(super) config: Config,
     /// The certificates, if the connection is encrypted.

@@ -9,6 +9,7 @@ use foreline_engine::{SinkError, crash_point};
 use futures_util::SinkExt as _;
 use tokio_postgres::types::ToSql;
 
+use super::connection::Connection;
 use super::encode::{Buffer, Contents, LeftOut};
 use super::inspect::CutBy;
 use super::name::TableName;
@@ -30,6 +31,7 @@ pub(super) enum Outcome {
 
 /// One transaction.
 pub(super) struct Commit<'a> {
+    pub(super) db: &'a Connection,
     pub(super) target: &'a Target,
     pub(super) statements: &'a Statements,
     pub(super) open: &'a Open,
@@ -45,8 +47,8 @@ impl Commit<'_> {
         buffer: &mut Buffer,
         contents: &Contents,
     ) -> Result<Outcome, SinkError> {
-        let Commit { target, statements, open, .. } = self;
-        let db = &open.db;
+        let Commit { db, target, statements, open, .. } = self;
+        db.once("create the staging table", &statements.staging).await?;
         db.run("begin", self.begin()).await?;
         let own: [&(dyn ToSql + Sync); 3] = [&target.pipeline, &target.sink, &target.stream];
         let has = fence(db, statements, &own, open.run, open.generation).await?.committed;
@@ -78,8 +80,7 @@ impl Commit<'_> {
 
     /// Brings the rows into the table.
     async fn rows(&self, buffer: &mut Buffer, contents: &Contents) -> Result<LeftOut, SinkError> {
-        let Commit { target, statements, open, .. } = self;
-        let db = &open.db;
+        let Commit { db, target, statements, open, .. } = self;
         self.copy(buffer).await?;
         crash_point("copy done");
         let mut left_out = LeftOut::default();
@@ -109,7 +110,7 @@ impl Commit<'_> {
     }
 
     async fn copy(&self, buffer: &mut Buffer) -> Result<(), SinkError> {
-        let db = &self.open.db;
+        let db = self.db;
         let failed = |e: tokio_postgres::Error| db.failed("copy rows", &e);
         let sink = db.client().copy_in(&self.statements.copy).await.map_err(failed)?;
         let mut sink = pin!(sink);
@@ -122,7 +123,7 @@ impl Commit<'_> {
 
     /// Creates the partitions that are not there; those that the retention would drop at once are not created.
     async fn partitions(&self, parts: &[Part]) -> Result<(), SinkError> {
-        let (db, table) = (&self.open.db, &self.target.table);
+        let (db, table) = (self.db, &self.target.table);
         if self.open.cut_by != CutBy::Postgres {
             return Ok(());
         }
@@ -158,7 +159,7 @@ impl Commit<'_> {
     /// The time of the database less the retention, in microseconds.
     async fn begin_of_retention(&self, retention: i64) -> Result<i64, SinkError> {
         const NOW: &str = "SELECT floor(extract(epoch FROM now()) * 1000000)::bigint";
-        let rows = self.open.db.query("ask for the time", NOW, &[]).await?;
+        let rows = self.db.query("ask for the time", NOW, &[]).await?;
         let now: i64 = rows.first().map(|row| row.get(0)).unwrap_or_default();
         Ok(now.saturating_sub(retention))
     }
@@ -168,7 +169,7 @@ impl Commit<'_> {
         const PARTITIONS: &str = "\
             SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
              WHERE i.inhparent = to_regclass($1) ORDER BY 1";
-        let (db, table) = (&self.open.db, &self.target.table);
+        let (db, table) = (self.db, &self.target.table);
         let (Some(retention), Some(cut)) = (table.retention_micros, table.cut) else {
             return Ok(());
         };
@@ -191,7 +192,7 @@ impl Commit<'_> {
 
     /// Sends COMMIT. Where the answer does not come, or is not about what was done, the outcome is not known.
     async fn commit(&self, left_out: LeftOut) -> Result<Outcome, SinkError> {
-        let db = &self.open.db;
+        let db = self.db;
         let mut commit = pin!(db.client().batch_execute("COMMIT"));
         self.asked.set(true);
         // Hands it to the connection, which sends it; the place at which a test has us die is in between.

@@ -1,7 +1,7 @@
 //! One connection to the database, set up so that nothing can hold it, or others, for long.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foreline_engine::SinkError;
@@ -27,6 +27,8 @@ pub(super) struct Connection {
     place: String,
     /// Statements that the database knows already: each commit has the same, and each would be a round trip more.
     prepared: RefCell<BTreeMap<String, Statement>>,
+    /// Statements that hold for the session: the temporary tables that are there.
+    set_up: RefCell<BTreeSet<String>>,
 }
 
 impl Connection {
@@ -46,8 +48,9 @@ impl Connection {
             let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
             (client, tokio::spawn(connection))
         };
-        let (place, prepared) = (address.to_string(), RefCell::default());
-        let connection = Connection { client, line, place, prepared };
+        let place = address.to_string();
+        let (prepared, set_up) = (RefCell::default(), RefCell::default());
+        let connection = Connection { client, line, place, prepared, set_up };
         connection.run("set the session up", &session(timeout)).await?;
         Ok(connection)
     }
@@ -62,6 +65,15 @@ impl Connection {
     /// Runs statements that take no parameters and whose answers do not matter.
     pub(super) async fn run(&self, what: &str, statements: &str) -> Result<(), SinkError> {
         self.client.batch_execute(statements).await.map_err(|e| self.failed(what, &e))
+    }
+
+    /// Runs a statement once in the life of the connection, outside of a transaction.
+    pub(super) async fn once(&self, what: &str, statement: &str) -> Result<(), SinkError> {
+        if !self.set_up.borrow().contains(statement) {
+            self.run(what, statement).await?;
+            self.set_up.borrow_mut().insert(statement.to_owned());
+        }
+        Ok(())
     }
 
     /// Runs a statement; how many rows it touched.

@@ -1,14 +1,15 @@
 //! Brings rows and epochs into the database.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use foreline_engine::{Batch, Committed, RunId, Schema, Sink, SinkError};
-use tokio::runtime::{Builder, Runtime};
 
 use super::Target;
 use super::commit::{Commit, Outcome};
 use super::encode::{Buffer, Contents, LeftOut};
 use super::inspect::CutBy;
+use super::pool::{Job, Pool};
 use super::statements::Statements;
 use super::takeover::{Open, open};
 
@@ -16,8 +17,7 @@ use super::takeover::{Open, open};
 pub(super) struct TableSink {
     target: Target,
     statements: Statements,
-    /// One thread serves the connection, and only while the sink is at work.
-    runtime: Runtime,
+    pool: Arc<Pool>,
     open: Option<Open>,
     buffer: Buffer,
     left_out: LeftOut,
@@ -29,25 +29,16 @@ pub(super) struct TableSink {
 
 impl TableSink {
     pub(super) fn new(target: Target) -> Result<Self, SinkError> {
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|e| SinkError::Fatal(format!("cannot start a runtime: {e}")))?;
         Ok(TableSink {
             statements: Statements::of(&target.table),
+            pool: Pool::of(&target.address, target.timeout)?,
             target,
-            runtime,
             open: None,
             buffer: Buffer::default(),
             left_out: LeftOut::default(),
             uncertain: None,
             refresh_failed: false,
         })
-    }
-
-    fn hang_up(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.runtime.block_on(open.db.hang_up());
-        }
     }
 
     /// What took too long.
@@ -64,14 +55,12 @@ impl TableSink {
         }
         for aggregate in &self.target.table.aggregates {
             let call = aggregate.refresh(first, last);
-            let refreshed = async {
-                let refreshed = open.db.run("refresh an aggregate", &call);
-                tokio::time::timeout(self.target.timeout, refreshed).await
-            };
-            let failure = match self.runtime.block_on(refreshed) {
-                Ok(Ok(())) => continue,
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "it takes too long".to_owned(),
+            let what = "refresh an aggregate";
+            let refreshed = self.pool.run(async |db| db.run(what, &call).await.map(Job::Done));
+            let failure = match refreshed {
+                Some(Ok(())) => continue,
+                Some(Err(error)) => error.to_string(),
+                None => "it takes too long".to_owned(),
             };
             if !std::mem::replace(&mut self.refresh_failed, true) {
                 let view = &aggregate.view;
@@ -83,12 +72,16 @@ impl TableSink {
 
 impl Sink for TableSink {
     fn open(&mut self, run: RunId, generation: u64, _: &Schema) -> Result<Option<u64>, SinkError> {
-        self.hang_up();
+        if self.open.take().is_some() {
+            // What was wrong may have been the connection.
+            self.pool.hang_up();
+        }
         self.buffer = Buffer::default();
-        let opening = open(&self.target, &self.statements, run, generation);
-        let limited = async { tokio::time::timeout(self.target.timeout, opening).await };
-        let opened = self.runtime.block_on(limited);
-        let opened = opened.unwrap_or_else(|_| Err(self.too_long()))?;
+        let (target, statements) = (&self.target, &self.statements);
+        let opened = self
+            .pool
+            .run(async |db| open(db, target, statements, run, generation).await.map(Job::Done))
+            .unwrap_or_else(|| Err(self.too_long()))?;
         let committed = opened.committed;
         if let Some((upto, left_out)) = self.uncertain.take()
             && committed.is_some_and(|has| has >= upto)
@@ -122,14 +115,18 @@ impl Sink for TableSink {
         let contents = buffer.contents(self.target.table.cut);
         let before = buffer.left_out;
         let asked = Cell::new(false);
-        let commit =
-            Commit { target: &self.target, statements: &self.statements, open, asked: &asked };
-        let committing = commit.carry_out(upto, &mut buffer, &contents);
-        let limited = async { tokio::time::timeout(self.target.timeout, committing).await };
-        let outcome = match self.runtime.block_on(limited) {
-            Ok(outcome) => outcome,
-            Err(_) if asked.get() => Ok(Outcome::Unknown),
-            Err(_) => Err(self.too_long()),
+        let (target, statements) = (&self.target, &self.statements);
+        let outcome = self.pool.run(async |db| {
+            let commit = Commit { db, target, statements, open, asked: &asked };
+            Ok(match commit.carry_out(upto, &mut buffer, &contents).await? {
+                Outcome::Unknown => Job::Spoilt(Outcome::Unknown),
+                known => Job::Done(known),
+            })
+        });
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None if asked.get() => Ok(Outcome::Unknown),
+            None => Err(self.too_long()),
         };
         match outcome {
             Ok(Outcome::Done(left_out)) => {
@@ -143,12 +140,12 @@ impl Sink for TableSink {
             }
             Ok(Outcome::Had(has)) => Ok(Committed::Yes(has)),
             Ok(Outcome::Unknown) => {
-                self.hang_up();
+                self.open = None;
                 self.uncertain = Some((upto, before));
                 Ok(Committed::Unknown)
             }
             Err(error) => {
-                self.hang_up();
+                self.open = None;
                 Err(error)
             }
         }

@@ -5,9 +5,6 @@ use super::name::quoted;
 use super::partition::interval;
 use super::table::{DELETED, GENERATION, REVISION, SqlType, Table};
 
-/// The temporary table that rows are copied into; it is empty at the end of each transaction.
-const STAGING: &str = "pg_temp.\"foreline_staging\"";
-
 /// The columns of a table and their types, by its name as text.
 pub(super) const SHAPE: &str = "\
 SELECT coalesce(string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum), '')
@@ -43,6 +40,8 @@ pub(super) struct Statements {
 impl Statements {
     pub(super) fn of(table: &Table) -> Self {
         let commit = commit_table(table);
+        let (columns, staging) = (staging_columns(table), staging_name(table));
+        let staged = format!("pg_temp.{staging}");
         let own = "\"pipeline\" = $1 AND \"sink\" = $2 AND \"stream\" = $3";
         Statements {
             introduce: format!(
@@ -60,11 +59,11 @@ impl Statements {
             forget: table
                 .is_numbered()
                 .then(|| format!("DELETE FROM {} WHERE {} = $1", table.name, quoted(GENERATION))),
-            staging: staging(table),
-            copy: format!("COPY {STAGING} FROM STDIN (FORMAT binary)"),
-            retire: retire(table),
-            upsert: upsert(table),
-            delete: delete(table),
+            staging: format!("CREATE TEMPORARY TABLE {staging} ({columns}) ON COMMIT DELETE ROWS"),
+            copy: format!("COPY {staged} FROM STDIN (FORMAT binary)"),
+            retire: retire(table, &staged),
+            upsert: upsert(table, &staged),
+            delete: delete(table, &staged),
         }
     }
 }
@@ -73,30 +72,34 @@ fn names(table: &Table) -> Vec<String> {
     table.columns.iter().map(|c| quoted(&c.name)).collect()
 }
 
-fn staging(table: &Table) -> String {
+/// The temporary table that rows are copied into; it is empty at the end of each transaction. Tables share a connection, so
+/// each has one of its own, and one that the pipeline file changed has another.
+fn staging_name(table: &Table) -> String {
+    let told_apart = format!("{} {}", table.name, staging_columns(table));
+    quoted(&format!("foreline_staging_{:016x}", xxhash_rust::xxh3::xxh3_64(told_apart.as_bytes())))
+}
+
+fn staging_columns(table: &Table) -> String {
     let column = |name: &str, sql_type: SqlType| format!("{} {}", quoted(name), sql_type.name());
     let mut columns: Vec<String> =
         table.columns.iter().map(|c| column(&c.name, c.sql_type)).collect();
     columns.push(column(REVISION, SqlType::Integer));
     columns.push(column(DELETED, SqlType::Boolean));
-    format!(
-        "CREATE TEMPORARY TABLE \"foreline_staging\" ({}) ON COMMIT DELETE ROWS",
-        columns.join(", ")
-    )
+    columns.join(", ")
 }
 
-fn retire(table: &Table) -> Option<String> {
+fn retire(table: &Table, staged: &str) -> Option<String> {
     let age = interval(table.retention_micros?);
-    Some(format!("DELETE FROM {STAGING} WHERE {} < now() - {age}", quoted(&table.time.1)))
+    Some(format!("DELETE FROM {staged} WHERE {} < now() - {age}", quoted(&table.time.1)))
 }
 
-fn upsert(table: &Table) -> String {
+fn upsert(table: &Table, staged: &str) -> String {
     let columns = names(table).join(", ");
     let (generation, revision) = (quoted(GENERATION), quoted(REVISION));
     let (target, key) = (&table.name, key_list(table));
     if table.is_numbered() {
         return format!(
-            "INSERT INTO {target} ({columns}, {revision}) SELECT {columns}, {revision} FROM {STAGING} ON CONFLICT ({key}) DO NOTHING"
+            "INSERT INTO {target} ({columns}, {revision}) SELECT {columns}, {revision} FROM {staged} ON CONFLICT ({key}) DO NOTHING"
         );
     }
     let mut set: Vec<String> = table.columns[table.n_key..]
@@ -106,7 +109,7 @@ fn upsert(table: &Table) -> String {
     set.extend([&generation, &revision].map(|c| format!("{c} = excluded.{c}")));
     format!(
         "INSERT INTO {target} AS t ({columns}, {generation}, {revision}) \
-         SELECT {columns}, $1, {revision} FROM {STAGING} WHERE NOT {deleted} \
+         SELECT {columns}, $1, {revision} FROM {staged} WHERE NOT {deleted} \
          ON CONFLICT ({key}) DO UPDATE SET {set} \
          WHERE (t.{generation}, t.{revision}) < (excluded.{generation}, excluded.{revision})",
         deleted = quoted(DELETED),
@@ -114,12 +117,12 @@ fn upsert(table: &Table) -> String {
     )
 }
 
-fn delete(table: &Table) -> String {
+fn delete(table: &Table, staged: &str) -> String {
     let key = |c: &super::table::TableColumn| format!("t.{0} = s.{0}", quoted(&c.name));
     let same: Vec<String> = table.key().iter().map(key).collect();
     let (generation, revision) = (quoted(GENERATION), quoted(REVISION));
     format!(
-        "DELETE FROM {} AS t USING {STAGING} AS s WHERE s.{} AND {} AND (t.{generation}, t.{revision}) < ($1, s.{revision})",
+        "DELETE FROM {} AS t USING {staged} AS s WHERE s.{} AND {} AND (t.{generation}, t.{revision}) < ($1, s.{revision})",
         table.name,
         quoted(DELETED),
         same.join(" AND ")

@@ -17,7 +17,6 @@ const CREATION_LOCK: i64 = i64::from_be_bytes(*b"foreline");
 /// What holds while the sink is open.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) db: Connection,
     pub(super) run: i64,
     pub(super) generation: i64,
     pub(super) committed: Option<u64>,
@@ -31,25 +30,18 @@ pub(super) fn signed(n: u64, what: &str) -> Result<i64, SinkError> {
     i64::try_from(n).map_err(|_| SinkError::Fatal(format!("{what} {n} is too great for a bigint")))
 }
 
-/// Connects, creates or checks the tables, and takes the sink's row over from earlier runs.
+/// Creates or checks the tables, and takes the sink's row over from earlier runs.
 pub(super) async fn open(
+    db: &Connection,
     target: &Target,
     statements: &Statements,
     run: RunId,
     generation: u64,
 ) -> Result<Open, SinkError> {
     let (run, generation) = (signed(run.0, "run")?, signed(generation, "generation")?);
-    let db = Connection::open(&target.address, target.timeout).await?;
-    match take_over(&db, target, statements, run, generation).await {
-        Ok(taken) => {
-            let Taken { committed, cut_by, shape } = taken;
-            Ok(Open { db, run, generation, committed, cut_by, shape })
-        }
-        Err(error) => {
-            db.hang_up().await;
-            Err(error)
-        }
-    }
+    let Taken { committed, cut_by, shape } =
+        take_over(db, target, statements, run, generation).await?;
+    Ok(Open { run, generation, committed, cut_by, shape })
 }
 
 /// What was found and taken over.
@@ -89,7 +81,6 @@ async fn take_over(
     let taken = [pipeline, sink, stream, &run, &generation, &epoch];
     db.execute(what, &statements.take_over, &taken).await?;
     db.run("commit", "COMMIT").await?;
-    db.run("create the staging table", &statements.staging).await?;
     let shape = shape(db, &target.table.name).await?;
     Ok(Taken { committed, cut_by, shape })
 }

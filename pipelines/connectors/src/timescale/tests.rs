@@ -21,6 +21,7 @@ mod encryption;
 mod faults;
 mod hypertable;
 mod mistakes;
+mod pool;
 mod rows;
 
 /// 2026-03-01T00:00:00Z.

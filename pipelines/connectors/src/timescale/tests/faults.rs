@@ -30,7 +30,7 @@ fn again(sink: &mut dyn Sink, has: Option<u64>, epoch: u64, rows: &[Batch]) {
 }
 
 /// Waits until a query answers something.
-fn until(db: &Postgres, query: &str, answer: &str) {
+pub(super) fn until(db: &Postgres, query: &str, answer: &str) {
     for _ in 0..3_000 {
         if db.sql(query).is_ok_and(|found| found == answer) {
             return;
