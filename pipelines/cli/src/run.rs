@@ -114,15 +114,18 @@ pub fn carry_out(
 #[expect(clippy::print_stderr, reason = "whoever asked for a free port must be told which")]
 fn serve(plan: &Plan) -> Result<Option<Server>, Failure> {
     let Some(serve) = &plan.serve else { return Ok(None) };
-    let mut doors = Vec::new();
+    let (mut doors, mut bells) = (Vec::new(), Vec::new());
     for source in &plan.sources {
         if let Some(door) = &source.source.door {
             door.keep_keys_in(plan.data_dir.join("http").join(&source.name));
             doors.push((source.name.clone(), Arc::clone(door)));
         }
+        if let Some(bell) = &source.source.bell {
+            bells.push((source.name.clone(), Arc::clone(bell)));
+        }
     }
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let server = Server::start(serve.listen, Served { doors, tokens })?;
+    let server = Server::start(serve.listen, Served { doors, bells, tokens })?;
     eprintln!("listening on http://{}", server.address());
     Ok(Some(server))
 }

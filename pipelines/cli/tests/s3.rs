@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use foreline_servers::{ACCESS_KEY, Fault, FaultyWay, Rule, S3Server, SECRET_KEY};
-use foreline_tests::live::{Lake, eventually, start, terminate};
+use foreline_tests::live::{Lake, ask, eventually, start, terminate};
 use foreline_tests::torture::Options;
 use foreline_tests::torture::s3::torture_s3;
 
@@ -130,6 +130,37 @@ fn a_late_object_is_found_after_a_death_and_once() {
     // The last row of each machine may wait for the one behind it.
     let n_rows = rows(&server);
     assert!((3 * ROWS - 3..=3 * ROWS).contains(&n_rows), "{n_rows}");
+}
+
+#[test]
+fn a_notification_has_it_look_at_once() {
+    let (server, way, folder) = prepared(1, "1h");
+    let path = folder.path().join("p.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}serve: {{ listen: 127.0.0.1:0 }}\n")).unwrap();
+    let mut running = start(COMMAND, folder.path(), "");
+    let mut address = None;
+    eventually("it listens", || {
+        address = foreline_tests::live::address(folder.path());
+        address.is_some()
+    });
+    let wake = |source: &str| {
+        let line = format!("POST /api/v1/sources/{source}/wake");
+        ask(address.unwrap(), &line, "", br#"{"EventName":"s3:ObjectCreated:Put"}"#).unwrap()
+    };
+    let lists = || way.requests().iter().filter(|line| line.contains("list-type")).count();
+    eventually("it has listed once", || lists() == 1);
+    server.put("plant", "raw/new.csv", object(1).as_bytes()).unwrap();
+    assert_eq!(wake("readings").status, 202);
+    let read = || way.requests().iter().any(|l| l.starts_with("GET") && l.contains("new.csv"));
+    eventually("the new object is read", read);
+    for _ in 0..50 {
+        assert_eq!(wake("readings").status, 202);
+    }
+    let unknown = wake("nobody");
+    assert!(unknown.status == 404 && unknown.body.contains("there is: readings"), "{unknown:?}");
+    assert!(terminate(&mut running).success(), "{}", said(folder.path()));
+    assert!(lists() < 20, "rings that come together are answered together: {}", lists());
 }
 
 #[test]

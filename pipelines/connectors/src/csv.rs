@@ -277,6 +277,7 @@ impl SourceKind for Csv {
             notes,
             probe: Some(probe),
             door: None,
+            bell: None,
             tap: Tap::Opened,
         })
     }

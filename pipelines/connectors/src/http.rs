@@ -178,6 +178,7 @@ impl SourceKind for Http {
             notes: Vec::new(),
             probe: None,
             door: Some(door),
+            bell: None,
             tap: Tap::Refused(
                 "what is pushed goes to the run that takes it, and to nobody else; look at a sink, or send a copy here",
             ),

@@ -10,6 +10,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bell::Bell;
 use crate::door::Door;
 
 /// The type of a column as the pipeline file names it.
@@ -89,6 +90,8 @@ pub struct PlannedSource {
     pub probe: Option<Probe>,
     /// The way in for records that are pushed; a server is needed then.
     pub door: Option<Arc<Door>>,
+    /// What wakes it where it looks for new things now and then.
+    pub bell: Option<Arc<Bell>>,
     /// How to look at what it brings without taking anything from the pipeline.
     pub tap: Tap,
 }

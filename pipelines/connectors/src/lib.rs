@@ -3,6 +3,7 @@
 //! A source reads records and hands them to the engine undecoded; its decoder, one on every worker, parses
 //! them. A sink takes the rows of whole epochs. Both may block; neither runs on a dataflow worker.
 
+mod bell;
 mod chained;
 pub mod csv;
 mod cut;
@@ -18,6 +19,7 @@ mod record;
 pub mod s3;
 pub mod timescale;
 
+pub use bell::Bell;
 pub use chained::{History, chained};
 pub use door::{Door, DoorLimits, Fate, KEY_BYTES_MAX, Receipt, Refused, Taken};
 pub use kind::{

@@ -193,6 +193,7 @@ impl SourceKind for Mqtt {
             notes,
             probe: Some(probe),
             door: None,
+            bell: None,
             tap: Tap::Apart(open_as(Box::new(move || Arc::new(tapped.apart("tap", 0))))),
         })
     }

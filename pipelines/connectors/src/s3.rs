@@ -9,6 +9,8 @@
 //!   says where it had been read to its end.
 //! * Objects are read one after the other, in the order in which they were found; the requests for the next ones and
 //!   for the blocks of a large one are under way at the same time.
+//! * A notification of the store wakes the next listing ([`Bell`]) and says nothing that counts: what it names may be
+//!   gone, unfinished or known.
 //! * A name that begins with `.` or `_`, an empty object, and what `include` does not match are passed over.
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use foreline_engine::{ConfigError, Replay, Resolver, Source};
 
+use crate::bell::Bell;
 use crate::cut::Format;
 use crate::kind::{PlannedSource, Probe, SourceInputs, SourceKind, Tap};
 use crate::objects::{Connection, Found, Patience, Place};
@@ -42,6 +45,8 @@ pub(crate) struct Plan {
     order: ObjectOrder,
     on_change: OnChange,
     parallel: usize,
+    /// Rung when somebody knows of new objects.
+    bell: Arc<Bell>,
 }
 
 impl Plan {
@@ -91,6 +96,7 @@ impl SourceKind for S3 {
         }
         let probed = Arc::clone(&plan);
         let probe: Probe = Arc::new(move || source::probe(&probed));
+        let bell = (!bounded).then(|| Arc::clone(&plan.bell));
         let open = move || Ok(Box::new(source::S3Source::open(&plan)?) as Box<dyn Source>);
         Ok(PlannedSource {
             open: Arc::new(open),
@@ -99,6 +105,7 @@ impl SourceKind for S3 {
             notes,
             probe: Some(probe),
             door: None,
+            bell,
             tap: Tap::Opened,
         })
     }

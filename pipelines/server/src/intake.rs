@@ -73,9 +73,19 @@ pub(crate) async fn rows(
 }
 
 fn unknown(site: &Site, source: &str) -> Problem {
+    unknown_source(source, "takes rows", site.doors.keys())
+}
+
+/// There is no such source among those that are there.
+pub(crate) fn unknown_source<'a>(
+    source: &str,
+    what: &str,
+    there: impl Iterator<Item = &'a String>,
+) -> Problem {
     let shown: String = source.chars().take(64).flat_map(char::escape_debug).collect();
-    let there: Vec<&str> = site.doors.keys().map(String::as_str).collect();
-    let detail = format!("no source '{shown}' takes rows; there is: {}", there.join(", "));
+    let there: Vec<&str> = there.map(String::as_str).collect();
+    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    let detail = format!("no source '{shown}' {what}; there is: {there}");
     Problem::new(StatusCode::NOT_FOUND, "unknown-source", detail)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! POST /api/v1/sources/{source}/rows   200 when durable
+//! POST /api/v1/sources/{source}/wake   202: it will look for new objects at once
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -19,13 +20,14 @@ mod intake;
 mod limits;
 mod problem;
 mod routes;
+mod wake;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use foreline_connectors::Door;
+use foreline_connectors::{Bell, Door};
 use tokio::sync::watch;
 
 pub use access::Token;
@@ -35,6 +37,8 @@ pub use access::Token;
 pub struct Served {
     /// The sources that records are pushed into, by name.
     pub doors: Vec<(String, Arc<Door>)>,
+    /// The sources that can be woken, by name.
+    pub bells: Vec<(String, Arc<Bell>)>,
     /// Who may use the API: whoever shows one of these; anybody where there is none.
     pub tokens: Vec<Token>,
 }

@@ -8,6 +8,8 @@ pub(crate) const CONNECTIONS: usize = 512;
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take for the body.
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(30);
+/// What is read of the body of a notification; one of a thousand objects has some hundred kilobytes.
+pub(crate) const WAKE_BYTES: usize = 1 << 20;
 /// How long a request waits for its records to be durable; an fsync takes milliseconds, a full journal much longer.
 pub(crate) const DURABLE_TIME: Duration = Duration::from_secs(30);
 /// How long requests under way have for their answer when the server is stopped.

@@ -74,6 +74,7 @@ impl SourceKind for ParquetFiles {
             notes: Vec::new(),
             probe: None,
             door: None,
+            bell: None,
             tap: Tap::Opened,
         })
     }

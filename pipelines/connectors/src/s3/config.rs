@@ -1,6 +1,7 @@
 //! What is written under `s3:`, and its check.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use foreline_engine::{ConfigError, Extent, Resolver};
@@ -39,7 +40,7 @@ pub struct S3Config {
     #[serde(default)]
     pub csv: Option<TextConfig>,
     /// `once`: what is there is read, and the source ends. A duration: the prefix is listed again each time it has
-    /// passed. Default `30s`.
+    /// passed, and when `POST /api/v1/sources/{source}/wake` says that there is something new. Default `30s`.
     #[serde(default)]
     pub poll: Listing,
     /// The parts of a key that are columns, as in `line={line}/day={day}/`. It is compared with what follows the prefix;
@@ -234,6 +235,7 @@ impl S3Config {
                 order: self.order,
                 on_change: self.on_change,
                 parallel: self.parallel,
+                bell: Arc::default(),
             }),
             _ => Err(found),
         }

@@ -17,6 +17,9 @@ use crate::objects::{
 
 /// Objects whose first block is fetched while the one before is read.
 const AHEAD_MAX: usize = 8;
+/// Rings that come within this time are answered by one listing, so that a store that tells of each object is not listed
+/// for each.
+const RINGS_TOGETHER: Duration = Duration::from_millis(250);
 /// The longest pause before a listing that has failed is tried again.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
@@ -42,8 +45,8 @@ pub(super) struct Reading {
     /// What an earlier run has not read to its end.
     pub(super) unfinished: Vec<Unfinished>,
     pub(super) news: SyncSender<News>,
-    /// Closed when the source is.
-    pub(super) stop: Receiver<()>,
+    /// What the bell says; closed when the source is.
+    pub(super) rings: Receiver<()>,
 }
 
 /// An object that an earlier run knew, with more than it has read.
@@ -86,7 +89,7 @@ impl Reading {
             let new = self.list()?;
             self.read(new)?;
             let Some(poll) = self.plan.poll else { break };
-            self.rest(poll)?;
+            self.wait_for_news(poll)?;
         }
         if self.next == 0 {
             let place = self.objects.place();
@@ -99,9 +102,25 @@ impl Reading {
 
     /// Waits, unless the source is closed.
     fn rest(&self, pause: Duration) -> Result<(), End> {
-        match self.stop.recv_timeout(pause) {
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            _ => Err(End::Closed),
+        let until = Instant::now() + pause;
+        while self.rung_until(until)? {}
+        Ok(())
+    }
+
+    /// Waits until the next listing is due, or the bell rings and those who ring with it have had time to.
+    fn wait_for_news(&self, poll: Duration) -> Result<(), End> {
+        if self.rung_until(Instant::now() + poll)? {
+            self.rest(poll.min(RINGS_TOGETHER))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a ring; whether there was one.
+    fn rung_until(&self, until: Instant) -> Result<bool, End> {
+        match self.rings.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(()) => Ok(true),
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Err(End::Closed),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
 use foreline_engine::{
@@ -43,8 +43,6 @@ struct Begin {
 /// The thread that reads.
 struct Thread {
     news: Receiver<News>,
-    /// Dropped to have it stop.
-    _stop: SyncSender<()>,
     handle: JoinHandle<()>,
 }
 
@@ -91,14 +89,14 @@ impl S3Source {
     fn start(&mut self) -> Result<Thread, SourceError> {
         let Begin { seen, next, unfinished } = std::mem::take(&mut self.begin);
         let (news, receiver) = sync_channel(NEWS_MAX);
-        let (stop, stopped) = sync_channel(0);
+        let rings = self.plan.bell.listen();
         let (plan, objects) = (Arc::clone(&self.plan), Arc::clone(&self.objects));
-        let reading = Reading { plan, objects, seen, next, unfinished, news, stop: stopped };
+        let reading = Reading { plan, objects, seen, next, unfinished, news, rings };
         let handle = std::thread::Builder::new()
             .name("s3 reading".to_owned())
             .spawn(move || reading.work())
             .map_err(|e| SourceError::Io(format!("cannot start a thread: {e}")))?;
-        Ok(Thread { news: receiver, _stop: stop, handle })
+        Ok(Thread { news: receiver, handle })
     }
 
     /// The records of an object that is read again.
@@ -204,9 +202,10 @@ impl Source for S3Source {
 
 impl Drop for S3Source {
     fn drop(&mut self) {
-        let Some(Thread { news, _stop, handle }) = self.thread.take() else { return };
+        let Some(Thread { news, handle }) = self.thread.take() else { return };
         // With nobody to answer it and nobody to listen the thread ends wherever it is.
-        drop((news, _stop));
+        drop(news);
+        self.plan.bell.silence();
         self.objects.network().stop();
         handle.join().ok();
     }
