@@ -29,7 +29,7 @@ fn running(workers: u16) -> Running {
 }
 
 /// The plan of a file, to be run.
-fn plan(file: &Path) -> Plan {
+pub(super) fn plan(file: &Path) -> Plan {
     load(file, Format::Text, Purpose::default()).expect("the file has no mistakes")
 }
 
