@@ -8,6 +8,7 @@ mod generate;
 mod load;
 mod memory;
 mod mqtt;
+mod operators;
 mod outage;
 mod recovery;
 mod w1;
@@ -39,6 +40,8 @@ enum Name {
     W1,
     /// Restart to first commit, with 10,000 machines and a journal of 100 MB.
     Recovery,
+    /// Every step alone, beside a plain loop over the same rows.
+    Operators,
     /// A day's readings while PostgreSQL is away, and the catching up.
     Outage,
     /// Messages of a real Mosquitto, of which `--rows` gives the number (at most 1,000,000).
@@ -56,6 +59,7 @@ fn main() -> Result<()> {
             let messages = rows.unwrap_or(MQTT_MESSAGES_MAX).min(MQTT_MESSAGES_MAX);
             mqtt::run(messages, json)
         }
+        Name::Operators => operators::run(rows.unwrap_or(operators::ROWS), rounds, json),
         Name::Outage => outage::run(rows.unwrap_or(outage::ROWS), json),
         Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
         Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),

@@ -1,0 +1,160 @@
+//! `operators`: every step alone on one worker, beside a plain loop that computes the same over the same rows.
+//!
+//! What a reader would get wrong:
+//!
+//! * The loop is what somebody would write for this one job: slices of numbers, a state a machine, a vector for the
+//!   results. It checks nothing, cannot be saved, knows neither nulls nor gaps, and is no step.
+//! * Both see the same epochs, sorted by machine and time. What reads, orders and writes rows is not in it: that is `w1`.
+//! * What both have computed is summed and compared, so that neither leaves something out.
+
+mod cases;
+mod loops;
+mod rows;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, ensure};
+use foreline_engine::{
+    Account, Batch, DeadLetter, Epoch, Expression, ExpressionError, Input, Operator, Out, Resolver,
+    Schema, Watermarks, WorkerContext,
+};
+use serde::Serialize;
+
+use cases::{Case, Counts};
+use rows::Rows;
+
+/// Rows of input.
+pub(crate) const ROWS: u64 = 2_000_000;
+
+/// The figures of one step.
+#[derive(Debug, Serialize)]
+struct Figures {
+    step: &'static str,
+    what: &'static str,
+    rows_per_s: f64,
+    loop_rows_per_s: f64,
+    ratio: f64,
+}
+
+pub(crate) fn run(rows: u64, rounds: u32, json: bool) -> Result<()> {
+    let rows = Rows::new(usize::try_from(rows)?)?;
+    let figures: Vec<Figures> =
+        cases::all().iter().map(|case| measure(case, &rows, rounds)).collect::<Result<_>>()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+        return Ok(());
+    }
+    println!("{:<18} {:<34} {:>12} {:>12} {:>7}", "step", "", "rows/s", "loop rows/s", "ratio");
+    for f in &figures {
+        println!(
+            "{:<18} {:<34} {:>12.0} {:>12.0} {:>7.2}",
+            f.step, f.what, f.rows_per_s, f.loop_rows_per_s, f.ratio
+        );
+    }
+    Ok(())
+}
+
+/// The best time of the step and of its loop, taken in turns.
+fn measure(case: &Case, rows: &Rows, rounds: u32) -> Result<Figures> {
+    let (mut own, mut plain) = (Duration::MAX, Duration::MAX);
+    for _ in 0..rounds.max(1) {
+        let (time, counts) = timed(|| step(case, rows))?;
+        own = own.min(time);
+        let (time, expected) = timed(|| Ok((case.plain)(rows)))?;
+        plain = plain.min(time);
+        ensure!(
+            counts.agree(&expected),
+            "'{}' ({}) computes {counts:?}, its loop {expected:?}",
+            case.step,
+            case.what
+        );
+    }
+    let per_second = |time: Duration| rows.n_rows as f64 / time.as_secs_f64();
+    let ratio = own.as_secs_f64() / plain.as_secs_f64();
+    Ok(Figures {
+        step: case.step,
+        what: case.what,
+        rows_per_s: per_second(own),
+        loop_rows_per_s: per_second(plain),
+        ratio,
+    })
+}
+
+fn timed<T>(job: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
+    let begun = Instant::now();
+    let value = job()?;
+    Ok((begun.elapsed(), value))
+}
+
+/// Runs the step over all epochs.
+fn step(case: &Case, rows: &Rows) -> Result<Counts> {
+    let mut operator = built(case, &rows.schema)?;
+    let mut heard = Heard::new(case);
+    let none = Batch::empty(Arc::clone(rows.schema.arrow()));
+    for (id, epoch) in rows.epochs.iter().enumerate() {
+        let last = id + 1 == rows.epochs.len();
+        let ended = if last { vec![foreline_engine::SourceId(0)] } else { Vec::new() };
+        let of = Epoch { id: id as u64, clock_ns: 0, inputs: vec![], commands: vec![], ended };
+        let low = if last { Watermarks::END } else { epoch.low };
+        let watermarks = Watermarks { low, ..epoch.watermarks.clone() };
+        let input =
+            Input { rows: &epoch.batch, late: &none, revised: &none, watermarks: &watermarks };
+        operator.epoch(&of, &[input], &mut heard)?;
+    }
+    Ok(heard.counts)
+}
+
+fn built(case: &Case, schema: &Schema) -> Result<Box<dyn Operator>> {
+    let kind = foreline_operators::OPERATORS.iter().find(|k| k.name == case.step);
+    let kind = kind.ok_or_else(|| anyhow!("there is no step '{}'", case.step))?;
+    let config = (kind.parse)(&case.config).map_err(|e| anyhow!("{}: {e}", case.step))?;
+    let planned = config.plan(std::slice::from_ref(schema), &Given);
+    let planned = planned.map_err(|errors| anyhow!("'{}': {errors:?}", case.step))?;
+    Ok((planned.build)(WorkerContext { index: 0, peers: 1 })?)
+}
+
+/// What a step says, summed up.
+struct Heard {
+    /// The column whose values are summed.
+    sum: &'static str,
+    counts: Counts,
+}
+
+impl Heard {
+    fn new(case: &Case) -> Self {
+        Heard { sum: case.sum, counts: Counts::default() }
+    }
+}
+
+impl Out for Heard {
+    fn emit(&mut self, rows: Batch) {
+        let index = rows.rows.schema().index_of(self.sum).expect("the case names a column");
+        self.counts.add_column(rows.rows.column(index));
+    }
+    fn emit_late(&mut self, _: Batch) {}
+    fn watermarks(&mut self, _: Watermarks) {}
+    fn dead(&mut self, letter: DeadLetter) {
+        panic!("a dead letter in a benchmark: {letter:?}");
+    }
+    fn count(&mut self, _: Account) {}
+}
+
+/// There are neither expressions nor files in these cases.
+struct Given;
+
+impl Resolver for Given {
+    fn expression(&self, _: &str, _: &Schema) -> Result<Arc<dyn Expression>, ExpressionError> {
+        unreachable!("no case has an expression")
+    }
+    fn path(&self, path: &Path) -> PathBuf {
+        path.to_owned()
+    }
+    fn cache_dir(&self) -> PathBuf {
+        std::env::temp_dir()
+    }
+    fn checking(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,129 @@
+//! The rows that every step is given, and the same as plain slices for the loops.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
+    TimestampNanosecondArray, UInt64Array,
+};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit};
+use foreline_engine::{Batch, Column, Schema, Unit, Watermarks, hash_keys};
+
+/// Machines; each has a reading every 100 ms.
+const MACHINES: usize = 100;
+/// Nanoseconds between two readings of a machine.
+pub(super) const STEP: i64 = 100_000_000;
+/// Rows of an epoch, as the engine closes it.
+const EPOCH: usize = 65_536;
+/// 2026-03-01T00:00:00Z.
+const START: i64 = 1_772_323_200_000_000_000;
+
+/// All rows.
+pub(super) struct Rows {
+    pub(super) schema: Schema,
+    pub(super) epochs: Vec<Part>,
+    pub(super) n_rows: usize,
+}
+
+/// The rows of an epoch.
+pub(super) struct Part {
+    pub(super) batch: Batch,
+    pub(super) watermarks: Watermarks,
+    pub(super) low: i64,
+    /// First and last row of each machine, with its number.
+    pub(super) groups: Vec<(usize, usize, usize)>,
+}
+
+impl Part {
+    pub(super) fn times<'a>(&'a self, schema: &Schema) -> &'a [i64] {
+        self.batch.times(schema)
+    }
+
+    /// The values of `x` (2) or `y` (3).
+    pub(super) fn values(&self, column: usize) -> &[f64] {
+        self.batch.rows.column(column).as_primitive::<Float64Type>().values()
+    }
+}
+
+impl Rows {
+    pub(super) fn new(n_rows: usize) -> Result<Self> {
+        let schema = schema()?;
+        let per_machine = (n_rows / MACHINES).max(1);
+        let per_epoch = (EPOCH / MACHINES).max(1);
+        let mut noise = Noise(1);
+        let mut epochs = Vec::new();
+        for first in (0..per_machine).step_by(per_epoch) {
+            let steps = first..(first + per_epoch).min(per_machine);
+            epochs.push(epoch(&schema, steps, &mut noise)?);
+        }
+        Ok(Rows { schema, epochs, n_rows: per_machine * MACHINES })
+    }
+}
+
+fn schema() -> Result<Schema> {
+    let stamp = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+    let columns = vec![
+        Column::new("machine", DataType::Utf8),
+        Column::new("ts", stamp),
+        Column::new("x", DataType::Float64).with_unit(Some(Unit::new("mm/s"))),
+        Column::new("y", DataType::Float64).with_unit(Some(Unit::new("Cel"))),
+        Column::new("on", DataType::Boolean),
+    ];
+    Ok(Schema::new(columns, &["machine"], "ts")?)
+}
+
+/// Readings `steps` of every machine.
+fn epoch(schema: &Schema, steps: std::ops::Range<usize>, noise: &mut Noise) -> Result<Part> {
+    let n = steps.len();
+    let names: Vec<String> = (0..MACHINES).map(|m| format!("M-{m:03}")).collect();
+    let machines: DictionaryArray<Int32Type> =
+        names.iter().flat_map(|name| std::iter::repeat_n(name.as_str(), n)).collect();
+    let time = |i: usize| START + i64::try_from(i).expect("a number of readings") * STEP;
+    let times: Vec<i64> = (0..MACHINES).flat_map(|_| steps.clone().map(time)).collect();
+    let times = TimestampNanosecondArray::from(times).with_timezone("UTC");
+    let x: Vec<f64> = (0..MACHINES * n).map(|_| noise.next() + 2.0).collect();
+    let y: Vec<f64> = (0..MACHINES * n).map(|_| noise.next() * 10.0 + 60.0).collect();
+    let on: BooleanArray = x.iter().map(|x| Some(*x > 1.5)).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(machines),
+        Arc::new(times),
+        Arc::new(Float64Array::from(x)),
+        Arc::new(Float64Array::from(y)),
+        Arc::new(on),
+    ];
+    let rows = RecordBatch::try_new(Arc::clone(schema.arrow()), columns)?;
+    let hash = hash_keys(&rows, schema.key());
+    let positions: UInt64Array = (0..rows.num_rows() as u64).collect();
+    let batch = Batch::new(rows, hash, positions)?.sorted(schema)?;
+    let groups: Vec<(usize, usize, usize)> = batch
+        .groups()
+        .map(|g| {
+            let keys = batch.rows.column(0).as_dictionary::<Int32Type>().keys();
+            (usize::try_from(keys.value(g.start)).expect("a machine"), g.start, g.end)
+        })
+        .collect();
+    let ends: Vec<u32> = groups.iter().map(|g| u32::try_from(g.1).expect("a row")).collect();
+    let samples = batch.take(&ends.into())?;
+    let at = time(steps.end - 1);
+    let watermarks = Watermarks {
+        keys: samples.rows.project(&[0])?,
+        key_hash: samples.key_hash.clone(),
+        at: Int64Array::from(vec![at; groups.len()]),
+        low: i64::MIN,
+    };
+    Ok(Part { batch, watermarks, low: at, groups })
+}
+
+/// Numbers from -1 to 1 that are the same in every run (splitmix64).
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+    }
+}
