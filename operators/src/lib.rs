@@ -7,6 +7,8 @@
 
 use foreline_engine::Registration;
 
+mod channelwise;
+pub mod clip;
 pub mod columns;
 pub mod derive;
 pub mod ema;
@@ -14,22 +16,38 @@ pub mod entries;
 mod evaluate;
 pub mod features;
 pub mod filter;
+mod flags;
+pub mod hampel;
 pub mod history;
+pub mod kalman_1d;
+mod mistakes;
 pub mod moments;
+pub mod monotone;
 pub mod moving_average;
+pub mod moving_median;
+pub mod per;
+pub mod savitzky_golay;
 pub mod select;
 mod smoothing;
+mod sorted;
 mod stateless;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod trailing;
 pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<clip::Clip>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
+    Registration::of::<hampel::Hampel>(),
+    Registration::of::<kalman_1d::Kalman1d>(),
+    Registration::of::<monotone::Monotone>(),
     Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<moving_median::MovingMedian>(),
+    Registration::of::<savitzky_golay::SavitzkyGolay>(),
     Registration::of::<select::Select>(),
     Registration::of::<window::Window>(),
 ];

@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Writes the reference values of the smoothing steps and of the steps that look at the rows before.
+
+    python3 operators/reference/smoothing.py
+
+Needs numpy, pandas, scipy and statsmodels. Reads readings.csv, which make.py writes. Every expected file has the columns
+of the step's output; times are nanoseconds of UTC. What no library has is written out here, with a sentence on why.
+"""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from scipy import integrate, signal
+from statsmodels.tsa.statespace.initialization import Initialization
+
+HERE = Path(__file__).parent
+SECOND = 1_000_000_000
+
+
+def write(name, frame):
+    frame = frame.copy()
+    for column in frame.columns:
+        if frame[column].dtype == bool:
+            frame = frame.assign(**{column: frame[column].map({True: "true", False: "false"})})
+            frame = frame.rename(columns={column: f"{column}:bool"})
+    frame.to_csv(HERE / f"{name}.csv", index=False, float_format="%.17g", lineterminator="\n")
+
+
+def per_machine(frame, function, columns=("x", "y"), suffix=""):
+    """`function(times, values)` of each column of each machine, rows in the order of `frame`."""
+    out = frame.copy()
+    for column in columns:
+        name = column + suffix
+        values = pd.Series(np.nan, index=frame.index)
+        for _, rows in frame.groupby("machine"):
+            values.loc[rows.index] = np.asarray(function(rows["ts"], rows[column]), dtype=float)
+        out[name] = values
+    return out
+
+
+def without_nulls(function, max_gap=None):
+    """`function(times, values)` of the values that are there, in runs that no gap interrupts."""
+
+    def apply(times, values):
+        out = pd.Series(np.nan, index=values.index)
+        there = values.notna()
+        t, x = times[there], values[there]
+        runs = (t.diff() > max_gap).cumsum() if max_gap else t * 0
+        for _, run in x.groupby(runs):
+            out.loc[run.index] = function(t[run.index].to_numpy(), run.to_numpy())
+        return out
+
+    return apply
+
+
+def rolling_median(window, min_periods):
+    def smooth(times, values):
+        index = values.set_axis(pd.to_datetime(times)) if isinstance(window, str) else values
+        smoothed = index.rolling(window, min_periods=min_periods).median()
+        return smoothed.set_axis(values.index).where(values.notna())
+
+    return smooth
+
+
+def hampel(window, n_sigmas, scale=1.4826, min_rows=3, min_deviation=0.0):
+    """No library has a trailing Hampel filter with these options: numpy's median, window by window."""
+
+    def judge(times, values):
+        x, out, flags = values.to_numpy(), [], []
+        t = times.to_numpy()
+        for i in range(len(x)):
+            first = max(0, i + 1 - window) if isinstance(window, int) else 0
+            rows = np.arange(first, i + 1)
+            if not isinstance(window, int):
+                rows = rows[t[rows] > t[i] - pd.Timedelta(window).value]
+            inside = x[rows][~np.isnan(x[rows])]
+            outlier = False
+            if not np.isnan(x[i]) and len(inside) >= min_rows:
+                m = np.median(inside)
+                mad = np.median(np.abs(inside - m))
+                far = abs(x[i] - m)
+                outlier = bool(far > n_sigmas * scale * mad and far > min_deviation)
+            out.append(m if outlier else x[i])
+            flags.append(outlier)
+        return out, flags
+
+    return judge
+
+
+def judged(frame, judge, flags):
+    out = frame.copy()
+    for column in ["x", "y"]:
+        for _, rows in frame.groupby("machine"):
+            values, outliers = judge(rows["ts"], rows[column])
+            out.loc[rows.index, column] = values
+            if column in flags:
+                out.loc[rows.index, f"{column}_outlier"] = outliers
+    return out.astype({f"{column}_outlier": bool for column in flags})
+
+
+def savgol_weights(rows, order, derivative, step):
+    """`savgol_coeffs(pos=rows - 1)` in rational numbers. SciPy solves a Vandermonde system in floating point, which is
+    off by 1e-9 for 25 rows and degree 6, and by 2e-4 for 301 rows and degree 5; where it is precise, the two agree."""
+    at = [Fraction(i - (rows - 1)) for i in range(rows)]
+    n = order + 1
+    a = [[sum(x ** (i + j) for x in at) for j in range(n)] + [Fraction(i == derivative)] for i in range(n)]
+    for c in range(n):
+        a[c] = [v / a[c][c] for v in a[c]]
+        for r in range(n):
+            if r != c:
+                a[r] = [v - a[r][c] * w for v, w in zip(a[r], a[c])]
+    factor = np.prod([Fraction(k) for k in range(1, derivative + 1)] or [Fraction(1)])
+    factor /= Fraction(step).limit_denominator(10**6) ** derivative
+    exact = np.array([float(factor * sum(a[k][n] * x**k for k in range(n))) for x in at])
+    if rows < 20:
+        scipy = signal.savgol_coeffs(rows, order, deriv=derivative, delta=step, pos=rows - 1, use="dot")
+        np.testing.assert_allclose(scipy, exact, rtol=1e-9, atol=1e-12)
+    return exact
+
+
+def savgol(rows, order, derivative=0, step=1.0, max_gap=None):
+    weights = savgol_weights(rows, order, derivative, step)
+
+    def fit(_, x):
+        out = np.full(len(x), np.nan)
+        for i in range(rows - 1, len(x)):
+            out[i] = weights @ (x[i + 1 - rows : i + 1] - x[i]) + (x[i] if derivative == 0 else 0.0)
+        return out
+
+    return without_nulls(fit, max_gap)
+
+
+def write_savgol_weights():
+    with open(HERE / "savitzky_golay_weights.csv", "w") as f:
+        f.write("rows,order,derivative,step,weights\n")
+        cases = [(1, 0, 0, 1), (2, 1, 1, 0.5), (5, 2, 0, 1), (10, 3, 2, 0.1), (25, 6, 1, 2), (101, 4, 3, 1), (301, 5, 0, 1)]
+        for case in cases:
+            weights = " ".join(f"{w:.17g}" for w in savgol_weights(*case))
+            f.write(",".join(map(str, case)) + f",{weights}\n")
+
+
+def clipped(frame):
+    out = frame.assign(x=frame["x"].clip(-0.5, 1.25), y_clipped=frame["y"].clip(-0.5, 1.25))
+    x_flag = (frame["x"] < -0.5) | (frame["x"] > 1.25)
+    y_flag = (frame["y"] < -0.5) | (frame["y"] > 1.25)
+    return out.assign(x_flag=x_flag, y_flag=y_flag)
+
+
+def local_level(process, measurement):
+    """statsmodels knows rows, not times."""
+
+    def smooth(_, values):
+        model = sm.tsa.UnobservedComponents(values.to_numpy(), "llevel")
+        model.ssm.initialize(Initialization(1, "diffuse"))
+        return model.filter([measurement, process]).filtered_state[0]
+
+    return lambda t, v: pd.Series(smooth(t, v), index=v.index).where(v.notna())
+
+
+def local_level_in_time(process, measurement, per):
+    """The same with a variance that grows in time: Durbin and Koopman 2012, 2.2, in textbook form."""
+
+    def smooth(t, x):
+        level, p, out = x[0], measurement, [x[0]]
+        for i in range(1, len(x)):
+            p = p + process * (t[i] - t[i - 1]) / per
+            f = p + measurement
+            level = level + p / f * (x[i] - level)
+            p = p - p * p / f
+            out.append(level)
+        return out
+
+    return smooth
+
+
+def main():
+    frame = pd.read_csv(HERE / "readings.csv")
+    write("moving_median_rows", per_machine(frame, rolling_median(6, 2)))
+    write("moving_median_duration", per_machine(frame, rolling_median("10s", 1)))
+    write("hampel_rows", judged(frame, hampel(7, 1.5), ["x", "y"]))
+    write("hampel_duration", judged(frame, hampel("10s", 1, 1.2, 4, 0.75), ["y"]))
+    write("savitzky_golay_7_2", per_machine(frame, savgol(7, 2)))
+    write("savitzky_golay_12_3_1", per_machine(frame, savgol(12, 3, 1, 0.5)))
+    write("savitzky_golay_max_gap", per_machine(frame, savgol(6, 1, max_gap=6 * SECOND)))
+    write_savgol_weights()
+    write("clip", clipped(frame))
+    write("monotone_minimum", per_machine(frame, lambda _, v: v.cummin()))
+    running_maximum = without_nulls(lambda _, x: np.maximum.accumulate(x), 6 * SECOND)
+    write("monotone_max_gap", per_machine(frame, running_maximum))
+    write("kalman_1d_rows", per_machine(frame, local_level(0.05, 0.8)))
+    in_time = without_nulls(local_level_in_time(0.3, 0.8, 2 * SECOND), 12 * SECOND)
+    write("kalman_1d_per", per_machine(frame, in_time))
+
+
+if __name__ == "__main__":
+    main()
