@@ -9,12 +9,16 @@ of the step's output; times are nanoseconds of UTC. What no library has is writt
 
 from fractions import Fraction
 from pathlib import Path
+import warnings
 
 import numpy as np
 import pandas as pd
 import statsmodels.api as sm
 from scipy import integrate, signal
 from statsmodels.tsa.statespace.initialization import Initialization
+
+# statsmodels warns of a likelihood that nothing here looks at.
+warnings.simplefilter("ignore")
 
 HERE = Path(__file__).parent
 SECOND = 1_000_000_000
@@ -176,6 +180,36 @@ def local_level_in_time(process, measurement, per):
     return smooth
 
 
+def butterworth(kind, order, cutoff, settled, max_gap=None):
+    sos = signal.butter(order, cutoff, kind, fs=1.0, output="sos")
+
+    def run(_, x):
+        zi = signal.sosfilt_zi(sos) * x[0] if settled else np.zeros((len(sos), 2))
+        return signal.sosfilt(sos, x, zi=zi)[0]
+
+    return without_nulls(run, max_gap)
+
+
+def write_impulses():
+    """Cutoffs are parts of the rate. What two right designs make of a low cutoff or a narrow band differs by rounding that
+    grows with the order, so those are compared up to order 4."""
+    impulse = np.zeros(30)
+    impulse[0] = 1.0
+    cases = []
+    for order in range(1, 11):
+        cutoffs = [0.1, 0.25, 0.45] + ([0.003] if order < 5 else [])
+        cases += [("low", order, c, None) for c in cutoffs] + [("high", order, c, None) for c in cutoffs]
+        bands = [(0.1, 0.3)] + ([(0.01, 0.49), (0.2, 0.21)] if order < 5 else [])
+        cases += [("band", order, a, b) for a, b in bands]
+    with open(HERE / "butterworth_impulse.csv", "w") as f:
+        f.write("kind,order,low,high,impulse\n")
+        for kind, order, low, high in cases:
+            wn = low if high is None else [low, high]
+            sos = signal.butter(order, wn, kind, fs=1.0, output="sos")
+            answer = " ".join(f"{v:.14g}" for v in signal.sosfilt(sos, impulse))
+            f.write(f"{kind},{order},{low},{'' if high is None else high},{answer}\n")
+
+
 def main():
     frame = pd.read_csv(HERE / "readings.csv")
     write("moving_median_rows", per_machine(frame, rolling_median(6, 2)))
@@ -193,6 +227,12 @@ def main():
     write("kalman_1d_rows", per_machine(frame, local_level(0.05, 0.8)))
     in_time = without_nulls(local_level_in_time(0.3, 0.8, 2 * SECOND), 12 * SECOND)
     write("kalman_1d_per", per_machine(frame, in_time))
+    for name, kind in [("low_pass", "low"), ("high_pass", "high")]:
+        write(f"{name}_4", per_machine(frame, butterworth(kind, 4, 0.05, True)))
+        write(f"{name}_3_zero", per_machine(frame, butterworth(kind, 3, 0.11, False, 6 * SECOND)))
+    write("band_pass_2", per_machine(frame, butterworth("band", 2, [0.04, 0.1], True)))
+    write("band_pass_3_zero", per_machine(frame, butterworth("band", 3, [0.002, 0.2], False, 6 * SECOND)))
+    write_impulses()
 
 
 if __name__ == "__main__":

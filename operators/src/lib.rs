@@ -7,6 +7,8 @@
 
 use foreline_engine::Registration;
 
+pub mod band_pass;
+pub mod biquad;
 mod channelwise;
 pub mod clip;
 pub mod columns;
@@ -18,8 +20,10 @@ pub mod features;
 pub mod filter;
 mod flags;
 pub mod hampel;
+pub mod high_pass;
 pub mod history;
 pub mod kalman_1d;
+pub mod low_pass;
 mod mistakes;
 pub mod moments;
 pub mod monotone;
@@ -38,12 +42,15 @@ pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<band_pass::BandPass>(),
     Registration::of::<clip::Clip>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<hampel::Hampel>(),
+    Registration::of::<high_pass::HighPass>(),
     Registration::of::<kalman_1d::Kalman1d>(),
+    Registration::of::<low_pass::LowPass>(),
     Registration::of::<monotone::Monotone>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<moving_median::MovingMedian>(),
