@@ -210,6 +210,36 @@ def write_impulses():
             f.write(f"{kind},{order},{low},{'' if high is None else high},{answer}\n")
 
 
+def lag_duration(frame, duration, max_gap):
+    """pandas `merge_asof` of each machine with itself: the newest row at or before `ts - duration`."""
+    out = frame.copy()
+    for _, rows in frame.groupby("machine"):
+        now = pd.DataFrame({"at": rows["ts"] - duration})
+        past = rows[["ts", "x", "y"]].rename(columns={"ts": "at"})
+        found = pd.merge_asof(now, past, on="at", tolerance=max_gap - duration)
+        for column in ["x", "y"]:
+            out.loc[rows.index, f"{column}_lag"] = found[column].to_numpy()
+    return out
+
+
+def rate(per, max_gap=np.inf):
+    def fast(t, x):
+        dt = np.diff(t)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            change = np.diff(x) / dt * per
+        return np.append(np.nan, np.where((dt > 0) & (dt <= max_gap), change, np.nan))
+
+    return without_nulls(fast)
+
+
+def area(per, max_gap=np.inf):
+    def under(t, x):
+        steps = np.diff(integrate.cumulative_trapezoid(x, (t - t[0]) / per, initial=0))
+        return np.append(0.0, np.cumsum(np.where(np.diff(t) <= max_gap, steps, 0.0)))
+
+    return without_nulls(under)
+
+
 def main():
     frame = pd.read_csv(HERE / "readings.csv")
     write("moving_median_rows", per_machine(frame, rolling_median(6, 2)))
@@ -233,6 +263,14 @@ def main():
     write("band_pass_2", per_machine(frame, butterworth("band", 2, [0.04, 0.1], True)))
     write("band_pass_3_zero", per_machine(frame, butterworth("band", 3, [0.002, 0.2], False, 6 * SECOND)))
     write_impulses()
+    write("lag_rows", per_machine(frame, lambda _, v: v.shift(3), suffix="_lag"))
+    write("lag_duration", lag_duration(frame, 5 * SECOND, 9 * SECOND))
+    write("difference", per_machine(frame, lambda _, v: v.diff(2), suffix="_difference"))
+    write("rate_second", per_machine(frame, rate(SECOND), suffix="_rate"))
+    write("rate_hour", per_machine(frame, rate(3600 * SECOND, 6 * SECOND), suffix="_rate"))
+    write("integrate_second", per_machine(frame, area(SECOND), suffix="_integral"))
+    minutes = area(60 * SECOND, 6 * SECOND)
+    write("integrate_max_gap", per_machine(frame, minutes, suffix="_integral"))
 
 
 if __name__ == "__main__":

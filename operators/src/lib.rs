@@ -13,6 +13,7 @@ mod channelwise;
 pub mod clip;
 pub mod columns;
 pub mod derive;
+pub mod difference;
 pub mod ema;
 pub mod entries;
 mod evaluate;
@@ -22,7 +23,9 @@ mod flags;
 pub mod hampel;
 pub mod high_pass;
 pub mod history;
+pub mod integrate;
 pub mod kalman_1d;
+pub mod lag;
 pub mod low_pass;
 mod mistakes;
 pub mod moments;
@@ -30,8 +33,10 @@ pub mod monotone;
 pub mod moving_average;
 pub mod moving_median;
 pub mod per;
+pub mod rate;
 pub mod savitzky_golay;
 pub mod select;
+mod shift;
 mod smoothing;
 mod sorted;
 mod stateless;
@@ -45,15 +50,19 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<band_pass::BandPass>(),
     Registration::of::<clip::Clip>(),
     Registration::of::<derive::Derive>(),
+    Registration::of::<difference::Difference>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<hampel::Hampel>(),
     Registration::of::<high_pass::HighPass>(),
+    Registration::of::<integrate::Integrate>(),
     Registration::of::<kalman_1d::Kalman1d>(),
+    Registration::of::<lag::Lag>(),
     Registration::of::<low_pass::LowPass>(),
     Registration::of::<monotone::Monotone>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<moving_median::MovingMedian>(),
+    Registration::of::<rate::Rate>(),
     Registration::of::<savitzky_golay::SavitzkyGolay>(),
     Registration::of::<select::Select>(),
     Registration::of::<window::Window>(),
