@@ -184,8 +184,13 @@ def butterworth(kind, order, cutoff, settled, max_gap=None):
     sos = signal.butter(order, cutoff, kind, fs=1.0, output="sos")
 
     def run(_, x):
-        zi = signal.sosfilt_zi(sos) * x[0] if settled else np.zeros((len(sos), 2))
-        return signal.sosfilt(sos, x, zi=zi)[0]
+        """`zi = sosfilt_zi(sos) * x[0]` is the same as to filter what differs from x[0], which rounds less."""
+        if not settled:
+            return signal.sosfilt(sos, x)
+        zi = signal.sosfilt_zi(sos) * x[0]
+        different = signal.sosfilt(sos, x - x[0]) + (x[0] if kind == "low" else 0.0)
+        np.testing.assert_allclose(signal.sosfilt(sos, x, zi=zi)[0], different, rtol=1e-9, atol=1e-9)
+        return different
 
     return without_nulls(run, max_gap)
 
@@ -240,6 +245,35 @@ def area(per, max_gap=np.inf):
     return without_nulls(under)
 
 
+def calendar_times():
+    """Around changes to and from summer time, the ends of years (leap and not), before 1970, and at random."""
+    stamps = ["2023-03-26T00:59:59.5", "2023-03-26T01:00:00", "2023-10-29T00:30:00", "2023-10-29T01:30:00"]
+    stamps += ["2023-12-31T22:59:59.999999999", "2023-12-31T23:00:00", "2024-02-29T12:00:00", "2024-12-31T23:30:00"]
+    stamps += ["1969-12-31T23:59:59.25", "1931-07-01T18:40:01", "2262-01-01T00:00:00"]
+    fixed = pd.to_datetime(stamps, format="ISO8601").astype("datetime64[ns]").astype("int64").tolist()
+    rng = np.random.default_rng(21)
+    random = rng.integers(0, 2_000_000_000 * SECOND, 40).tolist()
+    return pd.DataFrame({"machine": "a", "ts": sorted(fixed + random)})
+
+
+def calendar(frame, zone):
+    local = pd.to_datetime(frame["ts"], utc=True).dt.tz_convert(zone).dt.tz_localize(None)
+    midnight = local.dt.normalize()
+    day = (local - midnight).astype("int64") / 86_400e9
+    week = (local.dt.dayofweek + day) / 7
+    year = (local.dt.dayofyear - 1 + day) / np.where(local.dt.is_leap_year, 366, 365)
+    out = frame.copy()
+    out["hour:int64"] = local.dt.hour
+    out["minute_of_day:int64"] = local.dt.hour * 60 + local.dt.minute
+    out["weekday:int64"] = local.dt.dayofweek + 1
+    out["day_of_year:int64"] = local.dt.dayofyear
+    out["month:int64"] = local.dt.month
+    for name, part in [("day", day), ("week", week), ("year", year)]:
+        out[f"{name}_sin"] = np.sin(2 * np.pi * part)
+        out[f"{name}_cos"] = np.cos(2 * np.pi * part)
+    return out
+
+
 def main():
     frame = pd.read_csv(HERE / "readings.csv")
     write("moving_median_rows", per_machine(frame, rolling_median(6, 2)))
@@ -271,6 +305,11 @@ def main():
     write("integrate_second", per_machine(frame, area(SECOND), suffix="_integral"))
     minutes = area(60 * SECOND, 6 * SECOND)
     write("integrate_max_gap", per_machine(frame, minutes, suffix="_integral"))
+    times = calendar_times()
+    write("time_features_times", times)
+    write("time_features_utc", calendar(times, "UTC"))
+    write("time_features_berlin", calendar(times, "Europe/Berlin"))
+    write("time_features_kolkata", calendar(times, "Asia/Kolkata"))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ mod sorted;
 mod stateless;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod time_features;
 mod trailing;
 pub mod window;
 
@@ -65,6 +66,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<rate::Rate>(),
     Registration::of::<savitzky_golay::SavitzkyGolay>(),
     Registration::of::<select::Select>(),
+    Registration::of::<time_features::TimeFeatures>(),
     Registration::of::<window::Window>(),
 ];
 
