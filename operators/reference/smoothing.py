@@ -293,9 +293,9 @@ def main():
     write("kalman_1d_per", per_machine(frame, in_time))
     for name, kind in [("low_pass", "low"), ("high_pass", "high")]:
         write(f"{name}_4", per_machine(frame, butterworth(kind, 4, 0.05, True)))
-        write(f"{name}_3_zero", per_machine(frame, butterworth(kind, 3, 0.11, False, 6 * SECOND)))
+        write(f"{name}_3_zero", per_machine(frame, butterworth(kind, 3, 0.11, False, 6 * SECOND), ["x"]))
     write("band_pass_2", per_machine(frame, butterworth("band", 2, [0.04, 0.1], True)))
-    write("band_pass_3_zero", per_machine(frame, butterworth("band", 3, [0.002, 0.2], False, 6 * SECOND)))
+    write("band_pass_3_zero", per_machine(frame, butterworth("band", 3, [0.002, 0.2], False, 6 * SECOND), ["x"]))
     write_impulses()
     write("lag_rows", per_machine(frame, lambda _, v: v.shift(3), suffix="_lag"))
     write("lag_duration", lag_duration(frame, 5 * SECOND, 9 * SECOND))

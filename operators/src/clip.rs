@@ -33,10 +33,10 @@ use crate::stateless::{Fate, PerRow, Stateless};
 pub struct ClipConfig {
     /// The columns to clip.
     pub columns: Vec<String>,
-    /// The least value, in the unit of the columns. Left out: there is none.
+    /// The least value, of each column in its own unit. Left out: there is none.
     #[serde(default)]
     pub lower: Option<f64>,
-    /// The greatest value, in the unit of the columns; at least `lower`. Left out: there is none.
+    /// The greatest value, of each column in its own unit; at least `lower`. Left out: there is none.
     #[serde(default)]
     pub upper: Option<f64>,
     /// Names for the clipped values, by column. Left out: they replace their column.

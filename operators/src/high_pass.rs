@@ -102,16 +102,15 @@ mod tests {
         let readings = utc(include_str!("../reference/readings.csv"));
         let cases = [
             (
-                json!({ "cutoff_hz": 0.05, "order": 4, "max_gap": "10h" }),
+                json!({ "cutoff_hz": 0.05, "order": 4, "max_gap": "10h", "columns": ["x", "y"] }),
                 include_str!("../reference/high_pass_4.csv"),
             ),
             (
-                json!({ "cutoff_hz": 0.11, "order": 3, "start": "zero", "max_gap": "6s" }),
+                json!({ "cutoff_hz": 0.11, "order": 3, "start": "zero", "max_gap": "6s", "columns": ["x"] }),
                 include_str!("../reference/high_pass_3_zero.csv"),
             ),
         ];
         for (mut config, expected) in cases {
-            config["columns"] = json!(["x", "y"]);
             config["every"] = json!("1s");
             check("high_pass", &config, &readings, &utc(expected));
         }
