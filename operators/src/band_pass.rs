@@ -35,7 +35,7 @@ use crate::smoothing::Smoothed;
 pub struct BandPassConfig {
     /// The columns to filter.
     pub columns: Vec<String>,
-    /// The lower cutoff in Hz, or in cycles per count: above 0.
+    /// The lower cutoff in Hz, or in cycles per count: at least 1/100,000 of the rate.
     pub low_hz: f64,
     /// The upper cutoff in Hz, or in cycles per count: above `low_hz` and below half the rate.
     pub high_hz: f64,

@@ -18,6 +18,10 @@ use crate::mistakes::Mistakes;
 /// The highest order: above it, the poles of a low cutoff are too near to one another for 64 bits.
 pub(crate) const MAX_ORDER: usize = 10;
 
+/// The lowest cutoff as a part of the rate: below it the poles are so near to 1 that 64 bits do not tell what becomes of
+/// a constant to a ten-millionth.
+const MIN_PART: f64 = 1e-5;
+
 /// How many steps a gap is at least after which a filter begins anew, unless `max_gap` says otherwise.
 const DEFAULT_GAP_STEPS: i64 = 10;
 
@@ -88,7 +92,7 @@ impl Butterworth {
         let max_gap = mistakes.length("max_gap", common.max_gap, domain);
         let rate = every.map(|every| rate(every, domain));
         for (at, cutoff) in pass.cutoffs() {
-            mistakes.one(below_nyquist(at, cutoff, rate, domain));
+            mistakes.one(in_range(at, cutoff, rate, domain));
         }
         if let Pass::Band((_, low), (at, high)) = pass
             && low >= high
@@ -112,7 +116,8 @@ fn rate(every: i64, domain: TimeDomain) -> f64 {
     }
 }
 
-fn below_nyquist(
+/// A cutoff has to be below half the rate, and not too far below.
+fn in_range(
     at: &str,
     cutoff: f64,
     rate: Option<f64>,
@@ -122,14 +127,22 @@ fn below_nyquist(
         let error = ConfigError::new(at, format!("'{cutoff}' is not a frequency"));
         return Err(error.help("give a number above 0"));
     }
-    let Some(nyquist) = rate.map(|rate| rate / 2.0).filter(|&nyquist| cutoff >= nyquist) else {
-        return Ok(());
-    };
+    let Some(rate) = rate else { return Ok(()) };
     let unit = if domain == TimeDomain::UtcNanos { " Hz" } else { " per count" };
-    let what = format!(
-        "'{cutoff}' is not below {nyquist}{unit}, half the rate that 'every' says: rows so far apart cannot hold it"
-    );
-    Err(ConfigError::new(at, what).help("lower the cutoff, or correct 'every'"))
+    if cutoff >= rate / 2.0 {
+        let nyquist = rate / 2.0;
+        let what = format!(
+            "'{cutoff}' is not below {nyquist}{unit}, half the rate that 'every' says: rows so far apart cannot hold it"
+        );
+        return Err(ConfigError::new(at, what).help("lower the cutoff, or correct 'every'"));
+    }
+    if cutoff < rate * MIN_PART {
+        let lowest = rate * MIN_PART;
+        let what = format!("'{cutoff}' is below {lowest}{unit}, too slow for rows so near");
+        let help = "raise the cutoff, or put the rows further apart first, such as with 'window'";
+        return Err(ConfigError::new(at, what).help(help));
+    }
+    Ok(())
 }
 
 impl Pass {
@@ -365,6 +378,16 @@ mod tests {
             n_cases += 1;
         }
         assert!(n_cases > 20);
+    }
+
+    #[test]
+    fn the_lowest_cutoff_lets_a_constant_through() {
+        for order in 1..=MAX_ORDER {
+            for section in design(Pass::Low(("", MIN_PART)), order) {
+                let gain = section.b.iter().sum::<f64>() / (1.0 + section.a[0] + section.a[1]);
+                assert!((gain - 1.0).abs() < 2e-7, "{order}: {gain}");
+            }
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::smoothing::Smoothed;
 pub struct HighPassConfig {
     /// The columns to filter.
     pub columns: Vec<String>,
-    /// The cutoff in Hz, or in cycles per count: above 0 and below half the rate.
+    /// The cutoff in Hz, or in cycles per count: below half the rate, and at least 1/100,000 of it.
     pub cutoff_hz: f64,
     /// The time from row to row, such as `10ms`: the rate is one by it.
     pub every: Extent,

@@ -36,7 +36,7 @@ use crate::smoothing::Smoothed;
 pub struct LowPassConfig {
     /// The columns to filter.
     pub columns: Vec<String>,
-    /// The cutoff in Hz, or in cycles per count: above 0 and below half the rate.
+    /// The cutoff in Hz, or in cycles per count: below half the rate, and at least 1/100,000 of it.
     pub cutoff_hz: f64,
     /// The time from row to row, such as `10ms`: the rate is one by it.
     pub every: Extent,
@@ -177,6 +177,10 @@ mod tests {
                     "max_gap: '4' has no unit, but the event time is a timestamp",
                     "cutoff_hz: '0' is not a frequency",
                 ],
+            ),
+            (
+                json!({ "columns": ["x"], "cutoff_hz": 0.0009, "every": "10ms" }),
+                &["cutoff_hz: '0.0009' is below 0.001 Hz, too slow for rows so near"],
             ),
         ];
         for (config, expected) in cases {
