@@ -4,7 +4,8 @@
 //! Output  the same rows; in each column (or beside it under the name in `as`) an outlier is replaced by the median,
 //!         every other value is what it was, `Float64`, in the column's unit; a null stays null. `flag` adds a
 //!         column that is true where a value was replaced
-//! State   the rows of the window of each key: `rows - 1`, or those of `duration`, at most `max_rows`
+//! State   the rows of the window of each key: `rows - 1`, or those of `duration`, at most `max_rows`; beside them, in
+//!         memory only, the same values in order of size
 //! Late    honours `late: { correct }`
 //! Errors  with `duration`, a row whose window holds `max_rows` already goes to the dead letters as `window_full`
 //! Source  Hampel 1974; the identifier of Pearson 2002, trailing instead of centred

@@ -3,7 +3,8 @@
 //! Input   keyed rows; the columns are `Float64` or `Int64`
 //! Output  the same rows, each column replaced by its median (or joined by it under the name in `as`),
 //!         `Float64`, in the column's unit; a null stays null
-//! State   the rows of the window of each key: `rows - 1`, or those of `duration`, at most `max_rows`
+//! State   the rows of the window of each key: `rows - 1`, or those of `duration`, at most `max_rows`; beside them, in
+//!         memory only, the same values in order of size
 //! Late    honours `late: { correct }`
 //! Errors  with `duration`, a row whose window holds `max_rows` already goes to the dead letters as `window_full`
 //! Source  pandas `rolling(rows, min_periods).median()` and `rolling(duration, min_periods).median()`, but a null

@@ -38,27 +38,33 @@ impl Sorted {
     }
 
     /// The median of `|v - centre|`, where `centre` is the median; NaN where there is no value.
-    ///
-    /// Away from the middle, distances grow on both sides, so that the two sides are merged up to the middle rank.
     pub(crate) fn median_distance(&self, centre: f64) -> f64 {
-        let values = &self.0;
-        let n = values.len();
-        let mut above = values.partition_point(|&v| v < centre);
-        let mut below = above;
-        let (mut last, mut before) = (f64::NAN, f64::NAN);
-        for _ in 0..=n / 2 {
-            let down = below.checked_sub(1).map(|i| centre - values[i]);
-            let up = values.get(above).map(|v| v - centre);
-            let next = match (down, up) {
-                (Some(down), Some(up)) if down <= up => (down, true),
-                (Some(down), None) => (down, true),
-                (_, Some(up)) => (up, false),
-                (None, None) => break,
-            };
-            (before, last) = (last, next.0);
-            if next.1 { below -= 1 } else { above += 1 }
+        let n = self.0.len();
+        match n {
+            0 => f64::NAN,
+            n if n % 2 == 1 => self.distance(centre, n / 2),
+            _ => self.distance(centre, n / 2 - 1).midpoint(self.distance(centre, n / 2)),
         }
-        if n % 2 == 1 { last } else { before.midpoint(last) }
+    }
+
+    /// The distance from `centre` that `rank` others are at most as long as.
+    ///
+    /// Away from the centre distances grow on both sides, so that a search finds how many of the `rank` shortest are
+    /// below it; a distance for every value, and their order, are not needed.
+    fn distance(&self, centre: f64, rank: usize) -> f64 {
+        let values = &self.0;
+        let n_below = values.partition_point(|&v| v < centre);
+        let n_above = values.len() - n_below;
+        let below = |i: usize| centre - values[n_below - 1 - i];
+        let above = |i: usize| values[n_below + i] - centre;
+        let (mut least, mut most) = (rank.saturating_sub(n_above), rank.min(n_below));
+        while least < most {
+            let i = usize::midpoint(least, most);
+            if below(i) < above(rank - 1 - i) { least = i + 1 } else { most = i }
+        }
+        let next_below = if least < n_below { below(least) } else { f64::INFINITY };
+        let next_above = if rank - least < n_above { above(rank - least) } else { f64::INFINITY };
+        next_below.min(next_above)
     }
 }
 
