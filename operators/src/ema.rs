@@ -353,7 +353,7 @@ mod tests {
             (json!({ "columns": [], "alpha": 0.1 }), &["columns: no column is named"]),
             (
                 json!({ "columns": ["x"], "alpha": 0.1, "as": { "y": "z" } }),
-                &["as.y: column 'y' is not among the columns to smooth"],
+                &["as.y: column 'y' is not among 'columns'"],
             ),
             (
                 json!({ "columns": ["x"], "alpha": 0.1, "as": { "x": "s" } }),

@@ -7,30 +7,66 @@
 
 use foreline_engine::Registration;
 
+pub mod band_pass;
+pub mod biquad;
+mod channelwise;
+pub mod clip;
 pub mod columns;
 pub mod derive;
+pub mod difference;
 pub mod ema;
 pub mod entries;
 mod evaluate;
 pub mod features;
 pub mod filter;
+mod flags;
+pub mod hampel;
+pub mod high_pass;
 pub mod history;
+pub mod integrate;
+pub mod kalman_1d;
+pub mod lag;
+pub mod low_pass;
+mod mistakes;
 pub mod moments;
+pub mod monotone;
 pub mod moving_average;
+pub mod moving_median;
+pub mod per;
+pub mod rate;
+pub mod savitzky_golay;
 pub mod select;
+mod shift;
 mod smoothing;
+mod sorted;
 mod stateless;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod time_features;
+mod trailing;
 pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<band_pass::BandPass>(),
+    Registration::of::<clip::Clip>(),
     Registration::of::<derive::Derive>(),
+    Registration::of::<difference::Difference>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
+    Registration::of::<hampel::Hampel>(),
+    Registration::of::<high_pass::HighPass>(),
+    Registration::of::<integrate::Integrate>(),
+    Registration::of::<kalman_1d::Kalman1d>(),
+    Registration::of::<lag::Lag>(),
+    Registration::of::<low_pass::LowPass>(),
+    Registration::of::<monotone::Monotone>(),
     Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<moving_median::MovingMedian>(),
+    Registration::of::<rate::Rate>(),
+    Registration::of::<savitzky_golay::SavitzkyGolay>(),
     Registration::of::<select::Select>(),
+    Registration::of::<time_features::TimeFeatures>(),
     Registration::of::<window::Window>(),
 ];
 

@@ -13,30 +13,17 @@
 //! a running sum would be faster and depend on its past by rounding.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
-use arrow::buffer::ScalarBuffer;
-use foreline_engine::{
-    Account, ConfigError, DeadLetter, Epoch, Extent, Family, Fault, Group, Input, Keyed,
-    LateSupport, Operator, OperatorKind, Out, Planned, Resolver, Schema, ShardSet, TimeDomain,
-};
+use foreline_engine::{ConfigError, Extent, Family, OperatorKind, Planned, Resolver, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::columns::{only, positive, same_version};
-use crate::history::{History, WINDOW_FULL};
+use crate::columns::only;
+use crate::flags::Flagged;
+use crate::mistakes::Mistakes;
 use crate::moments::mean_of;
 use crate::smoothing::Smoothed;
-
-/// Raised whenever `History` changes.
-const STATE_VERSION: u32 = 1;
-
-/// Most rows of a window: all of them are summed for every row.
-const MAX_ROWS: usize = 100_000;
-
-/// Rows that a window of `duration` may hold unless `max_rows` says otherwise: a minute and a half at 100 Hz.
-const DEFAULT_MAX_ROWS: usize = 10_000;
+use crate::trailing::{Reach, Trail, View, Windowed, planned};
 
 /// Smooths columns by the mean of a trailing window. Exactly one of `rows` and `duration` says how long it is.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -85,212 +72,46 @@ impl OperatorKind for MovingAverage {
         _: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>> {
         let input = only(inputs)?;
-        let columns = Smoothed::plan(input, &config.columns, &config.rename);
-        let trail = Trail::plan(config, input.domain());
-        let (columns, trail) = match (columns, trail) {
-            (Ok(columns), Ok(trail)) => (columns, trail),
-            (columns, trail) => {
-                let errors = [columns.err(), trail.err()];
-                return Err(errors.into_iter().flatten().flatten().collect());
-            }
-        };
-        let (input, min_rows) = (input.clone(), config.min_rows);
-        Ok(Planned {
-            output: columns.schema.clone(),
-            late: LateSupport::Corrects,
-            state_version: STATE_VERSION,
-            build: Arc::new(move |_| {
-                let (input, columns) = (input.clone(), columns.clone());
-                let kept = Keyed::new(&input);
-                Ok(Box::new(Averages { input, columns, trail, min_rows, kept }))
-            }),
-            notes: Vec::new(),
-            depends_on: Vec::new(),
-        })
+        let mut mistakes = Mistakes::default();
+        let columns = mistakes.all(Smoothed::plan(input, &config.columns, &config.rename));
+        let trail = mistakes.all(Trail::plan(config.reach(), input.domain()));
+        let (columns, trail) = mistakes.or(columns.zip(trail))?;
+        let flags = Flagged::none(&columns);
+        let mean = Mean { min_rows: config.min_rows };
+        Ok(planned(input, columns, flags, trail, mean))
     }
 }
 
-/// How far the window reaches back.
-#[derive(Debug, Clone, Copy)]
-enum Trail {
-    /// So many rows, at least one.
-    Rows(usize),
-    /// So long, in the unit of the time domain, but no more rows than this.
-    Length { length: i64, max_rows: usize },
-}
-
-impl Trail {
-    fn plan(config: &MovingAverageConfig, domain: TimeDomain) -> Result<Self, Vec<ConfigError>> {
-        let in_bounds = |at: &str, rows: usize| {
-            let what = format!("'{rows}' is not a number of rows of a window");
-            let error = ConfigError::new(at, what);
-            let ok = (1..=MAX_ROWS).contains(&rows).then_some(rows);
-            ok.ok_or_else(|| vec![error.help(format!("give a number from 1 to {MAX_ROWS}"))])
-        };
-        let trail = match (config.rows, config.duration) {
-            (Some(rows), None) => Trail::Rows(in_bounds("rows", rows)?),
-            (None, Some(length)) => Trail::Length {
-                length: positive("duration", length, domain).map_err(|e| vec![e])?,
-                max_rows: in_bounds("max_rows", config.max_rows.unwrap_or(DEFAULT_MAX_ROWS))?,
-            },
-            (None, None) => {
-                let error = ConfigError::new("", "nothing says how long the window is");
-                return Err(vec![error.help("add one of rows, duration")]);
-            }
-            (Some(_), Some(_)) => {
-                let error = ConfigError::new("", "rows and duration exclude one another");
-                return Err(vec![error.help("keep one of them")]);
-            }
-        };
-        if let (Trail::Rows(rows), min_rows) = (trail, config.min_rows)
-            && min_rows > rows
-        {
-            let what = format!("a window of {rows} rows never has {min_rows} values");
-            let error = ConfigError::new("min_rows", what);
-            return Err(vec![error.help("make 'min_rows' at most 'rows'")]);
-        }
-        Ok(trail)
-    }
-
-    /// The first of the kept rows that is in the window of a row at `time` which comes after them.
-    fn first(self, kept: &[i64], time: i64) -> usize {
-        match self {
-            Trail::Rows(rows) => (kept.len() + 1).saturating_sub(rows),
-            Trail::Length { length, .. } => {
-                kept.partition_point(|&t| t <= time.saturating_sub(length))
-            }
-        }
-    }
-
-    /// Whether a window of `n` rows has room for another.
-    fn has_room(self, n: usize) -> bool {
-        match self {
-            Trail::Rows(_) => true,
-            Trail::Length { max_rows, .. } => n < max_rows,
-        }
+impl MovingAverageConfig {
+    fn reach(&self) -> Reach {
+        let MovingAverageConfig { rows, duration, max_rows, min_rows, .. } = *self;
+        Reach { rows, duration, max_rows, min_rows }
     }
 }
 
+/// The mean of the values that are not missing.
 #[derive(Debug)]
-struct Averages {
-    input: Schema,
-    columns: Smoothed,
-    trail: Trail,
+struct Mean {
     min_rows: usize,
-    kept: Keyed<History>,
 }
 
-impl Averages {
-    /// Takes in the rows of a key; the rows that found no room are added to `surplus`.
-    fn take_in(
-        &self,
-        history: &mut History,
-        times: &[i64],
-        channels: &[ScalarBuffer<f64>],
-        group: Group,
-        to: &mut Results,
-    ) {
-        let mut first = 0;
-        for row in group.start..group.end {
-            first = self.trail.first(history.times(), times[row]);
-            if !self.trail.has_room(history.len() - first) {
-                to.surplus.push(row);
-                continue;
-            }
-            history.extend(times, channels, row, row + 1);
-            for (values, averages) in history.channels().iter().zip(&mut to.averages) {
-                averages.push(self.average(&values[first..]));
-            }
+impl Windowed for Mean {
+    type Digest = ();
+
+    fn result(&self, (): &(), view: View<'_>) -> (f64, bool) {
+        if view.current().is_nan() {
+            return (f64::NAN, false);
         }
-        history.drop_first(first);
+        let (mean, n) = mean_of(view.values);
+        (if n >= self.min_rows { mean } else { f64::NAN }, false)
     }
-
-    /// The average of a window whose last value is the current one; NaN for null.
-    fn average(&self, values: &[f64]) -> f64 {
-        if values.last().is_none_or(|v| v.is_nan()) {
-            return f64::NAN;
-        }
-        let (mean, n) = mean_of(values);
-        if n >= self.min_rows { mean } else { f64::NAN }
-    }
-
-    fn full(&self, slot: u32, time: i64, position: u64) -> DeadLetter {
-        let detail = "the window of the key holds 'max_rows' rows already";
-        DeadLetter {
-            key: Some(self.kept.key_text(slot)),
-            time: Some(time),
-            position: Some(position),
-            ..DeadLetter::new(WINDOW_FULL, detail)
-        }
-    }
-}
-
-/// What came of a batch.
-struct Results {
-    averages: Vec<Vec<f64>>,
-    surplus: Vec<usize>,
-}
-
-impl Operator for Averages {
-    fn epoch(&mut self, _: &Epoch, inputs: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
-        let batch = inputs[0].rows;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let schema = self.input.clone();
-        let times = batch.times(&schema);
-        let channels = self.columns.channels(batch)?;
-        let averages = vec![Vec::with_capacity(batch.len()); channels.len()];
-        let mut results = Results { averages, surplus: Vec::new() };
-        for group in batch.groups() {
-            let slot = self.kept.slot(batch, schema.key(), group.start, History::default)?;
-            let mut history = std::mem::take(self.kept.get_mut(slot));
-            let before = results.surplus.len();
-            self.take_in(&mut history, times, &channels, group, &mut results);
-            *self.kept.get_mut(slot) = history;
-            for &row in &results.surplus[before..] {
-                out.dead(self.full(slot, times[row], batch.position.value(row)));
-            }
-        }
-        let n_used = batch.len() - results.surplus.len();
-        out.count(Account { used: n_used as u64, ..Account::default() });
-        if results.surplus.is_empty() {
-            out.emit(self.columns.with(batch, results.averages)?);
-        } else if n_used > 0 {
-            out.emit(self.columns.with(&without(batch, &results.surplus)?, results.averages)?);
-        }
-        Ok(())
-    }
-
-    fn dirty(&self) -> ShardSet {
-        self.kept.dirty()
-    }
-
-    fn save(&mut self, shard: u8) -> Result<Option<RecordBatch>, Fault> {
-        self.kept.save(shard)
-    }
-
-    fn load(&mut self, _: u8, version: u32, state: RecordBatch) -> Result<(), Fault> {
-        same_version(version, STATE_VERSION)?;
-        self.kept.load(&state)
-    }
-}
-
-/// `batch` without the rows `gone`, which are in order.
-fn without(
-    batch: &foreline_engine::Batch,
-    gone: &[usize],
-) -> Result<foreline_engine::Batch, Fault> {
-    let stay = (0..batch.len()).filter(|row| gone.binary_search(row).is_err());
-    let stay: UInt32Array = stay.map(|row| u32::try_from(row).ok()).collect();
-    Ok(batch.take(&stay)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use foreline_engine::TimeDomain;
     use serde_json::{Value, json};
 
-    use super::*;
     use crate::testing::{Table, check, sameness, try_plan};
 
     fn utc(text: &str) -> Table {

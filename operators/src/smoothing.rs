@@ -1,7 +1,8 @@
 //! Which columns a smoothing step reads and where its results go.
 //!
 //! A result replaces its column unless `as` names another; then it is appended. It is `Float64`, in the
-//! unit of the column it was made from.
+//! unit of the column it was made from. Results that are something else than their column, such as its rate, are
+//! always appended, in a unit of their own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::DataType;
-use foreline_engine::{Batch, Column, ConfigError, Fault, Schema};
+use foreline_engine::{Batch, Column, ConfigError, Fault, Schema, Unit};
 
 use crate::columns::{channel, nullable, numeric, output};
 
@@ -19,7 +20,7 @@ pub(crate) struct Smoothed {
     /// What it reads, by index.
     pub(crate) from: Vec<usize>,
     /// Where each result goes, by index in `schema`.
-    to: Vec<usize>,
+    pub(crate) to: Vec<usize>,
     /// What comes out.
     pub(crate) schema: Schema,
 }
@@ -30,6 +31,56 @@ impl Smoothed {
         input: &Schema,
         columns: &[String],
         rename: &BTreeMap<String, String>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        Self::in_units(input, columns, rename, Unit::clone)
+    }
+
+    /// As [`plan`](Self::plan), but every result is in the unit that `unit` makes of its column's.
+    pub(crate) fn in_units(
+        input: &Schema,
+        columns: &[String],
+        rename: &BTreeMap<String, String>,
+        unit: impl Fn(&Unit) -> Unit,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let put = |out: &mut Vec<Column>, from: usize| {
+            let Column { name, unit: of, .. } = &out[from];
+            let named = rename.get(name);
+            let column = Column::new(named.unwrap_or(name), DataType::Float64)
+                .with_unit(of.as_ref().map(&unit));
+            if named.is_some() {
+                out.push(column);
+                return out.len() - 1;
+            }
+            out[from] = column;
+            from
+        };
+        Self::planned(input, columns, rename, put)
+    }
+
+    /// As [`in_units`](Self::in_units), but what `rename` does not name is appended as `<column>_<suffix>`.
+    pub(crate) fn appended(
+        input: &Schema,
+        columns: &[String],
+        rename: &BTreeMap<String, String>,
+        suffix: &str,
+        unit: impl Fn(&Unit) -> Unit,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let put = |out: &mut Vec<Column>, from: usize| {
+            let Column { name, unit: of, .. } = &out[from];
+            let named = rename.get(name).cloned().unwrap_or_else(|| format!("{name}_{suffix}"));
+            let unit = of.as_ref().map(&unit);
+            out.push(Column::new(named, DataType::Float64).with_unit(unit));
+            out.len() - 1
+        };
+        Self::planned(input, columns, rename, put)
+    }
+
+    /// The plan; `put` puts the result of the column at some place into the output and says where it is.
+    fn planned(
+        input: &Schema,
+        columns: &[String],
+        rename: &BTreeMap<String, String>,
+        put: impl Fn(&mut Vec<Column>, usize) -> usize,
     ) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         let mut smoothed = Smoothed { from: Vec::new(), to: Vec::new(), schema: input.clone() };
@@ -44,14 +95,14 @@ impl Smoothed {
                     errors.push(ConfigError::new(at, format!("column '{name}' is there twice")));
                 }
                 Ok(from) => {
-                    smoothed.to.push(Self::target(&mut out, from, rename.get(name)));
+                    smoothed.to.push(put(&mut out, from));
                     smoothed.from.push(from);
                 }
                 Err(e) => errors.push(e),
             }
         }
         for name in rename.keys().filter(|name| !columns.contains(name)) {
-            let what = format!("column '{name}' is not among the columns to smooth");
+            let what = format!("column '{name}' is not among 'columns'");
             errors.push(ConfigError::new(format!("as.{name}"), what).unknown(name, columns));
         }
         let key = input.key().to_vec();
@@ -60,18 +111,6 @@ impl Smoothed {
             Err(e) => errors.push(e.under("as")),
         }
         if errors.is_empty() { Ok(smoothed) } else { Err(errors) }
-    }
-
-    fn target(out: &mut Vec<Column>, from: usize, rename: Option<&String>) -> usize {
-        let name = rename.unwrap_or(&out[from].name).clone();
-        let column = Column::new(name, DataType::Float64).with_unit(out[from].unit.clone());
-        if rename.is_some() {
-            out.push(column);
-            out.len() - 1
-        } else {
-            out[from] = column;
-            from
-        }
     }
 
     /// The channels to smooth, NaN where missing.
