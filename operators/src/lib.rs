@@ -14,6 +14,7 @@ pub mod entries;
 mod evaluate;
 pub mod features;
 pub mod filter;
+pub mod gaps;
 pub mod history;
 pub mod moments;
 pub mod moving_average;
@@ -29,6 +30,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
+    Registration::of::<gaps::Gaps>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<select::Select>(),
     Registration::of::<window::Window>(),
