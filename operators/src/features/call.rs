@@ -53,7 +53,7 @@ impl FeatureCall {
     pub fn resolve(&self) -> Result<Call, Vec<ConfigError>> {
         let Some(feature) = Feature::find(&self.name) else {
             let error = ConfigError::new("", format!("there is no feature '{}'", self.name));
-            let help = "'foreline operators window' lists them";
+            let help = "docs/features.md lists them";
             return Err(vec![error.help(help).unknown(&self.name, Feature::all().map(|f| f.name))]);
         };
         let mut errors = self.strangers(feature);

@@ -4,6 +4,7 @@ use foreline_engine::TimeDomain;
 use serde_json::{Value, json};
 
 use crate::features::{Args, Feature, FeatureCall, Passes, Sample};
+use crate::testing::recorded::recorded;
 use crate::testing::{Table, check, sameness};
 
 fn utc(text: &str) -> Table {
@@ -110,18 +111,6 @@ fn sliding_windows_say_what_windows_on_their_own_say() {
             assert!(pairs.all(|(a, b)| a.close_to(b, 1e-9)), "{other:?} {row:?}");
         }
     }
-}
-
-/// The recorded data, or `None` and a line that says so.
-fn recorded(folder: &str) -> Option<std::path::PathBuf> {
-    let root = std::env::var_os("FORELINE_DATA").map(std::path::PathBuf::from);
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
-    let path = root.unwrap_or_else(|| beside.into()).join(folder);
-    if path.is_dir() {
-        return Some(path);
-    }
-    println!("SKIPPED: there is no '{}' (FORELINE_DATA)", path.display());
-    None
 }
 
 /// Mean, rms, peak and kurtosis in g of the bearing recordings of Case Western Reserve University.
