@@ -147,6 +147,7 @@ def main():
     write("moving_average_duration", per_machine(frame, rolling("10s", 1)))
     write("window_tumbling", windows(frame, 60 * SECOND, 60 * SECOND))
     write("window_sliding", windows(frame, 50 * SECOND, 20 * SECOND, remove_mean=True))
+    write("window_panes", windows(frame, 48 * SECOND, 16 * SECOND))
     write("window_rolling", last_rows(frame, 12, 5, 4))
 
 

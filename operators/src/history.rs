@@ -48,6 +48,11 @@ impl History {
         }
     }
 
+    /// Drops all rows.
+    pub(crate) fn clear(&mut self) {
+        self.drop_first(self.len());
+    }
+
     /// Drops the first `n` rows.
     pub(crate) fn drop_first(&mut self, n: usize) {
         self.times.drain(..n);

@@ -20,6 +20,7 @@ mod evaluate;
 pub mod features;
 pub mod filter;
 mod flags;
+pub mod gaps;
 pub mod hampel;
 pub mod high_pass;
 pub mod history;
@@ -54,6 +55,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<difference::Difference>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
+    Registration::of::<gaps::Gaps>(),
     Registration::of::<hampel::Hampel>(),
     Registration::of::<high_pass::HighPass>(),
     Registration::of::<integrate::Integrate>(),

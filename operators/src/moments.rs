@@ -45,6 +45,41 @@ impl Moments {
         moments
     }
 
+    /// The moments of the values of all `parts`, in their order; the central ones if `central`, which the parts have then.
+    #[must_use]
+    pub fn joined<'a>(parts: impl Iterator<Item = &'a Moments> + Clone, central: Central) -> Self {
+        let mut all = Self::sums(&[]);
+        let (mut sum, mut squares) = (0.0, 0.0);
+        let parts = parts.filter(|part| part.n > 0.0);
+        for part in parts.clone() {
+            all.n += part.n;
+            sum += part.n * part.mean;
+            squares += part.n * part.mean_square;
+            all.min = all.min.min(part.min);
+            all.max = all.max.max(part.max);
+        }
+        (all.mean, all.mean_square) = (sum / all.n, squares / all.n);
+        if all.min.to_bits() == all.max.to_bits() {
+            all.mean = all.min;
+        } else if central == Central::Wanted {
+            all.join_central(parts);
+        }
+        all
+    }
+
+    /// Central moments about the mean of all from those about the mean of each part (Pébay 2008).
+    fn join_central<'a>(&mut self, parts: impl Iterator<Item = &'a Moments>) {
+        let (mut m2, mut m3, mut m4) = (0.0, 0.0, 0.0);
+        for part in parts {
+            let d = part.mean - self.mean;
+            let d2 = d * d;
+            m2 += part.n * (part.m2 + d2);
+            m3 += part.n * (part.m3 + 3.0 * d * part.m2 + d2 * d);
+            m4 += part.n * (part.m4 + 4.0 * d * part.m3 + 6.0 * d2 * part.m2 + d2 * d2);
+        }
+        (self.m2, self.m3, self.m4) = (m2 / self.n, m3 / self.n, m4 / self.n);
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "a window has fewer than 2^53 rows")]
     fn sums(values: &[f64]) -> Self {
         let (mut sum, mut squares) = ([0.0; LANES], [0.0; LANES]);
@@ -83,10 +118,16 @@ impl Moments {
         self.m4 = join(m4) / self.n;
     }
 
+    /// The variance of a sample; `None` below two values.
+    #[must_use]
+    pub fn variance(&self) -> Option<f64> {
+        (self.n >= 2.0).then(|| self.m2 * self.n / (self.n - 1.0))
+    }
+
     /// The standard deviation of a sample; `None` below two values.
     #[must_use]
     pub fn std(&self) -> Option<f64> {
-        (self.n >= 2.0).then(|| (self.m2 * self.n / (self.n - 1.0)).sqrt())
+        self.variance().map(f64::sqrt)
     }
 
     /// Biased skewness; `None` for a constant.
@@ -101,7 +142,9 @@ impl Moments {
         self.spreads().then(|| self.m4 / (self.m2 * self.m2))
     }
 
-    fn spreads(&self) -> bool {
+    /// Whether the values differ by more than rounding.
+    #[must_use]
+    pub fn spreads(&self) -> bool {
         let rounding = RESOLUTION * self.mean;
         self.m2 > rounding * rounding
     }
@@ -134,6 +177,20 @@ fn join([a, b, c, d]: [f64; LANES]) -> f64 {
     (a + b) + (c + d)
 }
 
+/// The means of the two numbers that `each` makes of a value. Equal slices give equal bits.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a window has fewer than 2^53 rows")]
+pub fn mean_of_mapped(values: &[f64], each: impl Fn(f64) -> [f64; 2]) -> [f64; 2] {
+    let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
+    for_lanes(values, |lane, x| {
+        let [a, b] = each(x);
+        first[lane] += a;
+        second[lane] += b;
+    });
+    let n = values.len() as f64;
+    [join(first) / n, join(second) / n]
+}
+
 /// The mean of the values that are not NaN, and how many they are. Equal slices give equal bits.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a window has fewer than 2^53 rows")]
@@ -157,6 +214,26 @@ mod tests {
         let values: Vec<f64> = (0..1000).map(|i| 1e9 + f64::from(i % 2)).collect();
         let m = Moments::of(&values, Central::Wanted);
         assert_eq!((m.mean, m.m2, m.m3), (1e9 + 0.5, 0.25, 0.0));
+    }
+
+    #[test]
+    fn parts_join_to_the_whole() {
+        let values: Vec<f64> = (0..100).map(|i| 1e4 + f64::from(i * i % 37)).collect();
+        let whole = Moments::of(&values, Central::Wanted);
+        let parts = [&values[..30], &[], &values[30..31], &values[31..]];
+        let parts = parts.map(|part| Moments::of(part, Central::Wanted));
+        let joined = Moments::joined(parts.iter(), Central::Wanted);
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-10 * b.abs();
+        let pairs = [(joined.mean, whole.mean), (joined.m2, whole.m2), (joined.m3, whole.m3)];
+        let more = [(joined.m4, whole.m4), (joined.mean_square, whole.mean_square)];
+        assert!(pairs.iter().chain(&more).all(|&(a, b)| close(a, b)), "{joined:?} {whole:?}");
+        assert_eq!((joined.n, joined.min, joined.max), (whole.n, whole.min, whole.max));
+        let constant =
+            [Moments::of(&[0.1; 3], Central::Wanted), Moments::of(&[0.1; 4], Central::Wanted)];
+        assert_eq!(
+            Moments::joined(constant.iter(), Central::Wanted),
+            Moments::of(&[0.1; 7], Central::Wanted)
+        );
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub use table::{Cell, Table};
 
 mod expression;
 mod late;
+#[cfg(test)]
+pub(crate) mod recorded;
 mod run;
 mod table;
 

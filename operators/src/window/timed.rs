@@ -7,17 +7,18 @@
 //! `window_end >= grid.end_after(w)`: that is the watermark that goes on.
 
 use arrow::array::{Int64Array, RecordBatch};
-use arrow::buffer::ScalarBuffer;
 use foreline_engine::{
-    Account, Batch, DeadLetter, Epoch, Fault, Group, Input, Keyed, Operator, Out, Schema, ShardSet,
-    Watermarks,
+    Account, Epoch, Fault, Group, Input, Keyed, Operator, Out, Schema, ShardSet, Watermarks,
 };
 use serde::{Deserialize, Serialize};
 
-use super::STATE_VERSION;
-use super::evaluate::{Emitted, Evaluator};
+use super::evaluate::{Emitted, Evaluator, Taken, full};
+use super::panes::{Cut, MAX_PANES};
 use crate::columns::same_version;
-use crate::history::{History, WINDOW_FULL};
+use crate::history::History;
+
+/// Raised whenever `Open` changes.
+pub(super) const STATE_VERSION: u32 = 1;
 
 /// Where windows start and how long they are: `[k * every, k * every + length)` for every whole `k`.
 #[derive(Debug, Clone, Copy)]
@@ -44,11 +45,31 @@ impl Grid {
     fn end(self, start: i64) -> i64 {
         start.saturating_add(self.length)
     }
+
+    /// How the window that starts at `start` is cut.
+    fn cut(self, start: i64) -> Cut {
+        let (n, rest) = (self.length / self.every, self.length % self.every);
+        let ends = start.checked_add(self.length).is_some();
+        if rest != 0 || !(2..=MAX_PANES).contains(&n) || !ends {
+            return Cut::Whole;
+        }
+        let n = usize::try_from(n).expect("it is at most `MAX_PANES`");
+        Cut::Panes { start, every: self.every, n }
+    }
 }
 
 fn clamp(time: i128) -> i64 {
     let bounds = (i128::from(i64::MIN), i128::from(i64::MAX));
     i64::try_from(time.clamp(bounds.0, bounds.1)).expect("it was clamped to the bounds of i64")
+}
+
+/// How many rows a window may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Most rows of the open windows of a key.
+    pub(super) max_rows: usize,
+    /// A window with fewer does not come out. At least 1.
+    pub(super) min_rows: usize,
 }
 
 /// The open windows of a key. All rows are at or after `start`, the start of the first of them.
@@ -65,7 +86,7 @@ pub(super) struct Timed {
     input: Schema,
     output: Schema,
     grid: Grid,
-    max_rows: usize,
+    limits: Limits,
     evaluator: Evaluator,
     open: Keyed<Open>,
     /// The bound below all watermarks that windows were closed for.
@@ -77,11 +98,11 @@ impl Timed {
         input: Schema,
         output: Schema,
         grid: Grid,
-        max_rows: usize,
+        limits: Limits,
         evaluator: Evaluator,
     ) -> Self {
         let open = Keyed::new(&input);
-        Timed { input, output, grid, max_rows, evaluator, open, low: i64::MIN }
+        Timed { input, output, grid, limits, evaluator, open, low: i64::MIN }
     }
 
     /// Takes in the rows of a key, closing on the way the windows that end before them. Returns how many it used.
@@ -94,36 +115,27 @@ impl Timed {
     ) -> Result<usize, Fault> {
         let slot = self.open.slot(batch.rows, self.input.key(), group.start, Open::default)?;
         let open = self.open.get_mut(slot);
+        self.evaluator.begin_key();
         let mut surplus = Vec::new();
         let mut at = group.start;
         while at < group.end {
             let time = batch.times[at];
-            open.close(slot, time, self.grid, &mut self.evaluator, emitted);
+            open.close(slot, time, self.grid, self.limits, &mut self.evaluator, emitted);
             if open.positions.is_empty() {
                 open.start = self.grid.start_after(time);
             }
             let end = self.grid.end(open.start);
             let inside = batch.times[at..group.end].partition_point(|&t| t < end).max(1);
-            let fits = inside.min(self.max_rows.saturating_sub(open.positions.len()));
+            let fits = inside.min(self.limits.max_rows.saturating_sub(open.positions.len()));
             open.positions.extend_from_slice(&batch.positions[at..at + fits]);
             open.rows.extend(batch.times, &batch.channels, at, at + fits);
             surplus.extend(at + fits..at + inside);
             at += inside;
         }
         for &row in &surplus {
-            out.dead(self.full(batch, slot, row));
+            out.dead(full(&self.open, batch, slot, row, self.limits.max_rows));
         }
         Ok(group.end - group.start - surplus.len())
-    }
-
-    fn full(&self, batch: &Taken<'_>, slot: u32, row: usize) -> DeadLetter {
-        let detail = format!("the open windows of the key hold {} rows already", self.max_rows);
-        DeadLetter {
-            key: Some(self.open.key_text(slot)),
-            time: Some(batch.times[row]),
-            position: Some(batch.positions[row]),
-            ..DeadLetter::new(WINDOW_FULL, detail)
-        }
     }
 
     /// Closes what the watermarks close.
@@ -148,7 +160,8 @@ impl Timed {
             return;
         }
         let open = self.open.get_mut(slot);
-        open.close(slot, watermark, self.grid, &mut self.evaluator, emitted);
+        self.evaluator.begin_key();
+        open.close(slot, watermark, self.grid, self.limits, &mut self.evaluator, emitted);
     }
 
     fn watermarks(&self, input: &Watermarks) -> Watermarks {
@@ -173,42 +186,34 @@ impl Open {
         slot: u32,
         watermark: i64,
         grid: Grid,
+        limits: Limits,
         evaluator: &mut Evaluator,
         emitted: &mut Emitted,
     ) {
         while !self.positions.is_empty() && grid.end(self.start) <= watermark {
             let end = grid.end(self.start);
-            emitted.row(slot, end, self.positions[self.positions.len() - 1]);
-            evaluator.evaluate(&self.rows, 0, self.positions.len(), emitted);
+            if self.positions.len() >= limits.min_rows {
+                emitted.row(slot, end, self.positions[self.positions.len() - 1]);
+                let cut = grid.cut(self.start);
+                evaluator.evaluate(&self.rows, 0..self.positions.len(), cut, emitted);
+            }
             self.start = self.start.saturating_add(grid.every);
             let gone = match self.start {
                 i64::MAX => self.positions.len(),
                 start => self.rows.times().partition_point(|&t| t < start),
             };
             self.positions.drain(..gone);
+            evaluator.before_drop(&self.rows, gone);
             self.rows.drop_first(gone);
         }
     }
-}
-
-/// A batch and what is read of it often.
-struct Taken<'a> {
-    rows: &'a Batch,
-    times: &'a [i64],
-    positions: &'a [u64],
-    channels: Vec<ScalarBuffer<f64>>,
 }
 
 impl Operator for Timed {
     fn epoch(&mut self, _: &Epoch, inputs: &[Input<'_>], out: &mut dyn Out) -> Result<(), Fault> {
         let input = &inputs[0];
         let schema = self.input.clone();
-        let batch = Taken {
-            rows: input.rows,
-            times: input.rows.times(&schema),
-            positions: input.rows.position.values(),
-            channels: self.evaluator.channels(input.rows)?,
-        };
+        let batch = Taken::new(input.rows, &schema, &self.evaluator)?;
         let mut emitted = self.evaluator.emitted();
         let mut used = 0;
         for group in input.rows.groups() {

@@ -1,0 +1,15 @@
+//! Where tests find recorded data that is too large for the repository.
+
+use std::path::{Path, PathBuf};
+
+/// A file or folder of the recorded data, or `None` and a line that says so.
+pub(crate) fn recorded(path: &str) -> Option<PathBuf> {
+    let given = std::env::var_os("FORELINE_DATA").map(PathBuf::from);
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let path = given.unwrap_or_else(beside).join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("SKIPPED: there is no '{}' (FORELINE_DATA)", path.display());
+    None
+}
