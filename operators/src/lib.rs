@@ -7,21 +7,29 @@
 
 use foreline_engine::Registration;
 
+mod annotate;
 pub mod columns;
 pub mod derive;
+#[cfg(test)]
+mod detection_data;
 pub mod ema;
 pub mod entries;
 mod evaluate;
 pub mod features;
 pub mod filter;
 pub mod history;
+pub mod k_of_n;
+pub mod learning;
 pub mod moments;
 pub mod moving_average;
+pub mod quality;
+pub mod run_state;
 pub mod select;
 mod smoothing;
 mod stateless;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod threshold;
 pub mod window;
 
 /// All kinds of step of this crate.
@@ -29,8 +37,12 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
+    Registration::of::<k_of_n::KOfN>(),
     Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<quality::Quality>(),
+    Registration::of::<run_state::RunState>(),
     Registration::of::<select::Select>(),
+    Registration::of::<threshold::Threshold>(),
     Registration::of::<window::Window>(),
 ];
 

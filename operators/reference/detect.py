@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Writes the reference values of the steps that detect and flag.
+
+    python3 operators/reference/detect.py
+
+Needs numpy, pandas, river (0.26) and stumpy. `page_hinkley`, `adwin` and `half_space_trees` are river's own classes
+(the trees with the generator below in place of Python's), `matrix_profile` is `stumpy.stumpi`, `pca_t2q` is
+`numpy.linalg.eigh`; the others are their formulas written out over all values at once or from scratch for each row.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+HERE = Path(__file__).parent
+SECOND = 1_000_000_000
+
+
+def signals(seed=21):
+    """Two machines, a value every 10 s with some gaps: x shifts and has spikes, y is steps of 0.5 that stick."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for machine, n_rows in [("a", 280), ("b", 90)]:
+        steps = rng.choice([10, 10, 10, 10, 0, 25, 130], n_rows, p=[0.3, 0.3, 0.2, 0.1, 0.02, 0.06, 0.02])
+        ts = 1_700_000_000 * SECOND + np.cumsum(steps) * SECOND
+        x = 50 + rng.normal(size=n_rows)
+        x[n_rows // 2 :] += 1.5
+        x[rng.random(n_rows) < 0.03] += 9
+        x[rng.random(n_rows) < 0.01] = -999
+        x[rng.random(n_rows) < 0.05] = np.nan
+        y = np.round(np.cumsum(rng.normal(scale=0.3, size=n_rows)) * 2) / 2
+        y[n_rows // 3 : n_rows // 2] = y[n_rows // 3]
+        y[rng.random(n_rows) < 0.05] = np.nan
+        frames.append(pd.DataFrame({"machine": machine, "ts": ts, "x": x, "y": y}))
+    both = pd.concat(frames).sort_values("ts", kind="stable")
+    return both.reset_index(drop=True)
+
+
+def write(name, frame):
+    frame.to_csv(HERE / f"{name}.csv", index=False, float_format="%.17g", lineterminator="\n")
+
+
+def per_machine(frame, columns, function):
+    """`frame` with the columns that `function(times, values, column)` makes of `columns` of each machine."""
+    parts = []
+    for _, rows in frame.groupby("machine"):
+        added = {}
+        for column in columns:
+            made = function(rows["ts"].to_numpy(), rows[column].to_numpy(), column)
+            added |= {f"{column}_{name}": values for name, values in made.items()}
+        parts.append(pd.concat([rows, pd.DataFrame(added, index=rows.index)], axis=1))
+    return pd.concat(parts).sort_index()
+
+
+def boolean(values):
+    return ["" if v is None else str(bool(v)).lower() for v in values]
+
+
+# Quality flags, each row from scratch.
+
+QUALITY = {
+    "x": {"range": ([45, 62], [0, 100]), "rate": (0.3, 0.8), "gap": (20, 120), "spike": (5, 4.0, 8.0)},
+    "y": {"flat_line": (0.5, 100, 300), "rate": (0.04, 0.08), "spike": (3, 0.4, 0.9)},
+}
+
+
+def beyond(measure, suspect, fail):
+    return 4 if measure > fail else 3 if measure > suspect else 1
+
+
+def quality(times, values, tests, max_gap):
+    flag, failed = [], []
+    for i, x in enumerate(values):
+        found = {"missing": 9} if np.isnan(x) else quality_of(times, values, i, tests, max_gap)
+        flag.append(max(found.values()) if found else 2)
+        failed.append("+".join(name for name, f in found.items() if f in (3, 4)))
+    return {"flag:int64": flag, "tests:string": failed}
+
+
+def quality_of(times, values, i, tests, max_gap):
+    x, found = values[i], {}
+    least, most = tests["range"][1] if "range" in tests else (-np.inf, np.inf)
+    is_measure = least <= x <= most
+    if "range" in tests:
+        lo, hi = tests["range"][0]
+        found["range"] = 4 if not is_measure else 3 if not lo <= x <= hi else 1
+    before = [j for j in range(i) if not np.isnan(values[j])]
+    # Only what came after the last long gap is compared with, and what is within its range.
+    walk = before + [i]
+    gaps = [k for k in range(1, len(walk)) if times[walk[k]] - times[walk[k - 1]] > max_gap * SECOND]
+    near = [j for j in (walk[gaps[-1] :] if gaps else walk)[:-1] if least <= values[j] <= most]
+    if "rate" in tests and is_measure and near and times[i] > times[near[-1]]:
+        rate = abs(x - values[near[-1]]) / ((times[i] - times[near[-1]]) / SECOND)
+        found["rate"] = beyond(rate, *tests["rate"])
+    if "flat_line" in tests and is_measure:
+        eps, suspect, fail = tests["flat_line"]
+        run = [i]
+        for j in reversed(near):
+            if np.ptp(values[[j] + run]) > eps:
+                break
+            run.insert(0, j)
+        flat = (times[i] - times[run[0]]) / SECOND
+        found["flat_line"] = 4 if flat >= fail else 3 if flat >= suspect else 1
+    if "gap" in tests and before:
+        found["gap"] = beyond((times[i] - times[before[-1]]) / SECOND, *tests["gap"])
+    if "spike" in tests:
+        rows, suspect, fail = tests["spike"]
+        if is_measure and len(near) >= rows:
+            found["spike"] = beyond(abs(x - np.median(values[near[-rows:]])), suspect, fail)
+    return found
+
+
+def main():
+    frame = signals()
+    write("detect_signals", frame)
+    flags = lambda times, values, column: quality(times, values, QUALITY[column], 125)
+    write("quality", per_machine(frame, ["x", "y"], flags))
+
+
+if __name__ == "__main__":
+    main()
