@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from river import drift
 
 HERE = Path(__file__).parent
 SECOND = 1_000_000_000
@@ -111,11 +112,108 @@ def quality_of(times, values, i, tests, max_gap):
     return found
 
 
+# Control charts. Values without nulls come in; what is said goes back to their places.
+
+
+def of_values(function, **options):
+    """`function(times, values)` over the values that are not null; it returns columns with None for null."""
+
+    def spread(times, values, _):
+        there = np.flatnonzero(~np.isnan(values))
+        made = function(times[there], values[there], **options)
+        out = {}
+        for name, said in made.items():
+            full = np.full(len(values), None, dtype=object)
+            full[there] = said
+            out[name] = boolean(full) if name.endswith(":bool") else full
+        return out
+
+    return spread
+
+
+def segments(times, max_gap):
+    """Where the values after each long gap begin and end."""
+    cuts = np.flatnonzero(np.diff(times) > max_gap * SECOND) + 1
+    bounds = [0, *cuts, len(times)]
+    return list(zip(bounds[:-1], bounds[1:]))
+
+
+def cusum(times, values, slack, limit, target=None, learn=None, reset=False, max_gap=1e9):
+    n = len(values)
+    first = learn or 0
+    z = values - target if learn is None else (values - values[:learn].mean()) / values[:learn].std(ddof=1)
+    high, low, alarm = [None] * n, [None] * n, [None] * n
+    for begin, end in segments(times[first:], max_gap):
+        h = l = 0.0
+        for i in range(first + begin, first + end):
+            h, l = max(0.0, h + z[i] - slack), max(0.0, l - z[i] - slack)
+            high[i], low[i], alarm[i] = h, l, h > limit or l > limit
+            if reset and alarm[i]:
+                h = l = 0.0
+    return {"cusum_high": high, "cusum_low": low, "cusum_alarm:bool": alarm}
+
+
+def ewma_chart(times, values, lam, sigmas, target=None, sigma=None, learn_seconds=None, max_gap=1e9):
+    n, first = len(values), 0
+    if learn_seconds:
+        first = int(np.searchsorted(times, times[0] + learn_seconds * SECOND))
+        target, sigma = values[:first].mean(), values[:first].std(ddof=1)
+    z, lower, upper, alarm = ([None] * n for _ in range(4))
+    for begin, end in segments(times[first:], max_gap):
+        x = values[first + begin : first + end]
+        for i in range(1, len(x) + 1):
+            weights = lam * (1 - lam) ** np.arange(i)[::-1]
+            at = first + begin + i - 1
+            z[at] = (weights * x[:i]).sum() + (1 - lam) ** i * target
+            reach = sigmas * sigma * np.sqrt(lam / (2 - lam) * (1 - (1 - lam) ** (2 * i)))
+            lower[at], upper[at] = target - reach, target + reach
+            alarm[at] = not lower[at] <= z[at] <= upper[at]
+    return {"ewma": z, "ewma_lower": lower, "ewma_upper": upper, "ewma_alarm:bool": alarm}
+
+
+def drifted(times, values, learn, limit, max_gap):
+    n = len(values)
+    mean0, std0 = values[:learn].mean(), values[:learn].std(ddof=1)
+    z, mean, std, shift, alarm = ([None] * n for _ in range(5))
+    for begin, end in segments(times[learn:], max_gap):
+        for i in range(learn + begin, learn + end):
+            x = values[learn + begin : i + 1]
+            z[i], mean[i] = (values[i] - mean0) / std0, x.mean()
+            std[i] = x.std(ddof=1) if len(x) > 1 else None
+            shift[i] = (mean[i] - mean0) / std0
+            alarm[i] = abs(shift[i]) > limit
+    return {"z": z, "mean": mean, "std": std, "shift": shift, "drift:bool": alarm}
+
+
+def page_hinkley(times, values, **options):
+    test = drift.PageHinkley(**options)
+    up, down, found = [], [], []
+    for x in values:
+        test.update(x)
+        up.append(test._sum_increase - test._min_increase)
+        down.append(test._max_decrease - test._sum_decrease)
+        found.append(test.drift_detected)
+    return {"page_hinkley_up": up, "page_hinkley_down": down, "page_hinkley_drift:bool": found}
+
+
 def main():
     frame = signals()
     write("detect_signals", frame)
     flags = lambda times, values, column: quality(times, values, QUALITY[column], 125)
     write("quality", per_machine(frame, ["x", "y"], flags))
+    given = of_values(cusum, target=50.5, slack=0.75, limit=8, reset=True, max_gap=125)
+    write("cusum_target", per_machine(frame, ["x"], given))
+    write("cusum_learn", per_machine(frame, ["x"], of_values(cusum, learn=30, slack=0.5, limit=5)))
+    given = of_values(ewma_chart, target=50, sigma=1, lam=0.1, sigmas=2.7, max_gap=125)
+    write("ewma_chart_target", per_machine(frame, ["x"], given))
+    learnt = of_values(ewma_chart, learn_seconds=300, lam=0.2, sigmas=3)
+    write("ewma_chart_learn", per_machine(frame, ["x"], learnt))
+    compared = of_values(drifted, learn=20, limit=1, max_gap=125)
+    write("drift", per_machine(frame, ["x", "y"], compared))
+    both = of_values(page_hinkley, threshold=20, delta=0.1, min_instances=10)
+    write("page_hinkley_both", per_machine(frame, ["x", "y"], both))
+    up = of_values(page_hinkley, threshold=4, alpha=0.95, mode="up")
+    write("page_hinkley_up", per_machine(frame, ["y"], up))
 
 
 if __name__ == "__main__":

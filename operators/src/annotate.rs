@@ -12,13 +12,13 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray}
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Account, Batch, Column, ConfigError, Epoch, Fault, Group, Input, Keyed, LateSupport, Operator,
-    Out, Planned, Schema, ShardSet, TimeDomain, Unit,
+    Account, Batch, Column, ConfigError, Epoch, Extent, Fault, Group, Input, Keyed, LateSupport,
+    Operator, Out, Planned, Schema, ShardSet, TimeDomain, Unit,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::columns::{channel, nullable, numeric, output, same_version};
+use crate::columns::{channel, nullable, numeric, output, positive, same_version};
 
 /// What an added column holds; the step gives numbers.
 #[derive(Debug, Clone)]
@@ -356,13 +356,36 @@ pub(crate) fn both<A, B>(
     }
 }
 
+/// The length `max_gap`, where there is one.
+///
+/// # Errors
+/// When it is not above zero or not of the domain.
+pub(crate) fn gap(
+    max_gap: Option<Extent>,
+    domain: TimeDomain,
+) -> Result<Option<i64>, Vec<ConfigError>> {
+    max_gap.map(|gap| positive("max_gap", gap, domain)).transpose().map_err(|e| vec![e])
+}
+
 /// A number that has to be `fit`.
 ///
 /// # Errors
-/// When it is not; `help` says what would be.
+/// When it is not, at `at`; `help` says what would be.
 pub(crate) fn fit(at: &str, value: f64, fit: bool, help: &str) -> Result<f64, ConfigError> {
-    let error = || ConfigError::new(at, format!("'{value}' cannot be '{at}'")).help(help);
+    let error = || ConfigError::new(at, format!("'{value}' is out of range")).help(help);
     if fit { Ok(value) } else { Err(error()) }
+}
+
+/// Whether more than `max_gap` lies between the last value and this one.
+#[inline]
+pub(crate) fn is_gap(max_gap: Option<i64>, last: Option<i64>, at: i64) -> bool {
+    max_gap.zip(last).is_some_and(|(gap, last)| at.saturating_sub(last) > gap)
+}
+
+/// A truth value as a result.
+#[inline]
+pub(crate) fn truth(is_true: bool) -> f64 {
+    f64::from(u8::from(is_true))
 }
 
 /// Event times in a second, or in a count where the time is one; and the unit of that.

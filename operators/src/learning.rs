@@ -114,6 +114,28 @@ impl Learnt {
     }
 }
 
+/// Mean and standard deviation of what is usual: given, or learnt by each key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Usual {
+    /// The same for all keys.
+    Given(f64, f64),
+    /// From the first rows of each key.
+    Learnt(Period),
+}
+
+impl Usual {
+    /// Mean and standard deviation where they are known when the value `x` comes; `None` if it is learnt from.
+    #[inline]
+    pub(crate) fn when(self, learnt: &mut Learnt, at: i64, x: f64) -> Option<(f64, f64)> {
+        match self {
+            Usual::Given(mean, std) => Some((mean, std)),
+            Usual::Learnt(period) => {
+                (!learnt.takes(period, at, x)).then(|| (learnt.values.mean, learnt.values.std()))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

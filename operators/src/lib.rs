@@ -9,12 +9,15 @@ use foreline_engine::Registration;
 
 mod annotate;
 pub mod columns;
+pub mod cusum;
 pub mod derive;
 #[cfg(test)]
 mod detection_data;
+pub mod drift;
 pub mod ema;
 pub mod entries;
 mod evaluate;
+pub mod ewma_chart;
 pub mod features;
 pub mod filter;
 pub mod history;
@@ -22,6 +25,7 @@ pub mod k_of_n;
 pub mod learning;
 pub mod moments;
 pub mod moving_average;
+pub mod page_hinkley;
 pub mod quality;
 pub mod run_state;
 pub mod select;
@@ -34,11 +38,15 @@ pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<cusum::Cusum>(),
     Registration::of::<derive::Derive>(),
+    Registration::of::<drift::Drift>(),
     Registration::of::<ema::Ema>(),
+    Registration::of::<ewma_chart::EwmaChart>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<k_of_n::KOfN>(),
     Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<page_hinkley::PageHinkley>(),
     Registration::of::<quality::Quality>(),
     Registration::of::<run_state::RunState>(),
     Registration::of::<select::Select>(),
