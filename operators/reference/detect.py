@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from river import drift
+import stumpy
+from river import anomaly, drift
 
 HERE = Path(__file__).parent
 SECOND = 1_000_000_000
@@ -38,8 +39,30 @@ def signals(seed=21):
     return both.reset_index(drop=True)
 
 
+def machine(n_rows=170, seed=4):
+    """One machine, a value a second: w and z follow x and y until something breaks."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, n_rows))
+    z = 40 + 3 * x - y + rng.normal(scale=0.2, size=n_rows)
+    w = -5 + 0.1 * y + rng.normal(scale=0.02, size=n_rows)
+    z[120:] += 2
+    z[rng.random(n_rows) < 0.05] = np.nan
+    ts = 1_700_000_000 * SECOND + np.arange(n_rows) * SECOND
+    return pd.DataFrame({"machine": "a", "ts": ts, "x": x, "y": y, "z": z, "w": w})
+
+
+def shapes(n_rows=180, seed=9):
+    """A saw with noise, one tooth upside down, some nulls."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(n_rows)
+    x = 300 + (t % 17) * 0.3 + rng.normal(scale=0.4, size=n_rows)
+    x[119:136] = 300 + (16 - t[119:136] % 17) * 0.3 + rng.normal(scale=0.1, size=17)
+    x[[30, 95]] = np.nan
+    return pd.DataFrame({"machine": "a", "t": t, "x": x})
+
+
 def write(name, frame):
-    frame.to_csv(HERE / f"{name}.csv", index=False, float_format="%.17g", lineterminator="\n")
+    frame.to_csv(HERE / f"{name}.csv", index=False, float_format="%.14g", lineterminator="\n")
 
 
 def per_machine(frame, columns, function):
@@ -196,6 +219,98 @@ def page_hinkley(times, values, **options):
     return {"page_hinkley_up": up, "page_hinkley_down": down, "page_hinkley_drift:bool": found}
 
 
+def adwin(times, values, **options):
+    detector = drift.ADWIN(**options)
+    mean, rows, found = [], [], []
+    for x in values:
+        detector.update(x)
+        mean.append(detector.estimation)
+        rows.append(int(detector.width))
+        found.append(detector.drift_detected)
+    return {"adwin_mean": mean, "adwin_rows:int64": rows, "adwin_drift:bool": found}
+
+
+class SplitMix:
+    """What river's trees ask of `random.Random`, by splitmix64."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def random(self):
+        mask = 2**64 - 1
+        self.state = (self.state + 0x9E3779B97F4A7C15) & mask
+        z = self.state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return ((z ^ (z >> 31)) >> 11) / 2**53
+
+    def uniform(self, a, b):
+        return a + (b - a) * self.random()
+
+    def choices(self, population, weights):
+        upto = np.cumsum(weights)
+        place = np.searchsorted(upto, self.random() * upto[-1], side="right")
+        return [population[min(place, len(population) - 1)]]
+
+
+def half_space_trees(frame, name, seed, window, limits=None, learn=0, **options):
+    out = frame.copy()
+    out[name] = None
+    for _, rows in frame.groupby("machine"):
+        rows = rows.dropna(subset=["x", "y"])
+        ranges = limits or {c: (rows[c][:learn].min(), rows[c][:learn].max()) for c in ["x", "y"]}
+        trees = anomaly.HalfSpaceTrees(window_size=window, limits=ranges, **options)
+        trees.rng = SplitMix(seed)
+        for i, row in enumerate(rows[learn:].itertuples()):
+            x = {"x": row.x, "y": row.y}
+            if i >= window:
+                out.loc[row.Index, name] = trees.score_one(x)
+            trees.learn_one(x)
+    return out
+
+
+def pca(frame, name, n_learn, scale, components=None, variance=None, contributions=False):
+    columns = ["x", "y", "z", "w"]
+    rows = frame[columns].dropna()
+    learn = rows[:n_learn] if isinstance(n_learn, int) else rows[: (rows.index < n_learn).sum()]
+    mean, std = learn.mean(), learn.std() if scale else 1.0
+    values, vectors = np.linalg.eigh(((learn - mean) / std).cov())
+    values, vectors = values[::-1], vectors[:, ::-1]
+    if components is None:
+        components = np.searchsorted(np.cumsum(values) / values.sum(), variance) + 1
+    values, vectors = values[:components], vectors[:, :components]
+    z = ((rows[len(learn) :] - mean) / std).to_numpy()
+    t = z @ vectors
+    off = z - t @ vectors.T
+    said = {f"{name}_t2": (t**2 / values).sum(1), f"{name}_q": (off**2).sum(1)}
+    if contributions:
+        said |= {f"{name}_t2_{c}": (z * (t / values @ vectors.T))[:, i] for i, c in enumerate(columns)}
+        said |= {f"{name}_q_{c}": (off**2)[:, i] for i, c in enumerate(columns)}
+    return frame.join(pd.DataFrame(said, index=rows.index[len(learn) :]))
+
+
+def matrix_profile(frame, rows, history):
+    x = frame["x"].to_numpy()
+    distance = np.full(len(x), np.nan)
+    lag = np.full(len(x), np.nan)
+    # While nothing is forgotten; then a window that moves.
+    n = min(history, len(x))
+    stream = stumpy.stumpi(x[:rows], rows, egress=False)
+    for value in x[rows:n]:
+        stream.update(value)
+    distance[rows - 1 : n] = stream.left_P_
+    lag[rows - 1 : n] = np.arange(n - rows + 1) - stream.left_I_
+    if n < len(x):
+        stream = stumpy.stumpi(x[:n], rows, egress=True)
+    for i in range(n, len(x)):
+        stream.update(x[i])
+        distance[i], lag[i] = stream.left_P_[-1], i - rows + 1 - stream.left_I_[-1]
+    lost = ~np.isfinite(distance)
+    lags = ["" if gone else int(value) for gone, value in zip(lost, lag)]
+    distance[lost] = np.nan
+    return frame.assign(**{"x_matrix_profile": distance, "x_matrix_profile_lag:int64": lags})
+
+
 def main():
     frame = signals()
     write("detect_signals", frame)
@@ -214,6 +329,22 @@ def main():
     write("page_hinkley_both", per_machine(frame, ["x", "y"], both))
     up = of_values(page_hinkley, threshold=4, alpha=0.95, mode="up")
     write("page_hinkley_up", per_machine(frame, ["y"], up))
+    write("adwin", per_machine(frame, ["x", "y"], of_values(adwin)))
+    eager = of_values(adwin, delta=0.1, clock=4, min_window_length=3, grace_period=8)
+    write("adwin_eager", per_machine(frame, ["y"], eager))
+    limits = {"x": (45, 60), "y": (-4, 5)}
+    odd = half_space_trees(frame, "odd", 5, 20, limits, n_trees=7, height=4)
+    write("half_space_trees", odd)
+    odd = half_space_trees(frame, "anomaly_score", 0, 30, learn=25, n_trees=3, height=6)
+    write("half_space_trees_learn", odd)
+    frame = machine()
+    write("pca_t2q_input", frame)
+    write("pca_t2q", pca(frame, "pca", 40, True, components=2, contributions=True))
+    write("pca_t2q_unscaled", pca(frame, "odd", 60.0, False, variance=0.8))
+    frame = shapes()
+    write("matrix_profile_input", frame)
+    write("matrix_profile", matrix_profile(frame, 8, 400))
+    write("matrix_profile_bounded", matrix_profile(frame, 10, 40))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 
 use foreline_engine::Registration;
 
+pub mod adwin;
 mod annotate;
 pub mod columns;
 pub mod cusum;
@@ -20,12 +21,15 @@ mod evaluate;
 pub mod ewma_chart;
 pub mod features;
 pub mod filter;
+pub mod half_space_trees;
 pub mod history;
 pub mod k_of_n;
 pub mod learning;
+pub mod matrix_profile;
 pub mod moments;
 pub mod moving_average;
 pub mod page_hinkley;
+pub mod pca_t2q;
 pub mod quality;
 pub mod run_state;
 pub mod select;
@@ -38,15 +42,19 @@ pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<adwin::Adwin>(),
     Registration::of::<cusum::Cusum>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<drift::Drift>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<ewma_chart::EwmaChart>(),
     Registration::of::<filter::Filter>(),
+    Registration::of::<half_space_trees::HalfSpaceTrees>(),
     Registration::of::<k_of_n::KOfN>(),
+    Registration::of::<matrix_profile::MatrixProfile>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<page_hinkley::PageHinkley>(),
+    Registration::of::<pca_t2q::PcaT2q>(),
     Registration::of::<quality::Quality>(),
     Registration::of::<run_state::RunState>(),
     Registration::of::<select::Select>(),
