@@ -94,9 +94,10 @@ fn the_dryer_fan_alarms_when_its_bearing_fails_and_not_before() {
     }
 }
 
-/// The wireless sensors: rows of each sensor by arrival, `rms` along X in mg, and the device's clock.
+/// The wireless sensors: rows of each sensor by arrival, `rms` (whole mg) and velocity `v` (whole 0.01 mm/s) along X,
+/// and the device's clock.
 fn xep(folder: &Path) -> Table {
-    let mut sensors: BTreeMap<String, Vec<(i64, String, i64)>> = BTreeMap::new();
+    let mut sensors: BTreeMap<String, Vec<(i64, String, String, i64)>> = BTreeMap::new();
     for week in ["06032023_12032023", "08052023_14052023", "05062023_11062023", "04092023_10092023"]
     {
         let path = folder.join(format!("vibrationdata_{week}.csv"));
@@ -108,23 +109,24 @@ fn xep(folder: &Path) -> Table {
                 continue;
             };
             let rows = sensors.entry(fields[1].to_owned()).or_default();
-            rows.push((at * 1_000_000, fields[12].to_owned(), clock * SECOND));
+            let (rms, v) = (fields[12].to_owned(), fields[10].to_owned());
+            rows.push((at * 1_000_000, rms, v, clock * SECOND));
         }
     }
-    let mut table = String::from("sensor,ts,rms,clock:time\n");
+    let mut table = String::from("sensor,ts,rms,v,clock:time\n");
     for (sensor, mut rows) in sensors {
         rows.sort_by_key(|row| row.0);
-        for (at, rms, clock) in rows {
-            writeln!(table, "{sensor},{at},{rms},{clock}").expect("text takes text");
+        for (at, rms, v, clock) in rows {
+            writeln!(table, "{sensor},{at},{rms},{v},{clock}").expect("text takes text");
         }
     }
     Table::parse(UtcNanos, &table)
 }
 
 /// How many values each of the tests has flagged.
-fn n_flagged(outcome: &Outcome, test: &str) -> usize {
+fn n_flagged(outcome: &Outcome, column: &str, test: &str) -> usize {
     let has = |cell: &Cell| matches!(cell, Cell::Text(t) if t.split('+').any(|t| t == test));
-    outcome.column("rms_tests").iter().filter(|cell| has(cell)).count()
+    outcome.column(&format!("{column}_tests")).iter().filter(|cell| has(cell)).count()
 }
 
 #[test]
@@ -137,7 +139,19 @@ fn the_clocks_of_wireless_sensors_are_found_to_be_years_behind() {
     });
     let outcome = once("quality", &config, &readings);
     assert_eq!((outcome.rows.len(), outcome.dead.len()), (6_476, 0));
-    assert_eq!(n_flagged(&outcome, "device_clock"), 3_415);
+    assert_eq!(n_flagged(&outcome, "rms", "device_clock"), 3_415);
     let failed = outcome.numbers("rms_flag").iter().filter(|&&f| f == Some(4.0)).count();
     assert_eq!(failed, 3_415);
+}
+
+#[test]
+fn a_sensor_in_steps_seems_to_stick_where_a_finer_one_does_not() {
+    let Some(folder) = data("xep_vibration") else { return };
+    let flat = json!({ "flat_line": { "suspect": "6h", "fail": "24h" } });
+    let config = json!({ "columns": { "rms": flat, "v": flat }, "max_gap": "2h" });
+    let outcome = once("quality", &config, &xep(&folder));
+    let failed = outcome.numbers("rms_flag").iter().filter(|&&f| f == Some(4.0)).count();
+    // At the noise floor two thirds of the values along X are 4 mg: a flat line that is no fault.
+    assert_eq!((n_flagged(&outcome, "rms", "flat_line"), failed), (2_438, 1_237));
+    assert_eq!(n_flagged(&outcome, "v", "flat_line"), 0);
 }

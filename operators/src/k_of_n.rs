@@ -22,7 +22,9 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::annotate::{Added, Annotate, Holds, both, places, planned, renamed_unknown};
+use crate::annotate::{
+    Added, Annotate, Holds, both, is_gap, places, planned, renamed_unknown, truth,
+};
 use crate::columns::{channel, only, place, positive};
 
 /// Most true values that are remembered: 80 kB for each column of a key.
@@ -188,8 +190,7 @@ impl Persists {
         if x.is_nan() {
             return x;
         }
-        let is_gap = |was: i64| self.max_gap.is_some_and(|gap| at.saturating_sub(was) > gap);
-        if seen.at.is_some_and(is_gap) {
+        if is_gap(self.max_gap, seen.at, at) {
             seen.trues.clear();
         }
         seen.at = Some(at);
@@ -203,7 +204,7 @@ impl Persists {
         }
         let oldest = seen.trues.front().filter(|_| seen.trues.len() == self.k);
         let persists = oldest.is_some_and(|&then| then > here.saturating_sub(self.reach));
-        f64::from(u8::from(persists))
+        truth(persists)
     }
 }
 

@@ -91,10 +91,10 @@ impl Shapes {
     fn plan(config: &MatrixProfileConfig, domain: TimeDomain) -> Result<Self, Vec<ConfigError>> {
         let MatrixProfileConfig { rows, history, .. } = *config;
         let mut errors = Vec::new();
-        if rows < 3 || rows > MAX_HISTORY / 2 {
+        if !(3..=MAX_HISTORY / 2).contains(&rows) {
             let error = ConfigError::new("rows", format!("'{rows}' rows are no shape"));
             errors.push(error.help(format!("give a number from 3 to {}", MAX_HISTORY / 2)));
-        } else if history < 2 * rows || history > MAX_HISTORY {
+        } else if !(2 * rows..=MAX_HISTORY).contains(&history) {
             let what = format!("'{history}' rows cannot be remembered");
             let help = format!("give a number from {} to {MAX_HISTORY}", 2 * rows);
             errors.push(ConfigError::new("history", what).help(help));

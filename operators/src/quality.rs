@@ -29,7 +29,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::annotate::{Added, Holds, both, planned, renamed_unknown, ticks};
+use crate::annotate::{Added, Holds, both, gap, planned, renamed_unknown, ticks};
 use crate::columns::{numeric, only, place, positive};
 use crate::entries::Entries;
 use checks::{Beyond, Checks, Flat, Inspector, Spike, TESTS};
@@ -190,9 +190,8 @@ checked:
     ) -> Result<Planned, Vec<ConfigError>> {
         let input = only(inputs)?;
         let domain = input.domain();
-        let max_gap = config.max_gap.map(|gap| positive("max_gap", gap, domain)).transpose();
         let clock = config.device_clock.as_ref().map(|clock| clock.plan(input)).transpose();
-        let rest = both(clock, max_gap.map_err(|e| vec![e]));
+        let rest = both(clock, gap(config.max_gap, domain));
         let (columns, (clock, max_gap)) = both(columns(config, input), rest)?;
         let (ticks, _) = ticks(input);
         let words: Arc<[String]> = (0..1_usize << TESTS.len()).map(words).collect();
@@ -212,7 +211,7 @@ checked:
 
 /// The names of the tests whose bits are set.
 fn words(bits: usize) -> String {
-    let set = TESTS.iter().enumerate().filter(|(i, _)| bits >> i & 1 == 1);
+    let set = TESTS.iter().enumerate().filter(|(i, _)| (bits >> i) & 1 == 1);
     set.map(|(_, name)| *name).collect::<Vec<_>>().join("+")
 }
 
@@ -275,7 +274,7 @@ impl RangeTest {
             return Err(no_limit("range"));
         }
         for (at, [lo, hi]) in [("range.suspect", suspect), ("range.fail", fail)] {
-            if !(lo < hi) {
+            if lo >= hi {
                 let error = ConfigError::new(at, format!("[{lo}, {hi}] is not a range"));
                 return Err(error.help("give the lesser number first"));
             }
@@ -351,7 +350,7 @@ fn limits(at: &str, suspect: Option<f64>, fail: Option<f64>) -> Result<Beyond, C
         return Err(no_limit(at));
     }
     for (name, limit) in [("suspect", suspect), ("fail", fail)] {
-        if let Some(limit) = limit.filter(|&limit| !(limit >= 0.0)) {
+        if let Some(limit) = limit.filter(|&limit| limit < 0.0) {
             let what = format!("'{limit}' is not a limit");
             let error = ConfigError::new(format!("{at}.{name}"), what);
             return Err(error.help("give a number of at least 0"));

@@ -24,8 +24,8 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::annotate::{Added, Annotate, Holds, both, planned};
-use crate::columns::{channel, numeric, only, positive};
+use crate::annotate::{Added, Annotate, Holds, both, gap, is_gap, planned, renamed_unknown, truth};
+use crate::columns::{channel, numeric, only};
 use crate::entries::Entries;
 
 /// The level of a value for which none is raised.
@@ -89,9 +89,7 @@ impl OperatorKind for Threshold {
         _: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>> {
         let input = only(inputs)?;
-        let max_gap =
-            config.max_gap.map(|gap| positive("max_gap", gap, input.domain())).transpose();
-        let (watched, max_gap) = both(watched(config, input), max_gap.map_err(|e| vec![e]))?;
+        let (watched, max_gap) = both(watched(config, input), gap(config.max_gap, input.domain()))?;
         let added = watched.iter().flat_map(Watch::adds).collect();
         planned(input, Levels { watched, max_gap }, added)
     }
@@ -131,10 +129,10 @@ impl Limits {
     fn raised(self, x: f64, was: bool) -> bool {
         match self {
             Limits::Outside { lo, hi, back } => {
-                x < lo || x > hi || (was && (x < lo + back || x > hi - back))
+                !(lo..=hi).contains(&x) || (was && !(lo + back..=hi - back).contains(&x))
             }
             Limits::Inside { lo, hi, back } => {
-                (x >= lo && x <= hi) || (was && x >= lo - back && x <= hi + back)
+                (lo..=hi).contains(&x) || (was && (lo - back..=hi + back).contains(&x))
             }
         }
     }
@@ -143,7 +141,7 @@ impl Limits {
 impl LevelConfig {
     fn plan(&self) -> Result<Limits, ConfigError> {
         let back = self.hysteresis;
-        if !(back >= 0.0 && back.is_finite()) {
+        if back < 0.0 {
             let error = ConfigError::new("hysteresis", format!("'{back}' is not a distance"));
             return Err(error.help("give a number of at least 0"));
         }
@@ -202,7 +200,7 @@ fn watched(config: &ThresholdConfig, input: &Schema) -> Result<Vec<Watch>, Vec<C
         }
     }
     let names: Vec<String> = config.columns.iter().map(|(name, _)| name.to_owned()).collect();
-    errors.extend(crate::annotate::renamed_unknown(&names, &config.rename));
+    errors.extend(renamed_unknown(&names, &config.rename));
     if errors.is_empty() { Ok(watched) } else { Err(errors) }
 }
 
@@ -307,16 +305,15 @@ impl Levels {
             level.push(x);
             return;
         }
-        let is_gap = |was: i64| self.max_gap.is_some_and(|gap| at.saturating_sub(was) > gap);
-        if raised.at.is_some_and(is_gap) {
+        if is_gap(self.max_gap, raised.at, at) {
             raised.bits = 0;
         }
         raised.at = Some(at);
         let mut last = 0.0;
         for (i, ((_, limits), flag)) in (0_u8..).zip(watch.levels.iter().zip(flags)) {
-            let is_raised = limits.raised(x, raised.bits >> i & 1 == 1);
-            raised.bits = raised.bits & !(1 << i) | u8::from(is_raised) << i;
-            flag.push(f64::from(u8::from(is_raised)));
+            let is_raised = limits.raised(x, (raised.bits >> i) & 1 == 1);
+            raised.bits = (raised.bits & !(1 << i)) | (u8::from(is_raised) << i);
+            flag.push(truth(is_raised));
             if is_raised {
                 last = f64::from(i + 1);
             }
@@ -389,8 +386,8 @@ mod tests {
                 let (mut high, mut odd) = (false, false);
                 for (row, x) in rows.iter().filter_map(|&row| Some((row, x[row]?))) {
                     high = if high { x > 20.3 - 0.5 } else { x > 20.3 };
-                    let inner = x < 19.75 || x > 20.25;
-                    odd = x < 19.5 || x > 20.5 || (odd && inner);
+                    let inner = !(19.75..=20.25).contains(&x);
+                    odd = !(19.5..=20.5).contains(&x) || (odd && inner);
                     let level = if odd {
                         "odd"
                     } else if high {

@@ -83,14 +83,14 @@ impl Sums {
         let d = row.len();
         self.n += 1;
         let n = self.n as f64;
-        for i in 0..d {
-            let off = row[i] - self.mean[i];
+        for (i, &x) in row.iter().enumerate() {
+            let off = x - self.mean[i];
             // Columns before `i` have their new mean already: an old distance times a new one, as Welford has it.
-            for j in 0..i {
-                self.products[i * d + j] += off * (row[j] - self.mean[j]);
+            for (j, &y) in row[..i].iter().enumerate() {
+                self.products[i * d + j] += off * (y - self.mean[j]);
             }
             self.mean[i] += off / n;
-            self.products[i * d + i] += off * (row[i] - self.mean[i]);
+            self.products[i * d + i] += off * (x - self.mean[i]);
         }
     }
 
@@ -108,9 +108,9 @@ impl Sums {
         };
         let scale: Vec<f64> = (0..d).map(divisor).collect();
         let mut matrix = vec![0.0; d * d];
-        for i in 0..d {
-            for j in 0..=i {
-                let value = self.products[i * d + j] / freedom / scale[i] / scale[j];
+        for (i, a) in scale.iter().enumerate() {
+            for (j, b) in scale[..=i].iter().enumerate() {
+                let value = self.products[i * d + j] / freedom / a / b;
                 (matrix[i * d + j], matrix[j * d + i]) = (value, value);
             }
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MAX_SPIKE_ROWS;
 use super::flat::Run;
-use crate::annotate::Annotate;
+use crate::annotate::{Annotate, is_gap};
 use crate::columns::channel;
 
 /// The names of the tests, in the order of their bits.
@@ -196,8 +196,7 @@ impl Inspector {
         if let (Some(beyond), Some(was)) = (checks.gap, past.at) {
             verdict.add(3, beyond.flag(length(was, at)));
         }
-        let is_gap = |was: i64| self.max_gap.is_some_and(|gap| at.saturating_sub(was) > gap);
-        if past.at.is_some_and(is_gap) {
+        if is_gap(self.max_gap, past.at, at) {
             *past = Past::default();
         }
         past.at = Some(at);
@@ -236,7 +235,7 @@ impl Checks {
     /// Tests the range; whether later values may be compared with this one.
     fn range(&self, x: f64, verdict: &mut Verdict) -> bool {
         let Some([suspect, fail]) = self.range else { return true };
-        let is_outside = |[lo, hi]: [f64; 2]| x < lo || x > hi;
+        let is_outside = |[lo, hi]: [f64; 2]| !(lo..=hi).contains(&x);
         let flag = if is_outside(fail) {
             FAIL
         } else if is_outside(suspect) {
