@@ -12,8 +12,8 @@
 //!         `|mean0 - mean1| > sqrt(2 m v d) + 2/3 m d`, where `d = ln(2 ln(n) / delta)`, `v` is the variance of the
 //!         window of `n` values, and `m = 1 / (n0 - min_rows + 1) + 1 / (n1 - min_rows + 1)`
 //!
-//! The value after a drift begins a new window, as it does in river. A null gives nulls and changes nothing. After
-//! more than `max_gap` without a value a new window begins too.
+//! The value after a drift begins a new window, as it does in river. A null or an infinite value gives nulls and
+//! changes nothing. After more than `max_gap` without a value a new window begins too.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -159,10 +159,10 @@ impl Detector for Cutter {
     fn follow(&self, times: &[i64], values: &[f64], window: &mut Window, out: &mut [Vec<f64>]) {
         let [mean, rows, drift] = out else { return };
         for (&at, &x) in times.iter().zip(values) {
-            if x.is_nan() {
-                mean.push(x);
-                rows.push(x);
-                drift.push(x);
+            if !x.is_finite() {
+                mean.push(f64::NAN);
+                rows.push(f64::NAN);
+                drift.push(f64::NAN);
                 continue;
             }
             if window.has_drifted || is_gap(self.max_gap, window.at, at) {

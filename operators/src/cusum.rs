@@ -10,9 +10,8 @@
 //!         `L = max(0, L' + (target - slack) - x)`, alarm when `H > limit` or `L > limit`; with `learn`, `x` is
 //!         `(x - mean) / std` and the target 0
 //!
-//! A null gives nulls and changes nothing. Results are null while a key learns, and for good where all it learnt from
-//! was one value: what is `std` then? After more than `max_gap` without a value the sums begin at 0; what was learnt
-//! stays.
+//! A null or an infinite value gives nulls and changes nothing. Results are null while a key learns, and ever after
+//! where the period had no spread. After more than `max_gap` without a value the sums begin at 0; what was learnt stays.
 
 use std::collections::BTreeMap;
 
@@ -172,7 +171,7 @@ impl Sums {
     /// The sums after `x`, where there are any.
     #[inline]
     fn next(&self, at: i64, x: f64, past: &mut Past) -> Option<(f64, f64)> {
-        if x.is_nan() {
+        if !x.is_finite() {
             return None;
         }
         let (mean, std) = self.usual.when(&mut past.learnt, at, x)?;

@@ -94,6 +94,30 @@ fn the_dryer_fan_alarms_when_its_bearing_fails_and_not_before() {
     }
 }
 
+#[test]
+fn what_has_learnt_the_dryer_fan_finds_its_damage_within_the_hour_and_nothing_before() {
+    let Some(path) = data("dryer_fan/dryer_3_fan_1_2020.csv") else { return };
+    let readings = dryer(&path);
+    let learn = json!({ "rows": 1000 });
+    for (kind, config, alarm) in [
+        (
+            "cusum",
+            json!({ "columns": ["vz"], "learn": learn, "slack": 1, "limit": 20 }),
+            "vz_cusum_alarm",
+        ),
+        ("ewma_chart", json!({ "columns": ["vz"], "learn": learn, "sigmas": 6 }), "vz_ewma_alarm"),
+        (
+            "page_hinkley",
+            json!({ "columns": ["vz"], "limit": 10, "delta": 0.3 }),
+            "vz_page_hinkley_drift",
+        ),
+    ] {
+        let first = raised(&once(kind, &config, &readings), alarm)[0];
+        let hour = nanos("2020-10-21 16:30:00")..=nanos("2020-10-21 17:30:00");
+        assert!(hour.contains(&first), "{kind} alarms at {first}");
+    }
+}
+
 /// The wireless sensors: rows of each sensor by arrival, `rms` (whole mg) and velocity `v` (whole 0.01 mm/s) along X,
 /// and the device's clock.
 fn xep(folder: &Path) -> Table {

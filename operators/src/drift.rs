@@ -12,9 +12,9 @@
 //!         drift when `|shift| > limit`
 //!
 //! The mean is of all values since the learning period, so it follows the slower the longer it runs: for the last
-//! values only, take `ewma_chart`. A null gives nulls and changes nothing; results are null while a key learns, and
-//! `z` and `shift` for good where all it learnt from was one value. After more than `max_gap` without a value the mean
-//! begins anew; what was learnt stays.
+//! values only, take `ewma_chart`. A null or an infinite value gives nulls and changes nothing; results are null while a
+//! key learns, and `z` and `shift` ever after where the period had no spread. After more than `max_gap` without a value
+//! the mean begins anew; what was learnt stays.
 
 use std::collections::BTreeMap;
 
@@ -139,7 +139,7 @@ impl Compared {
     /// `z`, mean, standard deviation and shift after `x`, where there are any.
     #[inline]
     fn next(&self, at: i64, x: f64, past: &mut Past) -> Option<[f64; 4]> {
-        if x.is_nan() || past.learnt.takes(self.period, at, x) {
+        if !x.is_finite() || past.learnt.takes(self.period, at, x) {
             return None;
         }
         if is_gap(self.max_gap, past.at, at) {

@@ -12,8 +12,8 @@
 //!         the first value is the target; limits `target ± sigmas * sigma * sqrt(lambda / (2 - lambda) *
 //!         (1 - (1 - lambda)^(2 i)))` at the `i`-th value
 //!
-//! A null gives nulls and changes nothing. Results are null while a key learns. After more than `max_gap` without a
-//! value the chart begins anew at the target; what was learnt stays.
+//! A null or an infinite value gives nulls and changes nothing. Results are null while a key learns. After more than
+//! `max_gap` without a value the chart begins anew at the target; what was learnt stays.
 
 use std::collections::BTreeMap;
 
@@ -167,7 +167,7 @@ impl Chart {
     /// Average, limits and alarm after `x`, where there are any.
     #[inline]
     fn next(&self, at: i64, x: f64, past: &mut Past) -> Option<[f64; 4]> {
-        if x.is_nan() {
+        if !x.is_finite() {
             return None;
         }
         let (target, sigma) = self.usual.when(&mut past.learnt, at, x)?;

@@ -12,7 +12,7 @@
 //!
 //! A row is scored before it is counted. Trees are drawn as river draws them (a column by the width of its range, a
 //! split within the middle 70 %), but by splitmix64 of `seed`, the same for all keys. Scores are null, not 0 as in river,
-//! while a key learns and in its first window, and where a column is null; such a row is not counted either.
+//! while a key learns and in its first window, and where a column is null or infinite; such a row is not counted either.
 
 use arrow::buffer::ScalarBuffer;
 use foreline_engine::{
@@ -207,7 +207,7 @@ impl Annotate for Scores {
 
 impl Scores {
     fn score(&self, at: i64, row: &[f64], past: &mut Past) -> Option<f64> {
-        if row.iter().any(|x| x.is_nan()) {
+        if row.iter().any(|x| !x.is_finite()) {
             return None;
         }
         if let Expected::Learnt(period) = self.expected

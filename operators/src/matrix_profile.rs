@@ -11,8 +11,8 @@
 //!         their mean and divided by their deviation; a constant is 0 from a constant, `sqrt(rows)` from all else
 //!
 //! stumpy takes the distance from a correlation and so has no digits left where two shapes are nearly one; here it is
-//! computed from the two shapes. A null, and a step longer than `max_gap`, break a shape: results are null until there
-//! are `rows` values again, and while there is nothing to compare with. A row costs `history` steps.
+//! computed from the two shapes. A null, an infinite value and a step longer than `max_gap` break a shape: results are
+//! null until there are `rows` values again, and while there is nothing to compare with. A row costs `history` steps.
 
 use std::collections::BTreeMap;
 
@@ -158,6 +158,7 @@ impl Detector for Shapes {
 impl Shapes {
     /// Takes a value in; NaN breaks the shape.
     fn add(&self, x: f64, past: &mut Past) {
+        let x = if x.is_finite() { x } else { f64::NAN };
         if past.n_rows == 0 || past.origin.is_nan() {
             past.origin = x;
         }

@@ -11,8 +11,8 @@
 //!         `direction` names is above `limit` and there were `min_rows` values. The value after a drift is the first
 //!         of a new test
 //!
-//! river shows no statistic; here it is shown from the first value on, whatever `min_rows` is. A null gives nulls and
-//! changes nothing. After more than `max_gap` without a value the test begins anew.
+//! river shows no statistic; here it is shown from the first value on, whatever `min_rows` is. A null or an infinite
+//! value gives nulls and changes nothing. After more than `max_gap` without a value the test begins anew.
 
 use std::collections::BTreeMap;
 
@@ -163,10 +163,10 @@ impl Detector for Test {
     fn follow(&self, times: &[i64], values: &[f64], past: &mut Past, out: &mut [Vec<f64>]) {
         let [up, down, drift] = out else { return };
         for (&at, &x) in times.iter().zip(values) {
-            if x.is_nan() {
-                up.push(x);
-                down.push(x);
-                drift.push(x);
+            if !x.is_finite() {
+                up.push(f64::NAN);
+                down.push(f64::NAN);
+                drift.push(f64::NAN);
                 continue;
             }
             let (above, below) = self.next(at, x, past);

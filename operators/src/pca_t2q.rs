@@ -13,7 +13,7 @@
 //!         that are kept, `Q = |z - sum(t_i p_i)|^2`; column `j` contributes `z_j sum(t_i p_ij / l_i)` to `T2` and its
 //!         part of the square to `Q`
 //!
-//! A row in which a column is null gives nulls and is not learnt from; results are null while a key learns. A column that
+//! A row in which a column is null or infinite gives nulls and is not learnt from; results are null while a key learns. A column that
 //! was constant in the period is only centred with `scale: false`, and left out of both with scaling. Directions along
 //! which the period had no more than rounding are never kept.
 
@@ -200,7 +200,7 @@ impl Annotate for Monitor {
 impl Monitor {
     /// What a row is judged by; `None` where it is learnt from or has a null.
     fn model<'a>(&self, at: i64, row: &[f64], past: &'a mut Past) -> Option<&'a Model> {
-        if row.iter().any(|x| x.is_nan()) || past.learns(self.period, at, row) {
+        if row.iter().any(|x| !x.is_finite()) || past.learns(self.period, at, row) {
             return None;
         }
         Some(past.model(self.keep, self.scale))

@@ -17,7 +17,7 @@
 //! median of values before it: a spike does not flag its successor, and a step is flagged until half of the median's
 //! values are behind it. A test that has nothing to compare with is not evaluated (equal event times for `rate`, too
 //! few values for `spike`, a null for `device_clock`); the flag is 2 where all are. A null is 9 whatever the tests say.
-//! A value that fails `range` is no measure for the values that follow it.
+//! A value that fails `range` is compared with none before it, and none after with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,7 +7,7 @@
 //! State   of each signal whether it is on and the time of its last value; the state, its begin; for each key
 //! Late    honours `late: { correct }`; a late row may change the state up to the next switch
 //! Errors  none: a row that came in goes out
-//! Source  a signal is on from `x >= on` until `x <= off`; signals are combined as Kleene's logic has it, an
+//! Source  a signal is on from `x > above` until `x <= below`; signals are combined as Kleene's logic has it, an
 //!         unknown signal being neither on nor off: `all` is off as soon as one is off, `any` on as soon as one is on
 //!
 //! A signal is unknown before its first value that is decisive and when its last value is older than `max_gap`. A
@@ -36,7 +36,7 @@ const WORDS: [&str; 4] = ["off", "starting", "running", "unknown"];
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunStateConfig {
-    /// The signals and when each is on: `{ speed: { on: 300, off: 250 } }`; `{}` for a boolean column.
+    /// The signals and when each is on: `{ speed: { above: 300, below: 250 } }`; `{}` for a boolean column.
     pub signals: Entries<SignalConfig>,
     /// Whether the machine is on when all signals are, or when any is; all unless given.
     #[serde(default)]
@@ -56,12 +56,13 @@ pub struct RunStateConfig {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignalConfig {
-    /// On from this value up, in the column's unit. Must be there unless the column is boolean.
+    /// On above this value, in the column's unit. Must be there unless the column is boolean.
     #[serde(default)]
-    pub on: Option<f64>,
-    /// Off from this value down, in the column's unit; less than `on`. Left out: off below `on`.
+    pub above: Option<f64>,
+    /// Off from this value down, in the column's unit; at most `above`, and `above` itself unless given. In between a
+    /// signal stays what it was.
     #[serde(default)]
-    pub off: Option<f64>,
+    pub below: Option<f64>,
 }
 
 /// How signals are combined.
@@ -85,7 +86,7 @@ impl OperatorKind for RunState {
     const NAME: &'static str = "run_state";
     const SUMMARY: &'static str = "says whether a machine is off, starting, running, or unknown";
     const FAMILY: Family = Family::Quality;
-    const EXAMPLE: &'static str = "state: { from: readings, run_state: { signals: { speed: { on: 300, off: 250 }, running: {} }, settle: 5m, max_gap: 2m } }";
+    const EXAMPLE: &'static str = "state: { from: readings, run_state: { signals: { speed: { above: 300, below: 250 }, running: {} }, settle: 5m, max_gap: 2m } }";
 
     fn plan(
         config: &RunStateConfig,
@@ -114,22 +115,23 @@ impl OperatorKind for RunState {
     }
 }
 
-/// A signal: on from `on` up, off from `off` down or, where there is none, below `on`.
+/// A signal: on above one value, off from another down.
 #[derive(Debug, Clone, Copy)]
 struct Signal {
     place: usize,
-    on: f64,
-    off: Option<f64>,
+    above: f64,
+    below: f64,
 }
 
 impl Signal {
     /// Whether it is on after the value `x`, given what it was.
     fn judge(&self, x: f64, was: Option<bool>) -> Option<bool> {
-        match self.off {
-            _ if x >= self.on => Some(true),
-            None => Some(false),
-            Some(off) if x <= off => Some(false),
-            Some(_) => was,
+        if x > self.above {
+            Some(true)
+        } else if x <= self.below {
+            Some(false)
+        } else {
+            was
         }
     }
 }
@@ -153,22 +155,20 @@ impl SignalConfig {
         let place = place(input, at, name)?;
         let is_bool = input.columns()[place].data_type == DataType::Boolean;
         let place = if is_bool { place } else { numeric(input, at, name)? };
-        match (self.on, self.off) {
-            (None, None) if is_bool => Ok(Signal { place, on: 1.0, off: None }),
+        match (self.above, self.below) {
+            (None, None) if is_bool => Ok(Signal { place, above: 0.5, below: 0.5 }),
             (_, _) if is_bool => {
                 let error = ConfigError::new(at, format!("column '{name}' is boolean"));
-                Err(error.help("write '{}' in place of 'on' and 'off'"))
+                Err(error.help("write '{}' in place of 'above' and 'below'"))
             }
-            (None, _) => {
-                Err(ConfigError::new(at, format!("nothing says when '{name}' is on"))
-                    .help("add 'on'"))
+            (None, _) => Err(ConfigError::new(at, format!("nothing says when '{name}' is on"))
+                .help("add 'above'")),
+            (Some(above), Some(below)) if below > above => {
+                let what = format!("'{below}' is greater than 'above', '{above}'");
+                let error = ConfigError::new(format!("{at}.below"), what);
+                Err(error.help("make it less, or leave it out"))
             }
-            (Some(on), Some(off)) if off >= on => {
-                let what = format!("'{off}' is not less than 'on', '{on}'");
-                Err(ConfigError::new(format!("{at}.off"), what)
-                    .help("make it less, or leave it out"))
-            }
-            (Some(on), off) => Ok(Signal { place, on, off }),
+            (Some(above), below) => Ok(Signal { place, above, below: below.unwrap_or(above) }),
         }
     }
 }
@@ -282,164 +282,4 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use foreline_engine::TimeDomain::{Logical, UtcNanos};
-    use serde_json::{Value, json};
-
-    use crate::testing::{Cell, Table, check, sameness, try_plan};
-
-    #[test]
-    fn a_machine_starts_runs_and_stops() {
-        let input = "m,t,v\na,0,100\na,1,280\na,2,300\na,3,260\na,4,\na,5,400\na,9,240\na,10,260\na,11,310\n";
-        let expected = "m,t,v,run_state:string,run_state_for
-            a,0,100,off,0
-            a,1,280,off,1
-            a,2,300,starting,0
-            a,3,260,starting,1
-            a,4,,running,0
-            a,5,400,running,1
-            a,9,240,off,0
-            a,10,260,off,1
-            a,11,310,starting,0";
-        let config = json!({ "signals": { "v": { "on": 300, "off": 250 } }, "settle": 2 });
-        check(
-            "run_state",
-            &config,
-            &Table::parse(Logical, input),
-            &Table::parse(Logical, expected),
-        );
-    }
-
-    #[test]
-    fn what_is_between_the_limits_at_first_is_unknown() {
-        let input = "m,t,v\na,0,280\na,1,\na,2,250\nb,0,\n";
-        let config = json!({ "signals": { "v": { "on": 300, "off": 250 } }, "as": "is" });
-        let outcome = sameness("run_state", &config, &Table::parse(Logical, input));
-        let mut states = outcome.column("is");
-        states.sort();
-        let expected = ["off", "unknown", "unknown", "unknown"].map(|s| Cell::Text(s.to_owned()));
-        assert_eq!(states, expected);
-    }
-
-    #[test]
-    fn a_signal_grows_stale_and_a_gap_begins_anew() {
-        let input = "m,t,v,w\na,0,5,1\na,2,5,1\na,4,,1\na,6,,1\na,7,5,1\na,20,5,1\na,22,5,1\n";
-        let expected = "m,t,v,w,run_state:string,run_state_for
-            a,0,5,1,starting,0
-            a,2,5,1,running,0
-            a,4,,1,running,2
-            a,6,,1,unknown,0
-            a,7,5,1,starting,0
-            a,20,5,1,starting,0
-            a,22,5,1,running,0";
-        let config = json!({ "signals": { "v": { "on": 1 }, "w": { "on": 1 } },
-            "settle": 2, "max_gap": 3 });
-        check(
-            "run_state",
-            &config,
-            &Table::parse(Logical, input),
-            &Table::parse(Logical, expected),
-        );
-    }
-
-    #[test]
-    fn signals_are_combined_as_kleene_has_it() {
-        let input = Table::parse(
-            Logical,
-            "m,t,v,b:bool\na,0,5,\na,1,0,\na,2,0,true\na,3,5,true\na,4,5,false\n",
-        );
-        let states = |when: &str| {
-            let config = json!({ "signals": { "v": { "on": 1 }, "b": {} }, "when": when });
-            let column = sameness("run_state", &config, &input).column("run_state");
-            column.iter().map(|c| format!("{c:?}").replace('"', "")).collect::<Vec<_>>()
-        };
-        assert_eq!(states("all"), ["unknown", "off", "off", "running", "off"]);
-        assert_eq!(states("any"), ["running", "unknown", "running", "running", "running"]);
-    }
-
-    #[test]
-    fn agrees_with_an_oracle_on_random_rows() {
-        for seed in 0..3 {
-            let input = Table::random(seed, 160, UtcNanos);
-            let config = json!({ "signals": { "x": { "on": 20.2, "off": 19.8 } },
-                "settle": "600ms", "max_gap": "2s" });
-            let outcome = sameness("run_state", &config, &input);
-            let (x, times) = (input.numbers("x"), input.times());
-            let mut expected = vec![String::new(); input.len()];
-            for rows in input.by_key().values() {
-                for (i, &row) in rows.iter().enumerate() {
-                    expected[row] = from_scratch(&rows[..=i], &x, &times);
-                }
-            }
-            for row in &outcome.rows {
-                let want = &expected[usize::try_from(row.position).unwrap()];
-                assert_eq!(row.cells[5], Cell::Text(want.clone()), "row {}", row.position);
-            }
-        }
-    }
-
-    /// The state in the last of `rows`, found by going back from it.
-    fn from_scratch(rows: &[usize], x: &[Option<f64>], times: &[i64]) -> String {
-        let on_at = |i: usize| -> Option<bool> {
-            let mut later = times[rows[i]];
-            for &row in rows[..=i].iter().rev().filter(|&&row| x[row].is_some()) {
-                if later - times[row] > 2_000_000_000 {
-                    return None;
-                }
-                later = times[row];
-                match x[row]? {
-                    x if x >= 20.2 => return Some(true),
-                    x if x <= 19.8 => return Some(false),
-                    _ => {}
-                }
-            }
-            None
-        };
-        let last = rows.len() - 1;
-        match on_at(last) {
-            None => "unknown".to_owned(),
-            Some(false) => "off".to_owned(),
-            Some(true) => {
-                let joined = |i: usize| times[rows[i + 1]] - times[rows[i]] <= 2_000_000_000;
-                let first = (0..last)
-                    .rev()
-                    .find(|&i| on_at(i) != Some(true) || !joined(i))
-                    .map_or(0, |i| i + 1);
-                let on_for = times[rows[last]] - times[rows[first]];
-                if on_for >= 600_000_000 { "running" } else { "starting" }.to_owned()
-            }
-        }
-    }
-
-    #[test]
-    fn says_what_is_wrong() {
-        let input = Table::parse(UtcNanos, "m,t,x,b:bool,s:string\n");
-        let cases: &[(Value, &[&str])] = &[
-            (json!({ "signals": {} }), &["signals: no signal is named"]),
-            (
-                json!({ "signals": { "x": {}, "b": { "on": 1 }, "s": { "on": 1 }, "z": {} },
-                    "settle": 3, "max_gap": "0s" }),
-                &[
-                    "signals.x: nothing says when 'x' is on",
-                    "signals.b: column 'b' is boolean",
-                    "signals.s: column 's' is Utf8, not a number",
-                    "signals.z: there is no column 'z'",
-                    "settle: '3' has no unit, but the event time is a timestamp",
-                    "max_gap: '0s' is not above zero",
-                ],
-            ),
-            (
-                json!({ "signals": { "x": { "on": 1, "off": 1 } } }),
-                &["signals.x.off: '1' is not less than 'on', '1'"],
-            ),
-            (
-                json!({ "signals": { "x": { "on": 1 } }, "as": "s" }),
-                &["as: column 's' is there twice"],
-            ),
-        ];
-        for (config, expected) in cases {
-            let errors = try_plan("run_state", config, &input.schema).unwrap_err();
-            assert_eq!(errors, *expected, "{config}");
-        }
-    }
-}
+mod tests;

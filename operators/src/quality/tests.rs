@@ -1,3 +1,5 @@
+//! Quality flags: each test from scratch, worked cases, and what the plan refuses.
+
 use foreline_engine::TimeDomain::{Logical, UtcNanos};
 use serde_json::{Value, json};
 
