@@ -7,34 +7,49 @@
 
 use foreline_engine::Registration;
 
+pub mod adwin;
+mod annotate;
 pub mod band_pass;
 pub mod biquad;
 mod channelwise;
 pub mod clip;
 pub mod columns;
+pub mod cusum;
 pub mod derive;
+#[cfg(test)]
+mod detection_data;
 pub mod difference;
+pub mod drift;
 pub mod ema;
 pub mod entries;
 mod evaluate;
+pub mod ewma_chart;
 pub mod features;
 pub mod filter;
 mod flags;
 pub mod gaps;
+pub mod half_space_trees;
 pub mod hampel;
 pub mod high_pass;
 pub mod history;
 pub mod integrate;
+pub mod k_of_n;
 pub mod kalman_1d;
 pub mod lag;
+pub mod learning;
 pub mod low_pass;
+pub mod matrix_profile;
 mod mistakes;
 pub mod moments;
 pub mod monotone;
 pub mod moving_average;
 pub mod moving_median;
+pub mod page_hinkley;
+pub mod pca_t2q;
 pub mod per;
+pub mod quality;
 pub mod rate;
+pub mod run_state;
 pub mod savitzky_golay;
 pub mod select;
 mod shift;
@@ -43,31 +58,44 @@ mod sorted;
 mod stateless;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod threshold;
 pub mod time_features;
 mod trailing;
 pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<adwin::Adwin>(),
     Registration::of::<band_pass::BandPass>(),
     Registration::of::<clip::Clip>(),
+    Registration::of::<cusum::Cusum>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<difference::Difference>(),
+    Registration::of::<drift::Drift>(),
     Registration::of::<ema::Ema>(),
+    Registration::of::<ewma_chart::EwmaChart>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<gaps::Gaps>(),
+    Registration::of::<half_space_trees::HalfSpaceTrees>(),
     Registration::of::<hampel::Hampel>(),
     Registration::of::<high_pass::HighPass>(),
     Registration::of::<integrate::Integrate>(),
+    Registration::of::<k_of_n::KOfN>(),
     Registration::of::<kalman_1d::Kalman1d>(),
     Registration::of::<lag::Lag>(),
     Registration::of::<low_pass::LowPass>(),
+    Registration::of::<matrix_profile::MatrixProfile>(),
     Registration::of::<monotone::Monotone>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<moving_median::MovingMedian>(),
+    Registration::of::<page_hinkley::PageHinkley>(),
+    Registration::of::<pca_t2q::PcaT2q>(),
+    Registration::of::<quality::Quality>(),
     Registration::of::<rate::Rate>(),
+    Registration::of::<run_state::RunState>(),
     Registration::of::<savitzky_golay::SavitzkyGolay>(),
     Registration::of::<select::Select>(),
+    Registration::of::<threshold::Threshold>(),
     Registration::of::<time_features::TimeFeatures>(),
     Registration::of::<window::Window>(),
 ];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
-    StringArray,
+    StringArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
 use foreline_engine::{Column, Schema, TimeDomain};
@@ -110,7 +110,7 @@ pub struct Table {
 
 impl Table {
     /// Reads CSV text without quotes. The header names the columns; a name ends in its type where that is not
-    /// `float64`: `n:int64`, `s:string`, `ok:bool`. The first is the key (text), the second the event time (whole
+    /// `float64`: `n:int64`, `s:string`, `ok:bool`, `at:time` (nanoseconds of UTC). The first is the key (text), the second the event time (whole
     /// numbers of `domain`). An empty field is null.
     ///
     /// # Panics
@@ -247,6 +247,11 @@ fn parsed<'a>(data_type: &str, texts: impl Iterator<Item = Option<&'a str>>) -> 
         "int64" => {
             let int = |v: &str| v.parse::<i64>().expect("a whole number");
             Arc::new(texts.map(|v| v.map(int)).collect::<Int64Array>())
+        }
+        "time" => {
+            let time = |v: &str| v.parse::<i64>().expect("nanoseconds");
+            let times = texts.map(|v| v.map(time)).collect::<TimestampNanosecondArray>();
+            Arc::new(times.with_timezone("UTC"))
         }
         "bool" => Arc::new(texts.map(|v| v.map(|v| v == "true")).collect::<BooleanArray>()),
         "string" => Arc::new(texts.collect::<StringArray>()),
