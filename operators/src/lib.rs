@@ -7,30 +7,44 @@
 
 use foreline_engine::Registration;
 
+pub mod cepstrum;
 pub mod columns;
 pub mod derive;
 pub mod ema;
 pub mod entries;
+pub mod envelope;
 mod evaluate;
 pub mod features;
 pub mod filter;
 pub mod history;
 pub mod moments;
 pub mod moving_average;
+pub mod orders;
 pub mod select;
+pub mod severity;
+pub mod signal;
 mod smoothing;
+pub mod spectrum;
 mod stateless;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod waveform;
+mod waveforms;
 pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<cepstrum::Cepstrum>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
+    Registration::of::<envelope::Envelope>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<orders::Orders>(),
     Registration::of::<select::Select>(),
+    Registration::of::<severity::Severity>(),
+    Registration::of::<spectrum::Spectrum>(),
+    Registration::of::<waveform::Waveform>(),
     Registration::of::<window::Window>(),
 ];
 
