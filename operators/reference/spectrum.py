@@ -100,13 +100,21 @@ def gain(f, low, high):
     return np.abs(signal.freqs(numerator, denominator, 2 * np.pi * f)[1])
 
 
+def amplitudes(x):
+    """What a sine on each line would have as its amplitude; nothing mirrors the first and, of an even length, the last."""
+    w = signal.get_window("hann", len(x))
+    lines = 2 * np.abs(np.fft.rfft(w * (x - x.mean()))) / w.sum()
+    lines[0] /= 2
+    if len(x) % 2 == 0:
+        lines[-1] /= 2
+    return lines
+
+
 def envelope_lines(x, low, high):
     n = len(x)
     f = np.fft.rfftfreq(n, 1 / RATE)
     e = np.abs(signal.hilbert(np.fft.irfft(np.fft.rfft(x - x.mean()) * gain(f, low, high), n)))
-    w = signal.get_window("hann", n)
-    lines = 2 * np.abs(np.fft.rfft(w * (e - e.mean()))) / w.sum()
-    return f, lines
+    return f, amplitudes(e)
 
 
 def find_line(f, lines, hz, tolerance, background):
@@ -193,8 +201,7 @@ def order_lines(x, places, turns, per_turn):
     spline = interpolate.CubicHermiteSpline(np.arange(n), low, tangents)
     at = np.interp(np.arange(whole * per_turn) / per_turn, turns, places)
     y = spline(at)
-    w = signal.get_window("hann", len(y))
-    return whole, 2 * np.abs(np.fft.rfft(w * (y - y.mean()))) / w.sum()
+    return whole, amplitudes(y)
 
 
 def orders(how, wanted, per_turn):
@@ -210,7 +217,7 @@ def orders(how, wanted, per_turn):
             turns = np.concatenate([[0], np.cumsum((hz[1:] + hz[:-1]) / 2 / RATE)])
         whole, lines = order_lines(x, places, turns, per_turn)
         at = np.arange(len(lines)) / whole
-        found = [find_line(at, lines, order, 0.02, 0)[1] for order in wanted]
+        found = [find_line(at, lines, order, 0.02, 1)[1] for order in wanted]
         out.append((machine, time, whole, *found, lines[at <= 4 + 1e-9], 1 / whole))
     return out
 

@@ -135,7 +135,7 @@ impl Source {
         if hz <= self.rate / 2.0 {
             return Ok(());
         }
-        let what = format!("'{hz}' Hz is above half the sample rate, which is {} Hz", self.rate);
+        let what = format!("'{hz}' Hz is above half the sample rate of {} Hz", self.rate);
         let help = format!("give at most {}", self.rate / 2.0);
         Err(ConfigError::new(at, what).help(help))
     }

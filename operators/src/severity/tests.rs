@@ -43,8 +43,8 @@ fn one_vibration_is_as_severe_in_every_unit() {
         let input = in_unit(&sine(amplitude), "w", unit);
         let outcome = sameness("severity", &json!({ "column": "w" }), &input);
         let found = outcome.numbers("w_velocity_rms")[0].unwrap();
-        // The samples are floats of 32 bits.
-        assert!((found / velocity - 1.0).abs() < 1e-6, "{unit}: {found} should be {velocity}");
+        // Half of the line's power is in its neighbours, at a frequency a little lower and a little higher.
+        assert!((found / velocity - 1.0).abs() < 2e-4, "{unit}: {found} should be {velocity}");
     }
 }
 
@@ -99,7 +99,7 @@ fn says_what_is_wrong() {
             "g",
             &[
                 "column: column 'v' has no unit, so it is neither acceleration nor velocity",
-                "band: '1000' Hz is above half the sample rate, which is 500 Hz",
+                "band: '1000' Hz is above half the sample rate of 1000 Hz",
             ],
         ),
         (json!({ "limits": [1, 3, 2] }), "g", &["limits: limits must rise, and begin above 0"]),

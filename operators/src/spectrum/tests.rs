@@ -83,7 +83,7 @@ fn says_what_is_wrong() {
                 "orders.x: '2' to '1' is no band",
                 "orders: orders are multiples of a speed, and none is given",
                 "bands.a: '5' to '5' is no band",
-                "bands.b: '1001' Hz is above half the sample rate, which is 1000 Hz",
+                "bands.b: '1001' Hz is above half the sample rate of 2000 Hz",
             ],
         ),
         (
