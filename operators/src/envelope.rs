@@ -4,8 +4,9 @@
 //! Output  the same rows and, called after the column or after `as`, for each line: `_<line>_found`, true or false; where it
 //!         was found `_<line>_hz` and `_<line>_error`, the frequency over the expected one less 1; `_<line>_ratio` over the
 //!         background and `_<line>_amplitude` (the column's unit) of the highest line there in any case; with `harmonics`
-//!         `_<line>_harmonics`, with `sidebands` `_<line>_sidebands`, how many were found; `_band_low` and `_band_high` in
-//!         Hz; with `keep` `_envelope_spectrum` and `_envelope_spectrum_step`
+//!         `_<line>_harmonics`, with `sidebands` `_<line>_sidebands`, how many were found, and `_<line>_energy`, their share and
+//!         the line's own of the squares of all lines; `_band_low` and `_band_high` in Hz; with `keep` `_envelope_spectrum`
+//!         and `_envelope_spectrum_step`
 //! State   none
 //! Late    any: a late or corrected row is like any other
 //! Errors  a waveform shorter than 8 / `background` seconds, or than 264 samples where the band is chosen, goes to the dead
@@ -243,6 +244,9 @@ fn columns(config: &EnvelopeConfig, source: &Source, orders: &[(String, f64)]) -
                 let column = source.finding(&format!("{line}_{what}"), DataType::Int64);
                 columns.push(column.with_unit(Some(Unit::new("{count}"))));
             }
+        }
+        if config.harmonics + config.sidebands > 0 {
+            columns.push(source.number(&format!("{line}_energy"), ratio.clone()));
         }
     }
     columns.push(source.number("band_low", hz.clone()));

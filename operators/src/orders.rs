@@ -7,7 +7,8 @@
 //!         `_order_spectrum_step` in orders
 //! State   none
 //! Late    any: a late or corrected row is like any other
-//! Errors  a waveform with fewer than `min_turns` whole turns goes to the dead letters as `too_few_turns`, one whose
+//! Errors  a waveform with fewer than `min_turns` whole turns goes to the dead letters as `too_few_turns`, one that would have
+//!         more than 4,194,304 samples as `too_many_turns`, one whose
 //!         tachometer or speed has another length as `waveform_mismatch`, one with a sample that is no finite number as
 //!         `non_finite`
 //! Source  the shaft's angle is linear between pulses, or the trapezoidal integral of the speed; the signal between samples
@@ -33,12 +34,18 @@ use crate::signal::fourier::Fourier;
 use crate::signal::taper::Taper;
 use crate::signal::{count, place};
 use crate::waveforms::{
-    Analysis, Found, MAX_SAMPLES, Reading, Refusal, Source, Speed, SpeedConfig, Turning, Wave,
-    per_second, planned,
+    Analysis, Found, MAX_SAMPLES, Reading, Refusal, Source, Speed, SpeedConfig, Wave, per_second,
+    planned,
 };
 
 /// The shaft turned too little during a waveform.
 const TOO_FEW_TURNS: Reason = Reason("too_few_turns");
+
+/// The shaft turned too often during a waveform.
+const TOO_MANY_TURNS: Reason = Reason("too_many_turns");
+
+/// Most samples that a waveform is resampled to: 32 MB for each buffer that the step works in.
+const MAX_RESAMPLED: usize = 4 * MAX_SAMPLES;
 
 /// Most samples of a turn.
 const MAX_PER_TURN: usize = 4096;
@@ -211,15 +218,53 @@ impl Shaft {
         source: Option<&Source>,
     ) -> Result<usize, ConfigError> {
         let companion = Source::plan(input, at, name, None)?;
+        let rate = |index: usize| input.columns()[index].sample_rate;
         match source {
-            #[expect(clippy::float_cmp, reason = "rates are declared, not computed")]
-            Some(source) if source.rate != companion.rate => {
+            Some(source) if rate(source.index) != rate(companion.index) => {
                 let (mine, other) = (source.rate, companion.rate);
                 let what = format!("column '{name}' has {other} Hz, the signal {mine} Hz");
                 Err(ConfigError::new(at, what).help("sample both at one rate"))
             }
             _ => Ok(companion.index),
         }
+    }
+}
+
+/// How a shaft turned during a waveform.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Turning {
+    /// At the row's speed.
+    Evenly,
+    /// The companion is the speed: turns a second in one of its unit.
+    Speed(f64),
+    /// The companion is a tachometer's signal.
+    Pulses {
+        /// A pulse rises through this.
+        level: f64,
+        /// How far the signal must have fallen below before.
+        hysteresis: f64,
+        /// Pulses a turn.
+        per_turn: f64,
+    },
+}
+
+impl Turning {
+    /// The course of the shaft; `false` where the row does not say how it turned.
+    fn course(self, wave: &Wave<'_>, rate: f64, course: &mut Course) -> bool {
+        match (self, wave.companion, wave.speed_hz) {
+            (Turning::Evenly, _, Some(speed)) => {
+                course.from_constant(speed, rate, wave.samples.len());
+            }
+            (Turning::Speed(factor), Some(speeds), _) => {
+                let speeds: Vec<f64> = speeds.iter().map(|v| v * factor).collect();
+                course.from_speed(&speeds, rate);
+            }
+            (Turning::Pulses { level, hysteresis, per_turn }, Some(signal), _) => {
+                course.from_pulses(signal, level, hysteresis, per_turn);
+            }
+            _ => return false,
+        }
+        true
     }
 }
 
@@ -300,7 +345,13 @@ impl Analysis for Tracked {
             return Ok(());
         }
         let (turns, per_turn) = (self.course.whole_turns(), self.config.samples_per_turn);
-        if turns < self.config.min_turns || turns * per_turn > 4 * MAX_SAMPLES {
+        if turns.saturating_mul(per_turn) > MAX_RESAMPLED {
+            let why = format!(
+                "the shaft turned {turns} times, which is more than {MAX_RESAMPLED} samples: lower 'samples_per_turn'"
+            );
+            return Err((TOO_MANY_TURNS, why));
+        }
+        if turns < self.config.min_turns {
             let wanted = self.config.min_turns;
             let why = format!(
                 "the shaft turned {turns} times, and {wanted} are needed: send longer ones, or look at the level of the tachometer"

@@ -49,6 +49,9 @@ pub struct SpectrumConfig {
     /// What segments are weighed with; `hann` unless given.
     #[serde(default)]
     pub window: Taper,
+    /// What is said of the shape of the whole spectrum; all three unless given.
+    #[serde(default = "all_features")]
+    pub features: Vec<ShapeFeature>,
     /// Bands by name, each from a frequency up to, but without, another, in Hz: `{ low: [10, 1000] }`.
     #[serde(default)]
     pub bands: Entries<[f64; 2]>,
@@ -77,6 +80,40 @@ pub enum Kept {
     Density,
     /// The amplitude that a sine on each line would have.
     Amplitude,
+}
+
+/// A number that says what a spectrum looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ShapeFeature {
+    /// The mean frequency.
+    Centroid,
+    /// How far power is from it.
+    Spread,
+    /// How evenly power is spread over the lines.
+    Entropy,
+}
+
+impl ShapeFeature {
+    fn name(self) -> &'static str {
+        match self {
+            ShapeFeature::Centroid => "centroid",
+            ShapeFeature::Spread => "spread",
+            ShapeFeature::Entropy => "entropy",
+        }
+    }
+
+    fn of(self, shape: &Shape<'_>) -> f64 {
+        match self {
+            ShapeFeature::Centroid => shape.centroid(),
+            ShapeFeature::Spread => shape.spread(),
+            ShapeFeature::Entropy => shape.entropy(),
+        }
+    }
+}
+
+fn all_features() -> Vec<ShapeFeature> {
+    vec![ShapeFeature::Centroid, ShapeFeature::Spread, ShapeFeature::Entropy]
 }
 
 fn usual_segment() -> usize {
@@ -165,11 +202,11 @@ fn mistakes(config: &SpectrumConfig) -> Vec<ConfigError> {
 
 fn columns(config: &SpectrumConfig, source: &Source) -> Vec<Column> {
     let (hz, ratio, unit) = (Some(Unit::new("Hz")), Some(Unit::new("1")), source.unit.clone());
-    let mut columns = vec![
-        source.number("centroid", hz.clone()),
-        source.number("spread", hz.clone()),
-        source.number("entropy", ratio.clone()),
-    ];
+    let mut columns = Vec::new();
+    for feature in &config.features {
+        let unit = if *feature == ShapeFeature::Entropy { &ratio } else { &hz };
+        columns.push(source.number(feature.name(), unit.clone()));
+    }
     for (name, _) in config.bands.iter().chain(config.orders.iter()) {
         columns.push(source.number(&format!("{name}_rms"), unit.clone()));
         columns.push(source.number(&format!("{name}_energy"), ratio.clone()));
@@ -192,6 +229,7 @@ fn columns(config: &SpectrumConfig, source: &Source) -> Vec<Column> {
 struct Lines {
     welch: Welch,
     rate: f64,
+    features: Vec<ShapeFeature>,
     bands: Vec<[f64; 2]>,
     orders: Vec<[f64; 2]>,
     peaks: usize,
@@ -204,6 +242,7 @@ impl Lines {
         Lines {
             welch: Welch::new(config.segment, overlap, config.window),
             rate,
+            features: config.features.clone(),
             bands: config.bands.iter().map(|(_, band)| *band).collect(),
             orders: config.orders.iter().map(|(_, band)| *band).collect(),
             peaks: config.peaks,
@@ -219,7 +258,7 @@ impl Analysis for Lines {
         let square = self.welch.mean_square_per_density(self.rate);
         let powers = self.welch.density(wave.samples, self.rate);
         let shape = Shape::of(powers, step);
-        found.extend([shape.centroid, shape.spread, shape.entropy].map(Found::Number));
+        found.extend(self.features.iter().map(|feature| Found::Number(feature.of(&shape))));
         let in_orders = self.orders.iter().map(|[low, high]| {
             let hz = wave.speed_hz.unwrap_or(f64::NAN);
             [low * hz, high * hz]
@@ -231,7 +270,7 @@ impl Analysis for Lines {
             }
             let power: f64 = powers[lines_in(low, high, step, powers.len())].iter().sum();
             found.push(Found::Number((power * step).sqrt()));
-            found.push(Found::Number(power / shape.total));
+            found.push(Found::Number(power / shape.total()));
         }
         let amplitude = |power: f64| (2.0 * power * square).sqrt();
         let mut highest = peaks(powers, self.peaks).into_iter();

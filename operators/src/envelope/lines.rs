@@ -28,6 +28,14 @@ pub(super) struct Settings {
     pub(super) keep_hz: Option<f64>,
 }
 
+impl Settings {
+    /// How many findings there are of each line.
+    fn columns(&self) -> usize {
+        let more = [self.harmonics, self.sidebands, self.harmonics + self.sidebands];
+        5 + more.iter().filter(|&&n| n > 0).count()
+    }
+}
+
 /// The analysis.
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -94,6 +102,11 @@ struct Spectrum<'a> {
 }
 
 impl Spectrum<'_> {
+    /// The sum of the squares of all lines but that at 0.
+    fn energy(&self) -> f64 {
+        self.lines.iter().skip(1).map(|line| line * line).sum()
+    }
+
     /// Appends what is found of the line at `order`.
     fn look(&self, order: f64, around: &mut Vec<f64>, found: &mut Vec<Found>) {
         let before = found.len();
@@ -107,24 +120,36 @@ impl Spectrum<'_> {
             found.push(only_found(line.hz));
             found.push(only_found(line.hz / expected - 1.0));
             found.extend([line.ratio, line.amplitude].map(Found::Number));
+            let mut energy = line.amplitude * line.amplitude;
             if *harmonics > 0 {
                 let places = (2..=*harmonics + 1).map(|k| count(k) * line.hz);
-                found.push(Found::Count(self.count(line, places, around)));
+                found.push(self.family(line, places, around, &mut energy));
             }
             if *sidebands > 0 {
                 let apart = self.speed_hz.unwrap_or(f64::NAN);
                 let each = (1..=*sidebands).flat_map(|k| [count(k) * apart, -count(k) * apart]);
-                found.push(Found::Count(self.count(line, each.map(|d| line.hz + d), around)));
+                let places = each.map(|d| line.hz + d);
+                found.push(self.family(line, places, around, &mut energy));
+            }
+            if *harmonics + *sidebands > 0 {
+                found.push(only_found(energy / self.energy()));
             }
         }
-        let columns = 5 + usize::from(*harmonics > 0) + usize::from(*sidebands > 0);
+        let columns = self.settings.columns();
         found.resize(before + columns, Found::Null);
     }
 
-    /// How many lines are found at `places`, where `line` itself was found; looked for as near as that one is.
-    fn count(&self, line: Line, places: impl Iterator<Item = f64>, around: &mut Vec<f64>) -> i64 {
+    /// How many lines are found at `places`, where `line` itself was found; looked for as near as that one is. Their
+    /// energy is added to `energy`.
+    fn family(
+        &self,
+        line: Line,
+        places: impl Iterator<Item = f64>,
+        around: &mut Vec<f64>,
+        energy: &mut f64,
+    ) -> Found {
         if line.ratio <= self.settings.threshold {
-            return 0;
+            return Found::Count(0);
         }
         // The line is known to the spectrum's resolution, and so its multiples are to so many lines.
         let near = |hz: f64| {
@@ -133,7 +158,11 @@ impl Spectrum<'_> {
             search.find(self.lines, self.step, hz, around)
         };
         let strong = |l: &Line| l.ratio > self.settings.threshold;
-        let n = places.filter(|&hz| hz > self.step).filter_map(near).filter(strong).count();
-        i64::try_from(n).expect("there are few lines to look for")
+        let mut n = 0;
+        for other in places.filter(|&hz| hz > self.step).filter_map(near).filter(strong) {
+            n += 1;
+            *energy += other.amplitude * other.amplitude;
+        }
+        Found::Count(n)
     }
 }

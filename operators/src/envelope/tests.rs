@@ -56,6 +56,9 @@ fn sidebands_of_a_line_that_is_modulated_are_found() {
     let outcome = once("envelope", &config, &input);
     assert_eq!(outcome.column("w_a_found"), [Cell::Bool(true)]);
     assert_eq!(outcome.numbers("w_a_sidebands"), [Some(2.0)]);
+    // Hann's window puts half of an amplitude into each neighbour: of the squares two thirds stay in the line.
+    let energy = outcome.numbers("w_a_energy")[0].unwrap();
+    assert!((energy - 2.0 / 3.0).abs() < 0.02, "{energy}");
 }
 
 #[test]

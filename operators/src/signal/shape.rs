@@ -4,34 +4,53 @@
 
 use super::count;
 
-/// Where the power is, and how it is spread.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Shape {
-    /// The sum of all lines.
-    pub total: f64,
-    /// `sum f P / sum P`, in Hz.
-    pub centroid: f64,
-    /// `sqrt(sum (f - centroid)^2 P / sum P)`, in Hz.
-    pub spread: f64,
-    /// `-sum p ln p` with `p = P / sum P`: 0 for a single line, `ln` of their number where all are equal.
-    pub entropy: f64,
+/// The powers of lines that are equally far apart; each number is a pass over them.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    powers: &'a [f64],
+    step: f64,
+    total: f64,
 }
 
-impl Shape {
+impl<'a> Shape<'a> {
     /// The shape of the powers of lines `step` Hz apart.
     #[must_use]
-    pub fn of(powers: &[f64], step: f64) -> Self {
-        let total: f64 = powers.iter().sum();
-        if total <= 0.0 {
-            return Shape { total, centroid: f64::NAN, spread: f64::NAN, entropy: f64::NAN };
-        }
-        let lines = || powers.iter().enumerate().map(|(k, &p)| (count(k) * step, p));
-        let centroid = lines().map(|(f, p)| f * p).sum::<f64>() / total;
-        let variance = lines().map(|(f, p)| (f - centroid) * (f - centroid) * p).sum::<f64>();
-        let shares = powers.iter().map(|p| p / total).filter(|&p| p > 0.0);
+    pub fn of(powers: &'a [f64], step: f64) -> Self {
+        Shape { powers, step, total: powers.iter().sum() }
+    }
+
+    /// The sum of all lines.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// `sum f P / sum P`, in Hz.
+    #[must_use]
+    pub fn centroid(&self) -> f64 {
+        let lines = self.powers.iter().enumerate();
+        lines.map(|(k, p)| count(k) * self.step * p).sum::<f64>() / self.total
+    }
+
+    /// `sqrt(sum (f - centroid)^2 P / sum P)`, in Hz.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        let centroid = self.centroid();
+        let lines = self.powers.iter().enumerate();
+        let apart = lines.map(|(k, p)| {
+            let f = count(k) * self.step - centroid;
+            f * f * p
+        });
+        (apart.sum::<f64>() / self.total).sqrt()
+    }
+
+    /// `-sum p ln p` with `p = P / sum P`: 0 for a single line, `ln` of their number where all are equal.
+    #[must_use]
+    pub fn entropy(&self) -> f64 {
+        let shares = self.powers.iter().map(|p| p / self.total);
+        let terms = shares.map(|p| if p > 0.0 { p * libm::log(p) } else { p });
         // Subtracted from 0, so that a single line has 0 and not -0.
-        let entropy = 0.0 - shares.map(|p| p * libm::log(p)).sum::<f64>();
-        Shape { total, centroid, spread: (variance / total).sqrt(), entropy }
+        0.0 - terms.sum::<f64>()
     }
 }
 
@@ -46,11 +65,19 @@ pub fn lines_in(low: f64, high: f64, step: f64, n_lines: usize) -> std::ops::Ran
 /// The places of the `n` highest local maxima, the highest first; of equals the lowest line. The ends are none.
 #[must_use]
 pub fn peaks(powers: &[f64], n: usize) -> Vec<usize> {
-    let is_peak = |&k: &usize| powers[k] > powers[k - 1] && powers[k] >= powers[k + 1];
-    let inner = 1..powers.len().saturating_sub(1).max(1);
-    let mut found: Vec<usize> = inner.filter(is_peak).collect();
-    found.sort_by(|&a, &b| powers[b].total_cmp(&powers[a]).then(a.cmp(&b)));
-    found.truncate(n);
+    let mut found: Vec<usize> = Vec::with_capacity(n + 1);
+    for k in 1..powers.len().saturating_sub(1).max(1) {
+        let power = powers[k];
+        if power > powers[k - 1] && power >= powers[k + 1] {
+            // Few are wanted, so that almost every line ends at the first comparison.
+            let lower = found.iter().rposition(|&other| powers[other] >= power);
+            let at = lower.map_or(0, |place| place + 1);
+            if at < n {
+                found.insert(at, k);
+                found.truncate(n);
+            }
+        }
+    }
     found
 }
 
@@ -73,8 +100,10 @@ mod tests {
 
     #[test]
     fn nothing_has_no_shape_and_a_line_no_spread() {
-        assert!(Shape::of(&[0.0, 0.0], 1.0).centroid.is_nan());
+        let nothing = Shape::of(&[0.0, 0.0], 1.0);
+        assert!(nothing.centroid().is_nan() && nothing.spread().is_nan());
+        assert!(nothing.entropy().is_nan());
         let line = Shape::of(&[0.0, 0.0, 4.0, 0.0], 5.0);
-        assert_eq!((line.centroid, line.spread, line.entropy), (10.0, 0.0, 0.0));
+        assert_eq!((line.centroid(), line.spread(), line.entropy()), (10.0, 0.0, 0.0));
     }
 }

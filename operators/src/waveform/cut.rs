@@ -119,10 +119,10 @@ struct Cut {
     means: Vec<Vec<f64>>,
 }
 
-/// What became of one row.
-enum Fit {
-    /// It is a sample.
-    Sample,
+/// What becomes of a row that does not go on with the open waveform.
+enum Fate {
+    /// It is the first sample of another.
+    Started,
     /// It is between waveforms, or null.
     LeftOut,
     /// It cannot be used.
@@ -152,41 +152,67 @@ impl Cutter {
     ) -> Result<(), Fault> {
         let slot = self.open.slot(batch.rows, self.input.key(), group.start, Open::default)?;
         let mut open = std::mem::take(self.open.get_mut(slot));
-        for row in group.start..group.end {
-            match self.fit(&mut open, batch, row, account) {
-                Fit::Sample => {
-                    account.in_flight += 1;
-                    if open.rows.len() == self.grid.samples {
-                        release(account, open.rows.len() - open.n_used, |a| &mut a.used);
-                        cut.push(slot, batch.rows.position.value(row), &open.rows, self.n_cut);
-                        open.next(self.grid, batch.times[row]);
-                    }
+        let mut row = group.start;
+        while row < group.end {
+            let n_samples = self.samples_from(&open, batch, row, group.end);
+            if n_samples > 0 {
+                open.rows.extend(batch.times, &batch.channels, row, row + n_samples);
+                open.n_since += n_samples;
+                account.in_flight += signed(n_samples);
+                row += n_samples;
+                open.last = Some(batch.times[row - 1]);
+                if open.rows.len() == self.grid.samples {
+                    release(account, open.rows.len() - open.n_used, |a| &mut a.used);
+                    let position = batch.rows.position.value(row - 1);
+                    cut.push(slot, position, &open.rows, self.n_cut);
+                    open.next(self.grid, batch.times[row - 1]);
                 }
-                Fit::LeftOut => account.filtered += 1,
-                Fit::Dead(reason, detail) => out.dead(DeadLetter {
+                continue;
+            }
+            match self.fate(&mut open, batch, row, account) {
+                Fate::Started => {}
+                Fate::LeftOut => account.filtered += 1,
+                Fate::Dead(reason, detail) => out.dead(DeadLetter {
                     key: Some(self.open.key_text(slot)),
                     time: Some(batch.times[row]),
                     position: Some(batch.rows.position.value(row)),
                     ..DeadLetter::new(reason, detail)
                 }),
             }
+            row += 1;
         }
         *self.open.get_mut(slot) = open;
         Ok(())
     }
 
-    /// Finds out what a row is, and takes it in where it is a sample.
-    fn fit(&self, open: &mut Open, batch: &Taken<'_>, row: usize, account: &mut Account) -> Fit {
+    /// How many rows from `row` on are the next samples of the open waveform.
+    fn samples_from(&self, open: &Open, batch: &Taken<'_>, row: usize, end: usize) -> usize {
+        if open.n_since == 0 || open.skip > 0 {
+            return 0;
+        }
+        let end = end.min(row + self.grid.samples - open.rows.len());
+        let fit = batch.times[row..end].iter().enumerate();
+        let mut n =
+            fit.take_while(|(i, t)| self.grid.fits(open.start, open.n_since + i, **t)).count();
+        for samples in &batch.channels[..self.n_cut] {
+            let finite = samples[row..row + n].iter().take_while(|x| narrow(**x).is_finite());
+            n = finite.count();
+        }
+        n
+    }
+
+    /// What becomes of a row that is not the next sample of the open waveform.
+    fn fate(&self, open: &mut Open, batch: &Taken<'_>, row: usize, account: &mut Account) -> Fate {
         let time = batch.times[row];
         let samples = || batch.channels[..self.n_cut].iter().map(|c| c[row]);
         if samples().any(f64::is_nan) {
             release(account, open.cut(), |a| &mut a.filtered);
-            return Fit::LeftOut;
+            return Fate::LeftOut;
         }
         if let Some(x) = samples().find(|&x| !narrow(x).is_finite()) {
             release(account, open.cut(), |a| &mut a.filtered);
             let detail = format!("'{x}' is no sample: it is not a finite number of 32 bits");
-            return Fit::Dead(Reason::NON_FINITE, detail);
+            return Fate::Dead(Reason::NON_FINITE, detail);
         }
         let fits = match open.n_since {
             // The first of a waveform belongs where it is, as long as it is not the sample before once more.
@@ -195,7 +221,7 @@ impl Cutter {
         };
         if !fits && open.last == Some(time) {
             let detail = "the sample before has the same event time";
-            return Fit::Dead(SAME_TIME, detail.to_owned());
+            return Fate::Dead(SAME_TIME, detail.to_owned());
         }
         open.last = Some(time);
         if !fits {
@@ -205,14 +231,12 @@ impl Cutter {
             open.skip -= 1;
             // The next waveform is counted from its own start.
             (open.start, open.n_since) = (time, usize::from(open.skip > 0));
-            return Fit::LeftOut;
+            return Fate::LeftOut;
         }
-        if open.n_since == 0 {
-            open.start = time;
-        }
-        open.n_since += 1;
         open.rows.extend(batch.times, &batch.channels, row, row + 1);
-        Fit::Sample
+        (open.start, open.n_since) = (time, 1);
+        account.in_flight += 1;
+        Fate::Started
     }
 
     /// Ends all that is open, because nothing follows.
@@ -280,8 +304,12 @@ fn narrow(x: f64) -> f32 {
 
 /// Counts `n` rows that were in flight as something else.
 fn release(account: &mut Account, n: usize, to: impl FnOnce(&mut Account) -> &mut u64) {
-    account.in_flight -= i64::try_from(n).expect("a waveform has fewer than 2^63 samples");
+    account.in_flight -= signed(n);
     *to(account) += n as u64;
+}
+
+fn signed(n: usize) -> i64 {
+    i64::try_from(n).expect("a waveform has fewer than 2^63 samples")
 }
 
 impl Operator for Cutter {

@@ -87,7 +87,7 @@ fn coarse_stamps_need_tolerance() {
 #[test]
 fn agrees_with_an_oracle_on_random_rows() {
     for seed in 0..4 {
-        let input = random(seed, 300);
+        let input = random(seed, 150);
         let (samples, every) = [(3, 3), (4, 1), (5, 3), (2, 5)][usize::try_from(seed).unwrap()];
         let config =
             json!({ "columns": ["x"], "sample_rate": 10, "samples": samples, "every": every });
