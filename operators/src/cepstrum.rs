@@ -42,9 +42,9 @@ pub struct CepstrumConfig {
     /// What samples are weighed with; `hann` unless given.
     #[serde(default)]
     pub window: Taper,
-    /// Whether the cepstrum from 0 to `to` comes out too, to store or draw.
+    /// The cepstrum up to this quefrency in seconds comes out too, to store or draw.
     #[serde(default)]
-    pub keep: bool,
+    pub keep: Option<f64>,
     /// What the names of new columns begin with; the column's name unless given.
     #[serde(default, rename = "as")]
     pub rename: Option<String>,
@@ -87,6 +87,10 @@ families: { from: bursts, cepstrum: { column: acceleration, from: 0.005, to: 0.2
             let help = format!("give a number from 1 to {MAX_PEAKS}");
             errors.push(ConfigError::new("peaks", what).help(help));
         }
+        if let Some(keep) = config.keep.filter(|&keep| keep <= 0.0 || !keep.is_finite()) {
+            let error = ConfigError::new("keep", format!("'{keep}' is out of range"));
+            errors.push(error.help("give the greatest quefrency to keep, in seconds"));
+        }
         let (Ok(source), true) = (source, errors.is_empty()) else { return Err(errors) };
         let columns = columns(config, &source);
         let (config, rate) = (config.clone(), source.rate);
@@ -106,7 +110,7 @@ fn columns(config: &CepstrumConfig, source: &Source) -> Vec<Column> {
         columns.push(source.number(&format!("quefrency{i}"), seconds.clone()));
         columns.push(source.number(&format!("rahmonic{i}"), ratio.clone()));
     }
-    if config.keep {
+    if config.keep.is_some() {
         columns.push(source.list("cepstrum", ratio));
         columns.push(source.number("cepstrum_step", seconds));
     }
@@ -138,8 +142,9 @@ impl Analysis for Peaks {
                 None => found.extend([Found::Null, Found::Null]),
             }
         }
-        if keep {
-            found.push(Found::List(values[..inside.end].to_vec()));
+        if let Some(keep) = keep {
+            let kept = lines_in(0.0, keep + step / 2.0, step, values.len());
+            found.push(Found::List(values[kept].to_vec()));
             found.push(Found::Number(step));
         }
         Ok(())

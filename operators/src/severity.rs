@@ -49,6 +49,9 @@ const PERIODS: f64 = 4.0;
 /// Millimetres a second squared in one standard gravity.
 const GRAVITY: f64 = 9_806.65;
 
+/// What a user of the table below is told.
+const CHECK_LIMITS: &str = "the limits of the zones were taken from secondary sources: check them against the edition of the standard that binds you, and write others as 'limits'";
+
 /// The limits of the zones in mm/s, by edition, group and mounting.
 const TABLE: &[(Edition, u8, Option<Mounting>, [f64; 3])] = &[
     (Edition::Iso10816_3, 1, Some(Mounting::Rigid), [2.3, 4.5, 7.1]),
@@ -159,13 +162,17 @@ zones: { from: bursts, severity: { column: acceleration, edition: \"ISO 10816-3:
         }
         let (band, rate) = (config.band, source.rate);
         let reading = Reading { source, speed: None, companion: None };
-        planned(input, reading, columns, move || Velocity {
+        let mut planned = planned(input, reading, columns, move || Velocity {
             rate,
             scale,
             band,
             limits,
             welch: None,
-        })
+        })?;
+        if config.edition.is_some() && config.limits.is_none() {
+            planned.notes.push(CHECK_LIMITS.to_owned());
+        }
+        Ok(planned)
     }
 }
 

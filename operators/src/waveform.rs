@@ -28,9 +28,11 @@ use serde::Deserialize;
 use crate::columns::{numeric, only, output};
 use crate::signal::count;
 use crate::waveforms::MAX_SAMPLES;
-use cut::{Cutter, Grid};
+use cut::Cutter;
+use open::Grid;
 
 mod cut;
+mod open;
 
 /// Raised whenever the saved state changes.
 const STATE_VERSION: u32 = 1;

@@ -4,7 +4,7 @@ use foreline_engine::TimeDomain::UtcNanos;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{Cell, Table, sameness, try_plan};
+use crate::testing::{Cell, Table, plan, sameness, try_plan};
 use crate::waveforms::tests::{agrees, in_unit, utc, waves};
 
 #[test]
@@ -73,6 +73,15 @@ fn zones_follow_the_table() {
     for (v, config, expected) in cases {
         assert_eq!(zone(v, config.clone()), Cell::Text(expected.to_owned()), "{v} {config}");
     }
+}
+
+#[test]
+fn who_uses_the_table_is_told_to_check_it() {
+    let schema = in_unit(&utc("m,t,w:wave@4096\n"), "w", "g").schema;
+    let notes = |config: Value| plan("severity", &config, &schema).notes.len();
+    assert_eq!(notes(json!({ "column": "w", "edition": "ISO 10816-1:1995", "group": 1 })), 1);
+    assert_eq!(notes(json!({ "column": "w", "limits": [1, 2, 3] })), 0);
+    assert_eq!(notes(json!({ "column": "w" })), 0);
 }
 
 #[test]

@@ -33,9 +33,8 @@ impl Band {
             return if self.low > 0.0 { 0.0 } else { 1.0 };
         }
         let u = (hz * hz - self.low * self.high) / (hz * (self.high - self.low));
-        let (square, one) = (u * u, 1.0);
-        let fourth = square * square;
-        one / (one + fourth * fourth).sqrt()
+        let fourth = (u * u) * (u * u);
+        1.0 / (1.0 + fourth * fourth).sqrt()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Line `k` is at `k * step` Hz. A spectrum without power has no shape: everything is NaN then.
 
-use super::count;
+use super::{count, sum_of};
 
 /// The powers of lines that are equally far apart; each number is a pass over them.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +16,7 @@ impl<'a> Shape<'a> {
     /// The shape of the powers of lines `step` Hz apart.
     #[must_use]
     pub fn of(powers: &'a [f64], step: f64) -> Self {
-        Shape { powers, step, total: powers.iter().sum() }
+        Shape { powers, step, total: sum_of(powers, |_, p| p) }
     }
 
     /// The sum of all lines.
@@ -28,29 +28,29 @@ impl<'a> Shape<'a> {
     /// `sum f P / sum P`, in Hz.
     #[must_use]
     pub fn centroid(&self) -> f64 {
-        let lines = self.powers.iter().enumerate();
-        lines.map(|(k, p)| count(k) * self.step * p).sum::<f64>() / self.total
+        sum_of(self.powers, |k, p| count(k) * self.step * p) / self.total
     }
 
     /// `sqrt(sum (f - centroid)^2 P / sum P)`, in Hz.
     #[must_use]
     pub fn spread(&self) -> f64 {
         let centroid = self.centroid();
-        let lines = self.powers.iter().enumerate();
-        let apart = lines.map(|(k, p)| {
+        let square = |k: usize, p: f64| {
             let f = count(k) * self.step - centroid;
             f * f * p
-        });
-        (apart.sum::<f64>() / self.total).sqrt()
+        };
+        (sum_of(self.powers, square) / self.total).sqrt()
     }
 
     /// `-sum p ln p` with `p = P / sum P`: 0 for a single line, `ln` of their number where all are equal.
     #[must_use]
     pub fn entropy(&self) -> f64 {
-        let shares = self.powers.iter().map(|p| p / self.total);
-        let terms = shares.map(|p| if p > 0.0 { p * libm::log(p) } else { p });
+        let term = |_, power: f64| {
+            let p = power / self.total;
+            if p > 0.0 { p * libm::log(p) } else { p }
+        };
         // Subtracted from 0, so that a single line has 0 and not -0.
-        0.0 - terms.sum::<f64>()
+        0.0 - sum_of(self.powers, term)
     }
 }
 
