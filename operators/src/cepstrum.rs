@@ -95,7 +95,7 @@ families: { from: bursts, cepstrum: { column: acceleration, from: 0.005, to: 0.2
         let columns = columns(config, &source);
         let (config, rate) = (config.clone(), source.rate);
         let reading = Reading { source, speed: None, companion: None };
-        planned(input, reading, columns, move || Peaks {
+        planned(input, reading, &columns, move || Peaks {
             rate,
             config: config.clone(),
             cepstrum: cepstrum::Cepstrum::new(config.window),

@@ -164,7 +164,7 @@ bearing: { from: bursts, envelope: { column: acceleration, speed: speed, band: [
             keep_hz: config.keep,
         };
         let reading = Reading { source, speed: Some(speed), companion: None };
-        planned(input, reading, columns, move || Lines::new(settings.clone()))
+        planned(input, reading, &columns, move || Lines::new(settings.clone()))
     }
 }
 

@@ -153,7 +153,7 @@ tracked: { from: bursts, orders: { column: acceleration, tachometer: { column: t
         let columns = columns(config, &source);
         let (config, rate) = (config.clone(), source.rate);
         let reading = Reading { source, speed: shaft.speed, companion: shaft.companion };
-        planned(input, reading, columns, move || Tracked {
+        planned(input, reading, &columns, move || Tracked {
             rate,
             turning: shaft.turning,
             config: config.clone(),

@@ -162,7 +162,7 @@ zones: { from: bursts, severity: { column: acceleration, edition: \"ISO 10816-3:
         }
         let (band, rate) = (config.band, source.rate);
         let reading = Reading { source, speed: None, companion: None };
-        let mut planned = planned(input, reading, columns, move || Velocity {
+        let mut planned = planned(input, reading, &columns, move || Velocity {
             rate,
             scale,
             band,

@@ -165,7 +165,7 @@ lines: { from: bursts, spectrum: { column: acceleration, segment: 2048, bands: {
         let columns = columns(config, &source);
         let (config, rate) = (config.clone(), source.rate);
         let reading = Reading { source, speed, companion: None };
-        planned(input, reading, columns, move || Lines::new(&config, rate))
+        planned(input, reading, &columns, move || Lines::new(&config, rate))
     }
 }
 

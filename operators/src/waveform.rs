@@ -14,6 +14,8 @@
 //! never bridged. So does a null, which starts nothing. What was cut off before it made a waveform is counted as
 //! `filtered`, as are rows between waveforms where `every` is above `samples`; until then rows are `in_flight`. A rate
 //! that is declared wrongly therefore shows as rows that are filtered, and not as waveforms that are out of tune.
+//!
+//! Steps that look at waveforms leave them in the row, for the next one; `select` leaves them out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

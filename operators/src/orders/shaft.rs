@@ -97,14 +97,14 @@ impl Turning {
     pub(super) fn course(self, wave: &Wave<'_>, rate: f64, course: &mut Course) -> bool {
         match (self, wave.companion, wave.speed_hz) {
             (Turning::Evenly, _, Some(speed)) => {
-                course.from_constant(speed, rate, wave.samples.len());
+                course.by_constant_speed(speed, rate, wave.samples.len());
             }
             (Turning::Speed(factor), Some(speeds), _) => {
                 let speeds: Vec<f64> = speeds.iter().map(|v| v * factor).collect();
-                course.from_speed(&speeds, rate);
+                course.by_speed(&speeds, rate);
             }
             (Turning::Pulses { level, hysteresis, per_turn }, Some(signal), _) => {
-                course.from_pulses(signal, level, hysteresis, per_turn);
+                course.by_pulses(signal, level, hysteresis, per_turn);
             }
             _ => return false,
         }

@@ -25,9 +25,9 @@ impl Course {
         self.turns.push(turns);
     }
 
-    /// From the pulses of a tachometer: a pulse is where `signal` rises through `level`, after it was at or below
+    /// Follows the pulses of a tachometer: a pulse is where `signal` rises through `level`, after it was at or below
     /// `level - hysteresis`.
-    pub fn from_pulses(&mut self, signal: &[f64], level: f64, hysteresis: f64, per_turn: f64) {
+    pub fn by_pulses(&mut self, signal: &[f64], level: f64, hysteresis: f64, per_turn: f64) {
         self.clear();
         let mut armed = false;
         for (k, pair) in signal.windows(2).enumerate() {
@@ -41,9 +41,9 @@ impl Course {
         }
     }
 
-    /// From the speed at each sample, in turns a second, by the trapezoidal rule. Where the shaft stands still or runs
+    /// Follows the speed at each sample, in turns a second, by the trapezoidal rule. Where the shaft stands still or runs
     /// backwards the course ends.
-    pub fn from_speed(&mut self, speed_hz: &[f64], rate: f64) {
+    pub fn by_speed(&mut self, speed_hz: &[f64], rate: f64) {
         self.clear();
         let mut turns = 0.0;
         for (k, &speed) in speed_hz.iter().enumerate() {
@@ -57,8 +57,8 @@ impl Course {
         }
     }
 
-    /// From a constant speed in turns a second, above 0, over `n` samples.
-    pub fn from_constant(&mut self, speed_hz: f64, rate: f64, n: usize) {
+    /// Follows a constant speed in turns a second, above 0, over `n` samples.
+    pub fn by_constant_speed(&mut self, speed_hz: f64, rate: f64, n: usize) {
         self.clear();
         self.push(0.0, 0.0);
         let last = count(n.saturating_sub(1));
@@ -121,10 +121,10 @@ mod tests {
     fn pulses_need_their_hysteresis() {
         let mut course = Course::default();
         let signal = [0.0, 1.0, 0.45, 1.0, 0.0, 0.25, 0.75, 1.0];
-        course.from_pulses(&signal, 0.5, 0.2, 2.0);
+        course.by_pulses(&signal, 0.5, 0.2, 2.0);
         assert_eq!(course.places, [0.5, 5.5]);
         assert_eq!(course.turns, [0.0, 0.5]);
-        course.from_pulses(&signal, 0.5, 0.0, 1.0);
+        course.by_pulses(&signal, 0.5, 0.0, 1.0);
         assert_eq!(course.places.len(), 3);
         assert_eq!(course.whole_turns(), 2);
     }
@@ -135,7 +135,7 @@ mod tests {
         let rate = 1000.0;
         let speed: Vec<f64> = (0..2000).map(|k| 10.0 + f64::from(k) * 0.01).collect();
         let mut course = Course::default();
-        course.from_speed(&speed, rate);
+        course.by_speed(&speed, rate);
         let signal: Vec<f64> =
             course.turns.iter().map(|t| libm::sin(2.0 * std::f64::consts::PI * 3.0 * t)).collect();
         let mut even = Vec::new();
@@ -150,10 +150,10 @@ mod tests {
     #[test]
     fn a_shaft_at_rest_ends_the_course() {
         let mut course = Course::default();
-        course.from_speed(&[10.0, 10.0, 0.0, 10.0], 5.0);
+        course.by_speed(&[10.0, 10.0, 0.0, 10.0], 5.0);
         assert_eq!(course.whole_turns(), 2);
         assert!((course.slowest() - 2.0).abs() < 1e-12);
-        course.from_constant(5.0, 10.0, 21);
+        course.by_constant_speed(5.0, 10.0, 21);
         assert_eq!(course.whole_turns(), 10);
     }
 }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::history::History;
 use crate::signal::count;
 
+/// Stamps are whole nanoseconds: that of a sample and that of the first are off by half of one each.
+const ROUNDING: f64 = 1.0;
+
 /// Where samples belong.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
@@ -27,14 +30,13 @@ impl Grid {
     #[expect(clippy::cast_precision_loss, reason = "a waveform beyond 104 days loses nanoseconds")]
     pub(super) fn fits(self, start: i64, i: usize, time: i64) -> bool {
         let since = time.saturating_sub(start) as f64;
-        // Stamps are whole nanoseconds, so half of one is never an error.
-        (since - count(i) * self.period).abs() <= self.slack.max(0.5)
+        (since - count(i) * self.period).abs() <= self.slack.max(ROUNDING)
     }
 
     /// The longest that a waveform takes, in nanoseconds.
     #[expect(clippy::cast_possible_truncation, reason = "the conversion saturates")]
     pub(super) fn span(self) -> i64 {
-        (count(self.samples - 1) * self.period + self.slack.max(0.5)).ceil() as i64
+        (count(self.samples - 1) * self.period + self.slack.max(ROUNDING)).ceil() as i64
     }
 }
 

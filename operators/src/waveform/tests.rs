@@ -3,7 +3,7 @@
 use foreline_engine::TimeDomain::{Logical, UtcNanos};
 use serde_json::{Value, json};
 
-use crate::testing::{Dice, Table, check, sameness, try_plan};
+use crate::testing::{Dice, Table, check, late_rows_correct, plan, sameness, try_plan};
 
 fn utc(text: &str) -> Table {
     Table::parse(UtcNanos, text)
@@ -70,6 +70,31 @@ fn a_sample_that_cannot_be_used_is_a_dead_letter() {
     assert_eq!(reasons, [(10, "same_time"), (30, "non_finite"), (40, "same_time")]);
     let account = outcome.account;
     assert_eq!((account.used, account.filtered, account.dead), (2, 2, 3));
+}
+
+#[test]
+fn stamps_in_whole_nanoseconds_need_none() {
+    // 12 kHz and 32,768 Hz do not divide a second into whole nanoseconds.
+    for rate in [12_000_i64, 32_768] {
+        let rows =
+            (0..23).map(|i| format!("a,{},{i}\n", ((7 + i) * 1_000_000_000 + rate / 2) / rate));
+        let input = utc(&format!("m,t,x\n{}", rows.collect::<String>()));
+        let config = json!({ "columns": ["x"], "sample_rate": rate, "samples": 5, "tolerance": 0 });
+        let account = sameness("waveform", &config, &input).account;
+        assert_eq!((account.emitted, account.used, account.filtered), (4, 20, 3), "{rate} Hz");
+    }
+}
+
+#[test]
+fn late_samples_correct_what_is_found_in_waveforms() {
+    let input = random(9, 120);
+    let waveform = json!({ "columns": ["x"], "sample_rate": 10, "samples": 9, "every": 4 });
+    let waveform = plan("waveform", &waveform, &input.schema);
+    let spectrum = json!({ "column": "x", "segment": 8, "peaks": 2, "keep": "density" });
+    let spectrum = plan("spectrum", &spectrum, &waveform.output);
+    let window = json!({ "tumbling": "5s", "features": { "x_centroid": ["mean", "count"] } });
+    let window = plan("window", &window, &spectrum.output);
+    late_rows_correct(&[waveform, spectrum, window], &input);
 }
 
 #[test]

@@ -24,11 +24,11 @@ const TOO_LONG: Reason = Reason("waveform_too_long");
 pub(crate) fn planned<A: Analysis + 'static>(
     input: &Schema,
     reading: Reading,
-    columns: Vec<Column>,
+    columns: &[Column],
     make: impl Fn() -> A + Send + Sync + 'static,
 ) -> Result<Planned, Vec<ConfigError>> {
     let n_before = input.columns().len();
-    let all = [input.columns(), &columns].concat();
+    let all = [input.columns(), columns].concat();
     let (key, primary_key) = (input.key().to_vec(), input.primary_key().clone());
     let schema = output(all, key, input.time(), primary_key).map_err(|e| vec![e.under("as")])?;
     let (input, out) = (input.clone(), schema.clone());
