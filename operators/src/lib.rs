@@ -11,6 +11,7 @@ pub mod adwin;
 mod annotate;
 pub mod band_pass;
 pub mod biquad;
+pub mod cepstrum;
 mod channelwise;
 pub mod clip;
 pub mod columns;
@@ -22,6 +23,7 @@ pub mod difference;
 pub mod drift;
 pub mod ema;
 pub mod entries;
+pub mod envelope;
 mod evaluate;
 pub mod ewma_chart;
 pub mod features;
@@ -44,6 +46,7 @@ pub mod moments;
 pub mod monotone;
 pub mod moving_average;
 pub mod moving_median;
+pub mod orders;
 pub mod page_hinkley;
 pub mod pca_t2q;
 pub mod per;
@@ -52,27 +55,34 @@ pub mod rate;
 pub mod run_state;
 pub mod savitzky_golay;
 pub mod select;
+pub mod severity;
 mod shift;
+pub mod signal;
 mod smoothing;
 mod sorted;
+pub mod spectrum;
 mod stateless;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod threshold;
 pub mod time_features;
 mod trailing;
+pub mod waveform;
+mod waveforms;
 pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
     Registration::of::<adwin::Adwin>(),
     Registration::of::<band_pass::BandPass>(),
+    Registration::of::<cepstrum::Cepstrum>(),
     Registration::of::<clip::Clip>(),
     Registration::of::<cusum::Cusum>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<difference::Difference>(),
     Registration::of::<drift::Drift>(),
     Registration::of::<ema::Ema>(),
+    Registration::of::<envelope::Envelope>(),
     Registration::of::<ewma_chart::EwmaChart>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<gaps::Gaps>(),
@@ -88,6 +98,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<monotone::Monotone>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<moving_median::MovingMedian>(),
+    Registration::of::<orders::Orders>(),
     Registration::of::<page_hinkley::PageHinkley>(),
     Registration::of::<pca_t2q::PcaT2q>(),
     Registration::of::<quality::Quality>(),
@@ -95,8 +106,11 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<run_state::RunState>(),
     Registration::of::<savitzky_golay::SavitzkyGolay>(),
     Registration::of::<select::Select>(),
+    Registration::of::<severity::Severity>(),
+    Registration::of::<spectrum::Spectrum>(),
     Registration::of::<threshold::Threshold>(),
     Registration::of::<time_features::TimeFeatures>(),
+    Registration::of::<waveform::Waveform>(),
     Registration::of::<window::Window>(),
 ];
 

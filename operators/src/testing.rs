@@ -16,7 +16,7 @@ use foreline_engine::{
     Account, Expression, ExpressionError, LateSupport, Planned, Resolver, SHARDS, Schema,
 };
 
-use crate::OPERATORS;
+use crate::{OPERATORS, signal};
 
 pub use late::late_rows_correct;
 pub use run::{Dead, Row, Way};
@@ -120,20 +120,42 @@ fn same_in_all_ways(planned: &Planned, input: &Table) -> Outcome {
     whole
 }
 
-/// What is after an event time must not show in what comes out up to it.
+/// Runs a case whole, in one way alone: for recordings that take too long for all of them.
+///
+/// # Panics
+/// When the step breaks its contract.
+#[must_use]
+pub fn once(kind: &str, config: &serde_json::Value, input: &Table) -> Outcome {
+    run::run(&plan(kind, config, &input.schema), input, &Way::whole())
+}
+
+/// What is after an event time must not show in what comes out up to it. A waveform is out when its last sample is in.
 fn causality(planned: &Planned, input: &Table, whole: &Outcome) {
     let times = input.times();
     for part in 1..4 {
         let Some(&until) = times.get(times.len() * part / 4) else { return };
         let other = run::run(planned, &input.with_another_future(until), &Way::whole());
         let past = |o: &Outcome| -> Vec<Row> {
-            o.rows.iter().filter(|r| r.time <= until).cloned().collect()
+            o.rows.iter().filter(|r| o.known_at(r, input) <= until).cloned().collect()
         };
         assert_eq!(past(whole), past(&other), "what follows {until} shows before it");
     }
 }
 
 impl Outcome {
+    /// When a row could be known: at its event time or, where the step has cut waveforms, when the last sample was in.
+    fn known_at(&self, row: &Row, input: &Table) -> i64 {
+        let cut = |name: &str| input.schema.column(name).is_none_or(|c| c.sample_rate.is_none());
+        let columns = self.schema.columns().iter().zip(&row.cells);
+        let ends = columns.filter(|(column, _)| cut(&column.name)).filter_map(|(column, cell)| {
+            let (Some(rate), Cell::List(samples)) = (column.sample_rate, cell) else { return None };
+            #[expect(clippy::cast_possible_truncation, reason = "tests are short")]
+            let length = (signal::count(samples.len()) / rate.hertz() * 1e9) as i64;
+            Some(row.time.saturating_add(length))
+        });
+        ends.max().unwrap_or(row.time)
+    }
+
     /// Compares the rows with `expected`, column by column.
     ///
     /// # Panics
@@ -155,6 +177,29 @@ impl Outcome {
         for (got, want) in got.iter().zip(&want) {
             let close = got.iter().zip(*want).all(|(a, b)| a.close_to(b, TOLERANCE));
             assert!(close, "row {got:?} should be {want:?} ({names:?})");
+        }
+    }
+
+    /// Compares the columns that `expected` has, key and time first, row by row in the order of key and time.
+    ///
+    /// # Panics
+    /// When they differ by more than [`TOLERANCE`].
+    pub fn assert_columns_close(&self, expected: &Table) {
+        let wanted = expected.schema.columns().iter();
+        let places: Vec<usize> = wanted
+            .map(|c| self.schema.index_of(&c.name).unwrap_or_else(|| panic!("no '{}'", c.name)))
+            .collect();
+        let pick = |row: &Row| places.iter().map(|&c| row.cells[c].clone()).collect();
+        let mut got: Vec<Vec<Cell>> = self.rows.iter().map(pick).collect();
+        let mut want = expected.cells();
+        for rows in [&mut got, &mut want] {
+            rows.sort_by(|a, b| a[..2].cmp(&b[..2]));
+        }
+        assert_eq!(got.len(), want.len(), "the number of rows");
+        for (got, want) in got.iter().zip(&want) {
+            for ((a, b), column) in got.iter().zip(want).zip(expected.schema.columns()) {
+                assert!(a.close_to(b, TOLERANCE), "{}: {a:?} should be {b:?}", column.name);
+            }
         }
     }
 

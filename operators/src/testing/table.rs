@@ -5,11 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
-    StringArray, TimestampNanosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float32Array, Float64Array,
+    Int64Array, ListArray, RecordBatch, StringArray, TimestampNanosecondArray,
 };
-use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
-use foreline_engine::{Column, Schema, TimeDomain};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, TimestampNanosecondType,
+};
+use foreline_engine::{Column, SampleRate, Schema, TimeDomain};
 
 use super::Dice;
 use crate::columns::time_column;
@@ -27,6 +31,8 @@ pub enum Cell {
     Text(String),
     /// True or false.
     Bool(bool),
+    /// The bits of the floats of a list, such as a waveform.
+    List(Vec<u64>),
 }
 
 impl fmt::Debug for Cell {
@@ -37,6 +43,9 @@ impl fmt::Debug for Cell {
             Cell::Float(bits) => write!(f, "{:?}", f64::from_bits(*bits)),
             Cell::Text(v) => write!(f, "{v:?}"),
             Cell::Bool(v) => write!(f, "{v}"),
+            Cell::List(bits) => {
+                f.debug_list().entries(bits.iter().map(|&b| f64::from_bits(b))).finish()
+            }
         }
     }
 }
@@ -64,6 +73,11 @@ impl Cell {
             (Cell::Float(a), Cell::Float(b)) => {
                 close(f64::from_bits(*a), f64::from_bits(*b), tolerance)
             }
+            (Cell::List(a), Cell::List(b)) => {
+                let near =
+                    |(a, b): (&u64, &u64)| close(f64::from_bits(*a), f64::from_bits(*b), tolerance);
+                a.len() == b.len() && a.iter().zip(b).all(near)
+            }
             _ => self == other,
         }
     }
@@ -81,6 +95,12 @@ impl Cell {
                 Cell::Int(column.as_primitive::<TimestampNanosecondType>().value(row))
             }
             DataType::Boolean => Cell::Bool(column.as_boolean().value(row)),
+            DataType::List(_) => {
+                let list = column.as_list::<i32>().value(row);
+                let floats = cast(&list, &DataType::Float64).expect("a list of numbers");
+                let floats = floats.as_primitive::<Float64Type>();
+                Cell::List(floats.iter().flatten().map(f64::to_bits).collect())
+            }
             _ => {
                 let text = arrow::util::display::array_value_to_string(column, row);
                 Cell::Text(text.expect("the value can be displayed"))
@@ -110,8 +130,9 @@ pub struct Table {
 
 impl Table {
     /// Reads CSV text without quotes. The header names the columns; a name ends in its type where that is not
-    /// `float64`: `n:int64`, `s:string`, `ok:bool`, `at:time` (nanoseconds of UTC). The first is the key (text), the second the event time (whole
-    /// numbers of `domain`). An empty field is null.
+    /// `float64`: `n:int64`, `s:string`, `ok:bool`, `at:time` (nanoseconds of UTC), `w:wave@100` for waveforms of 100 Hz,
+    /// `l:list` for lists of float64, both with spaces between numbers and `[]` for none. The first is the key (text), the
+    /// second the event time (whole numbers of `domain`). An empty field is null.
     ///
     /// # Panics
     /// When the text is not like that.
@@ -135,7 +156,9 @@ impl Table {
                 }
                 (_, data_type) => parsed(data_type, texts()),
             };
-            columns.push(Column::new(name, array.data_type().clone()));
+            let column = Column::new(name, array.data_type().clone());
+            let rate = data_type.strip_prefix("wave@").map(|hz| hz.parse().expect("a rate"));
+            columns.push(Column { sample_rate: rate.and_then(SampleRate::new), ..column });
             arrays.push(array);
         }
         Self::new(columns, arrays)
@@ -223,6 +246,9 @@ impl Table {
     pub(super) fn with_another_future(&self, until: i64) -> Self {
         let times = self.times();
         let change = |column: &ArrayRef| -> ArrayRef {
+            if let Some(waves) = column.as_list_opt::<i32>() {
+                return Arc::new(another_future(waves, |row| times[row] > until));
+            }
             let Some(floats) = column.as_primitive_opt::<Float64Type>() else {
                 return Arc::clone(column);
             };
@@ -236,6 +262,37 @@ impl Table {
         let rows = RecordBatch::try_new(Arc::clone(self.schema.arrow()), columns);
         Table { schema: self.schema.clone(), rows: rows.expect("the types are the same") }
     }
+}
+
+/// The same waveforms, those of the rows that are `after` with other samples.
+fn another_future(waves: &ListArray, after: impl Fn(usize) -> bool) -> ListArray {
+    let samples = waves.values().as_primitive::<Float32Type>();
+    let mut samples = samples.values().to_vec();
+    let rows = waves.value_offsets().windows(2).enumerate();
+    for (_, ends) in rows.filter(|(row, _)| after(*row)) {
+        let place = |end: i32| usize::try_from(end).expect("an end is not below 0");
+        samples[place(ends[0])..place(ends[1])].iter_mut().for_each(|x| *x = 1.0 - 3.0 * *x);
+    }
+    let DataType::List(field) = waves.data_type() else { panic!("a list") };
+    let samples = Arc::new(Float32Array::from(samples));
+    ListArray::new(Arc::clone(field), waves.offsets().clone(), samples, waves.nulls().cloned())
+}
+
+/// Lists of numbers of `item`, which have spaces between them.
+fn lists<'a>(item: &DataType, texts: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    let (mut numbers, mut lengths, mut valid) = (Vec::new(), Vec::new(), Vec::new());
+    for text in texts {
+        let words = text.unwrap_or("").split_whitespace().filter(|word| *word != "[]");
+        let n_before = numbers.len();
+        numbers.extend(words.map(|word| word.parse::<f64>().expect("a number")));
+        lengths.push(numbers.len() - n_before);
+        valid.push(text.is_some());
+    }
+    let field = Arc::new(Field::new_list_field(item.clone(), false));
+    let numbers: ArrayRef = Arc::new(Float64Array::from(numbers));
+    let numbers = cast(&numbers, item).expect("numbers are floats");
+    let (ends, valid) = (OffsetBuffer::from_lengths(lengths), NullBuffer::from(valid));
+    Arc::new(ListArray::new(field, ends, numbers, Some(valid)))
 }
 
 fn parsed<'a>(data_type: &str, texts: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
@@ -254,6 +311,8 @@ fn parsed<'a>(data_type: &str, texts: impl Iterator<Item = Option<&'a str>>) -> 
             Arc::new(times.with_timezone("UTC"))
         }
         "bool" => Arc::new(texts.map(|v| v.map(|v| v == "true")).collect::<BooleanArray>()),
+        "list" => lists(&DataType::Float64, texts),
+        wave if wave.starts_with("wave@") => lists(&DataType::Float32, texts),
         "string" => Arc::new(texts.collect::<StringArray>()),
         other => panic!("there is no type '{other}'"),
     }
