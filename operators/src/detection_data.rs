@@ -5,27 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use foreline_engine::TimeDomain::UtcNanos;
 use serde_json::json;
 
+use crate::testing::recorded::recorded;
 use crate::testing::{Cell, Outcome, Table, once};
 
 const SECOND: i64 = 1_000_000_000;
-
-/// A file or folder of recorded data, or nothing and a notice.
-fn data(path: &str) -> Option<PathBuf> {
-    let given = std::env::var_os("FORELINE_DATA").map(PathBuf::from);
-    let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
-    let beside = || Path::new(&own).join("../../shared/data");
-    let found = given.unwrap_or_else(beside).join(path);
-    if !found.exists() {
-        println!("SKIPPED: there is no '{}' (FORELINE_DATA)", found.display());
-        return None;
-    }
-    Some(found)
-}
 
 /// Nanoseconds of `2020-10-21 17:30:00`, taken for UTC.
 fn nanos(stamp: &str) -> i64 {
@@ -73,7 +61,7 @@ fn raised(outcome: &Outcome, name: &str) -> Vec<i64> {
 
 #[test]
 fn the_dryer_fan_alarms_when_its_bearing_fails_and_not_before() {
-    let Some(path) = data("dryer_fan/dryer_3_fan_1_2020.csv") else { return };
+    let Some(path) = recorded("dryer_fan/dryer_3_fan_1_2020.csv") else { return };
     let readings = dryer(&path);
     assert_eq!(readings.len(), 2_695);
     // ISO 10816-3, group 2, rigid.
@@ -96,7 +84,7 @@ fn the_dryer_fan_alarms_when_its_bearing_fails_and_not_before() {
 
 #[test]
 fn what_has_learnt_the_dryer_fan_finds_its_damage_within_the_hour_and_nothing_before() {
-    let Some(path) = data("dryer_fan/dryer_3_fan_1_2020.csv") else { return };
+    let Some(path) = recorded("dryer_fan/dryer_3_fan_1_2020.csv") else { return };
     let readings = dryer(&path);
     let learn = json!({ "rows": 1000 });
     for (kind, config, alarm) in [
@@ -155,7 +143,7 @@ fn n_flagged(outcome: &Outcome, column: &str, test: &str) -> usize {
 
 #[test]
 fn the_clocks_of_wireless_sensors_are_found_to_be_years_behind() {
-    let Some(folder) = data("xep_vibration") else { return };
+    let Some(folder) = recorded("xep_vibration") else { return };
     let readings = xep(&folder);
     let config = json!({
         "columns": { "rms": {} },
@@ -170,7 +158,7 @@ fn the_clocks_of_wireless_sensors_are_found_to_be_years_behind() {
 
 #[test]
 fn a_sensor_in_steps_seems_to_stick_where_a_finer_one_does_not() {
-    let Some(folder) = data("xep_vibration") else { return };
+    let Some(folder) = recorded("xep_vibration") else { return };
     let flat = json!({ "flat_line": { "suspect": "6h", "fail": "24h" } });
     let config = json!({ "columns": { "rms": flat, "v": flat }, "max_gap": "2h" });
     let outcome = once("quality", &config, &xep(&folder));

@@ -98,12 +98,6 @@ pub fn sameness(kind: &str, config: &serde_json::Value, input: &Table) -> Outcom
     same_in_all_ways(&plan(kind, config, &input.schema), input)
 }
 
-/// Runs a case once, as one epoch: for recordings that are too long for all ways.
-#[must_use]
-pub fn once(kind: &str, config: &serde_json::Value, input: &Table) -> Outcome {
-    run::run(&plan(kind, config, &input.schema), input, &Way::whole())
-}
-
 fn same_in_all_ways(planned: &Planned, input: &Table) -> Outcome {
     let whole = run::run(planned, input, &Way::whole());
     let n_rows = input.len();

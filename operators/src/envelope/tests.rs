@@ -1,10 +1,9 @@
 //! Envelope spectra against SciPy's, recorded bearings, and the mistakes of a configuration.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use crate::signal::kurtogram::Kurtogram;
+use crate::testing::recorded::recorded;
 use crate::testing::{Cell, Dice, Outcome, once, sameness, try_plan};
 use crate::waveforms::tests::{agrees, utc, waves};
 
@@ -104,13 +103,8 @@ fn says_what_is_wrong() {
 
 /// A recording of Case Western Reserve University's bearing data center; `None`, said loudly, where it is not there.
 fn recording(name: &str) -> Option<Vec<f64>> {
-    let given = std::env::var_os("FORELINE_DATA").map(PathBuf::from);
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
-    let path = given.unwrap_or_else(|| beside.into()).join("cwru").join(format!("{name}.csv"));
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("SKIPPED: there is no '{}' (FORELINE_DATA)", path.display());
-        return None;
-    };
+    let text =
+        std::fs::read_to_string(recorded(&format!("cwru/{name}.csv"))?).expect("it is a file");
     Some(text.lines().skip(1).map(|line| line.parse().expect("a number")).collect())
 }
 

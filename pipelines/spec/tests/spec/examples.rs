@@ -8,13 +8,13 @@ use foreline_spec::{Kinds, RenderStyle, check_text};
 use crate::kinds::{TestEnvironment, options};
 
 const STREAMS: &str = include_str!("../../../../operators/examples/streams.yaml");
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../operators/examples");
 
 /// The errors of a pipeline that has the example as its steps.
 fn errors(kind: &Registration) -> Vec<String> {
     let steps: String = kind.example.lines().map(|line| format!("  {line}\n")).collect();
     let text = format!("{STREAMS}steps:\n{steps}");
-    let path = Path::new(FOLDER).join("streams.yaml");
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let path = Path::new(&own).join("../../operators/examples/streams.yaml");
     let checked = check_text(&path, &text, &Kinds::all(), &TestEnvironment, &options());
     let shown = checked.diagnostics.render(RenderStyle::PLAIN);
     if checked.plan.is_some() { vec![] } else { vec![format!("{}: {shown}", kind.name)] }
