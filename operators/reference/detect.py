@@ -325,7 +325,7 @@ def main():
     learnt = of_values(ewma_chart, learn_seconds=300, lam=0.2, sigmas=3)
     write("ewma_chart_learn", per_machine(frame, ["x"], learnt))
     compared = of_values(drifted, learn=20, limit=1, max_gap=125)
-    write("drift", per_machine(frame, ["x", "y"], compared))
+    write("drift", per_machine(frame, ["x"], compared))
     both = of_values(page_hinkley, threshold=20, delta=0.1, min_instances=10)
     write("page_hinkley_both", per_machine(frame, ["x", "y"], both))
     up = of_values(page_hinkley, threshold=4, alpha=0.95, mode="up")
