@@ -7,7 +7,9 @@
 
 use foreline_engine::Registration;
 
+pub mod cast;
 pub mod columns;
+pub mod convert;
 pub mod derive;
 pub mod ema;
 pub mod entries;
@@ -17,6 +19,8 @@ pub mod filter;
 pub mod history;
 pub mod moments;
 pub mod moving_average;
+pub mod rename;
+pub mod route;
 pub mod select;
 mod smoothing;
 mod stateless;
@@ -26,10 +30,14 @@ pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<cast::Cast>(),
+    Registration::of::<convert::Convert>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<rename::Rename>(),
+    Registration::of::<route::Route>(),
     Registration::of::<select::Select>(),
     Registration::of::<window::Window>(),
 ];
