@@ -49,8 +49,46 @@ def conversions():
     return pd.DataFrame(rows)
 
 
+def readings():
+    """The readings that `make.py` wrote."""
+    return pd.read_csv(HERE / "readings.csv")
+
+
+def on_grid(frame, every, max_gap, method):
+    """Each column of each machine on a grid: `hold` by pandas, `linear` by numpy between near neighbours."""
+    out = []
+    for machine, rows in frame.groupby("machine"):
+        last = rows["ts"].max() + max_gap
+        grid = np.arange(-(-rows["ts"].min() // every) * every, last + 1, every)
+        columns = {"machine": machine, "ts": grid}
+        for column in ["x", "y"]:
+            points = rows.dropna(subset=column)
+            columns[column] = method(points["ts"].to_numpy(), points[column].to_numpy(), grid, max_gap)
+        out.append(pd.DataFrame(columns).dropna(how="all", subset=["x", "y"]))
+    return pd.concat(out)
+
+
+def hold(times, values, grid, max_gap):
+    series = pd.Series(values, index=times).groupby(level=0).last()
+    return series.reindex(grid, method="ffill", tolerance=max_gap).to_numpy()
+
+
+def linear(times, values, grid, max_gap):
+    base = times[0]  # a float holds no nanoseconds since 1970
+    line = np.interp(grid - base, times - base, values, left=np.nan, right=np.nan)
+    after = np.searchsorted(times, grid, side="left")
+    before = np.searchsorted(times, grid, side="right") - 1
+    near = [
+        b >= 0 and a < len(times) and times[a] - times[b] <= max_gap for a, b in zip(after, before)
+    ]
+    return np.where(near, line, np.nan)
+
+
 def main():
     write("convert_units", conversions())
+    frame = readings()
+    write("resample_hold", on_grid(frame, SECOND, 5 * SECOND, hold))
+    write("resample_linear", on_grid(frame, SECOND, 5 * SECOND, linear))
 
 
 if __name__ == "__main__":

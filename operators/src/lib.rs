@@ -12,14 +12,17 @@ pub mod columns;
 pub mod convert;
 pub mod derive;
 pub mod ema;
+mod emitted;
 pub mod entries;
 mod evaluate;
 pub mod features;
 pub mod filter;
+mod gridded;
 pub mod history;
 pub mod moments;
 pub mod moving_average;
 pub mod rename;
+pub mod resample;
 pub mod route;
 pub mod select;
 mod smoothing;
@@ -37,6 +40,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<filter::Filter>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<rename::Rename>(),
+    Registration::of::<resample::Resample>(),
     Registration::of::<route::Route>(),
     Registration::of::<select::Select>(),
     Registration::of::<window::Window>(),

@@ -86,6 +86,35 @@ pub fn check(kind: &str, config: &serde_json::Value, input: &Table, expected: &T
     outcome.assert_close(expected);
 }
 
+/// As [`check`], for a step whose rows wait for what is up to `ahead` after them.
+///
+/// # Panics
+/// When something differs.
+pub fn check_ahead(
+    kind: &str,
+    config: &serde_json::Value,
+    input: &Table,
+    expected: &Table,
+    ahead: i64,
+) {
+    sameness_ahead(kind, config, input, ahead).assert_close(expected);
+}
+
+/// As [`sameness`], for a step whose rows wait for what is up to `ahead` after them: what is after an event time must
+/// not show in what is more than that before it.
+///
+/// # Panics
+/// When something differs.
+#[must_use]
+pub fn sameness_ahead(
+    kind: &str,
+    config: &serde_json::Value,
+    input: &Table,
+    ahead: i64,
+) -> Outcome {
+    same_in_all_ways(&plan(kind, config, &input.schema), input, ahead)
+}
+
 /// Runs a case in all ways, demands that the same comes out, that the past does not depend on the future, and
 /// returns it.
 ///
@@ -93,10 +122,10 @@ pub fn check(kind: &str, config: &serde_json::Value, input: &Table, expected: &T
 /// When something differs.
 #[must_use]
 pub fn sameness(kind: &str, config: &serde_json::Value, input: &Table) -> Outcome {
-    same_in_all_ways(&plan(kind, config, &input.schema), input)
+    sameness_ahead(kind, config, input, 0)
 }
 
-fn same_in_all_ways(planned: &Planned, input: &Table) -> Outcome {
+fn same_in_all_ways(planned: &Planned, input: &Table, ahead: i64) -> Outcome {
     let whole = run::run(planned, input, &Way::whole());
     let n_rows = input.len();
     let mut ways = vec![Way::row_by_row(n_rows, 1), Way::row_by_row(n_rows, 3)];
@@ -105,21 +134,21 @@ fn same_in_all_ways(planned: &Planned, input: &Table) -> Outcome {
         let again = run::run(planned, input, &way);
         assert_eq!(whole, again, "the result differs when run as {way:?}");
     }
-    causality(planned, input, &whole);
+    causality(planned, input, &whole, ahead);
     if planned.late == LateSupport::Corrects {
         late_rows_correct(std::slice::from_ref(planned), input);
     }
     whole
 }
 
-/// What is after an event time must not show in what comes out up to it.
-fn causality(planned: &Planned, input: &Table, whole: &Outcome) {
+/// What is after an event time must not show in what comes out up to `ahead` before it.
+fn causality(planned: &Planned, input: &Table, whole: &Outcome, ahead: i64) {
     let times = input.times();
     for part in 1..4 {
         let Some(&until) = times.get(times.len() * part / 4) else { return };
         let other = run::run(planned, &input.with_another_future(until), &Way::whole());
         let past = |o: &Outcome| -> Vec<Row> {
-            o.rows.iter().filter(|r| r.time <= until).cloned().collect()
+            o.rows.iter().filter(|r| r.time <= until.saturating_sub(ahead)).cloned().collect()
         };
         assert_eq!(past(whole), past(&other), "what follows {until} shows before it");
     }
@@ -330,7 +359,7 @@ mod tests {
             notes: Vec::new(),
             depends_on: Vec::new(),
         };
-        catch_unwind(AssertUnwindSafe(|| same_in_all_ways(&planned, &input))).is_err()
+        catch_unwind(AssertUnwindSafe(|| same_in_all_ways(&planned, &input, 0))).is_err()
     }
 
     #[test]
@@ -357,6 +386,6 @@ mod tests {
         let mut whole = run::run(&planned, &input, &Way::whole());
         let early = whole.rows.iter_mut().min_by_key(|row| row.time).unwrap();
         early.cells[2] = Cell::Float(input.times()[39].unsigned_abs());
-        causality(&planned, &input, &whole);
+        causality(&planned, &input, &whole, 0);
     }
 }
