@@ -84,8 +84,61 @@ def linear(times, values, grid, max_gap):
     return np.where(near, line, np.nan)
 
 
+def sensors(seed=11):
+    """Four sensors of two machines with rates of their own, as the KAMP rotor bed has; a dropout of sensor 3."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for machine in ["g1", "g2"]:
+        for sensor, rate_hz in enumerate([1358.7, 1315.8, 1400.6, 1314.1], start=1):
+            start = rng.integers(0, 800_000)
+            times = 1_700_000_000 * SECOND + start + (np.arange(90) * SECOND / rate_hz).astype(int)
+            if sensor == 3:
+                times = np.delete(times, slice(30, 45))
+            seconds = (times - times[0]) / SECOND
+            values = sensor + np.sin(2 * np.pi * 25 * seconds) + 0.1 * rng.normal(size=len(times))
+            rows += [(machine, t, str(sensor), v) for t, v in zip(times, values)]
+    frame = pd.DataFrame(rows, columns=["machine", "ts", "sensor:string", "value"])
+    return frame.sort_values("ts", kind="stable")
+
+
+def aligned(frame, every, max_gap):
+    out = []
+    for machine, rows in frame.groupby("machine"):
+        grid = np.arange(-(-rows["ts"].min() // every) * every, rows["ts"].max() + 1, every)
+        columns = {"machine": machine, "ts": grid}
+        for sensor, points in rows.groupby("sensor:string"):
+            columns[sensor] = linear(points["ts"].to_numpy(), points["value"].to_numpy(), grid, max_gap)
+        out.append(pd.DataFrame(columns).dropna(how="all", subset=list("1234")))
+    return pd.concat(out)
+
+
+def long_rows(n_rows=300, seed=12):
+    rng = np.random.default_rng(seed)
+    ts = 1_700_000_000 * SECOND + np.sort(rng.integers(0, 60, n_rows)) * SECOND
+    frame = pd.DataFrame({
+        "machine": rng.choice(["a", "b"], n_rows),
+        "ts": ts,
+        "sensor:string": rng.choice(["p", "q", "r", "s"], n_rows),
+        "value": rng.normal(size=n_rows),
+    })
+    return frame
+
+
+def pivoted(frame):
+    listed = frame[frame["sensor:string"].isin(["p", "q", "r"])]
+    return listed.pivot_table(
+        index=["machine", "ts"], columns="sensor:string", values="value", aggfunc="last"
+    ).reset_index()
+
+
 def main():
     write("convert_units", conversions())
+    frame = sensors()
+    write("align_sensors", frame)
+    write("align_linear", aligned(frame, SECOND // 1000, SECOND // 200))
+    frame = long_rows()
+    write("pivot_long", frame)
+    write("pivot_wide", pivoted(frame))
     frame = readings()
     write("resample_hold", on_grid(frame, SECOND, 5 * SECOND, hold))
     write("resample_linear", on_grid(frame, SECOND, 5 * SECOND, linear))

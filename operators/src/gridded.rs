@@ -27,7 +27,7 @@ use crate::columns::{positive, same_version};
 use crate::emitted::Emitted;
 use feed::Taken;
 
-pub(crate) use feed::Feed;
+pub(crate) use feed::{Feed, tracks_of};
 
 mod feed;
 

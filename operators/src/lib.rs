@@ -7,6 +7,7 @@
 
 use foreline_engine::Registration;
 
+pub mod align;
 pub mod cast;
 pub mod columns;
 pub mod convert;
@@ -19,8 +20,10 @@ pub mod features;
 pub mod filter;
 mod gridded;
 pub mod history;
+pub mod long;
 pub mod moments;
 pub mod moving_average;
+pub mod pivot;
 pub mod rename;
 pub mod resample;
 pub mod route;
@@ -33,12 +36,14 @@ pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<align::Align>(),
     Registration::of::<cast::Cast>(),
     Registration::of::<convert::Convert>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<pivot::Pivot>(),
     Registration::of::<rename::Rename>(),
     Registration::of::<resample::Resample>(),
     Registration::of::<route::Route>(),
