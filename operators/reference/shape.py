@@ -140,6 +140,9 @@ def main():
     write("pivot_long", frame)
     write("pivot_wide", pivoted(frame))
     frame = readings()
+    long = frame.melt(["machine", "ts"], ["x", "y"], var_name="name:string", ignore_index=False)
+    long = long.dropna().sort_index(kind="stable")
+    write("explode_long", long)
     write("resample_hold", on_grid(frame, SECOND, 5 * SECOND, hold))
     write("resample_linear", on_grid(frame, SECOND, 5 * SECOND, linear))
 

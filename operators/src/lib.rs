@@ -11,22 +11,27 @@ pub mod align;
 pub mod cast;
 pub mod columns;
 pub mod convert;
+pub mod deadband;
 pub mod derive;
 pub mod ema;
 mod emitted;
 pub mod entries;
 mod evaluate;
+pub mod explode;
 pub mod features;
 pub mod filter;
+mod gate;
 mod gridded;
 pub mod history;
 pub mod long;
 pub mod moments;
 pub mod moving_average;
 pub mod pivot;
+pub mod rate_limit;
 pub mod rename;
 pub mod resample;
 pub mod route;
+pub mod sample;
 pub mod select;
 mod smoothing;
 mod stateless;
@@ -39,14 +44,18 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<align::Align>(),
     Registration::of::<cast::Cast>(),
     Registration::of::<convert::Convert>(),
+    Registration::of::<deadband::Deadband>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
+    Registration::of::<explode::Explode>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<pivot::Pivot>(),
+    Registration::of::<rate_limit::RateLimit>(),
     Registration::of::<rename::Rename>(),
     Registration::of::<resample::Resample>(),
     Registration::of::<route::Route>(),
+    Registration::of::<sample::Sample>(),
     Registration::of::<select::Select>(),
     Registration::of::<window::Window>(),
 ];
