@@ -131,6 +131,33 @@ def pivoted(frame):
     ).reset_index()
 
 
+def filled(frame, function):
+    out = frame.copy()
+    for _, rows in frame.groupby("machine"):
+        for column in ["x", "y"]:
+            out.loc[rows.index, column] = function(rows["ts"], rows[column])
+    return out
+
+
+def fill_previous(max_gap):
+    def fill(times, values):
+        since = times - times.where(values.notna()).ffill()
+        return values.ffill().where(since <= max_gap)
+
+    return fill
+
+
+def fill_linear(max_gap):
+    def fill(times, values):
+        base = times.iloc[0]  # a float holds no nanoseconds since 1970
+        line = values.set_axis(times - base).interpolate("index", limit_area="inside")
+        here = times.where(values.notna())
+        near = here.bfill() - here.ffill() <= max_gap
+        return values.where(values.notna(), line.set_axis(values.index).where(near))
+
+    return fill
+
+
 def main():
     write("convert_units", conversions())
     frame = sensors()
@@ -140,6 +167,8 @@ def main():
     write("pivot_long", frame)
     write("pivot_wide", pivoted(frame))
     frame = readings()
+    write("fill_previous", filled(frame, fill_previous(8 * SECOND)))
+    write("fill_linear", filled(frame, fill_linear(8 * SECOND)))
     long = frame.melt(["machine", "ts"], ["x", "y"], var_name="name:string", ignore_index=False)
     long = long.dropna().sort_index(kind="stable")
     write("explode_long", long)

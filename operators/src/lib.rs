@@ -19,9 +19,11 @@ pub mod entries;
 mod evaluate;
 pub mod explode;
 pub mod features;
+pub mod fill;
 pub mod filter;
 mod gate;
 mod gridded;
+mod held;
 pub mod history;
 pub mod long;
 pub mod moments;
@@ -48,6 +50,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<derive::Derive>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<explode::Explode>(),
+    Registration::of::<fill::Fill>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<pivot::Pivot>(),
