@@ -158,6 +158,43 @@ def fill_linear(max_gap):
     return fill
 
 
+def swinging_door(rows, deviation, max_gap):
+    """The rows of a machine that go on: from the last that did, a row is passed over as long as the line to the next
+    is near all rows in between. Looks at all of them each time, where the step keeps two slopes."""
+    times, values = rows["ts"].to_list(), rows["x"].to_list()
+
+    def near(a, b):
+        slope = (values[b] - values[a]) / (times[b] - times[a])
+        line = [values[a] + slope * (times[i] - times[a]) for i in range(a + 1, b)]
+        return all(abs(y - values[i]) <= deviation for i, y in zip(range(a + 1, b), line))
+
+    passed, last, waits = [], None, None
+    for i, (t, x) in enumerate(zip(times, values)):
+        if waits is not None and (np.isnan(x) or t - times[last] > max_gap or not near_or_tie(near, times, last, waits, i)):
+            passed.append(waits)
+            last, waits = waits, None
+        if np.isnan(x):
+            if i == 0 or not np.isnan(values[i - 1]):
+                passed.append(i)
+            last = None
+        elif last is None or t - times[last] > max_gap:
+            passed.append(i)
+            last = i
+        elif t == times[last]:
+            if abs(x - values[last]) > deviation:
+                passed.append(i)
+                last = i
+        else:
+            waits = i
+    if waits is not None:
+        passed.append(waits)
+    return rows.iloc[passed]
+
+
+def near_or_tie(near, times, last, waits, i):
+    return times[i] > times[last] and near(last, i)
+
+
 def main():
     write("convert_units", conversions())
     frame = sensors()
@@ -169,6 +206,8 @@ def main():
     frame = readings()
     write("fill_previous", filled(frame, fill_previous(8 * SECOND)))
     write("fill_linear", filled(frame, fill_linear(8 * SECOND)))
+    doors = [swinging_door(rows, 0.8, 20 * SECOND) for _, rows in frame.groupby("machine")]
+    write("swinging_door_x", pd.concat(doors))
     long = frame.melt(["machine", "ts"], ["x", "y"], var_name="name:string", ignore_index=False)
     long = long.dropna().sort_index(kind="stable")
     write("explode_long", long)

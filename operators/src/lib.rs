@@ -37,6 +37,7 @@ pub mod sample;
 pub mod select;
 mod smoothing;
 mod stateless;
+pub mod swinging_door;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod window;
@@ -60,6 +61,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<route::Route>(),
     Registration::of::<sample::Sample>(),
     Registration::of::<select::Select>(),
+    Registration::of::<swinging_door::SwingingDoor>(),
     Registration::of::<window::Window>(),
 ];
 
