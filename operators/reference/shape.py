@@ -195,6 +195,27 @@ def near_or_tie(near, times, last, waits, i):
     return times[i] > times[last] and near(last, i)
 
 
+def events(n_rows=90, seed=13):
+    """Another device on the same machines, and on one more; a text and a number, with nulls."""
+    rng = np.random.default_rng(seed)
+    ts = 1_700_000_000 * SECOND + np.cumsum(rng.choice([0, 500, 2500, 7000], n_rows)) * 1_000_000
+    frame = pd.DataFrame({
+        "machine": rng.choice(["a", "b", "d"], n_rows),
+        "ts": ts,
+        "state:string": rng.choice(["run", "idle", "off"], n_rows),
+        "level": rng.normal(size=n_rows),
+    })
+    frame.loc[rng.random(n_rows) < 0.1, ["state:string", "level"]] = [None, np.nan]
+    return frame
+
+
+def near(left, right, before, after):
+    pairs = left.merge(right.rename(columns={"ts": "at:int64"}), on="machine")
+    gap = pairs["at:int64"] - pairs["ts"]
+    pairs = pairs[(gap >= -before) & (gap <= after)]
+    return pairs[[*left.columns, *right.columns[2:], "at:int64"]]
+
+
 def main():
     write("convert_units", conversions())
     frame = sensors()
@@ -208,6 +229,11 @@ def main():
     write("fill_linear", filled(frame, fill_linear(8 * SECOND)))
     doors = [swinging_door(rows, 0.8, 20 * SECOND) for _, rows in frame.groupby("machine")]
     write("swinging_door_x", pd.concat(doors))
+    right = events()
+    write("asof_join_right", right)
+    joined = pd.merge_asof(frame, right, on="ts", by="machine", tolerance=6 * SECOND)
+    write("asof_join_within", joined)
+    write("interval_join_near", near(right, frame, 3 * SECOND // 2, 2 * SECOND))
     long = frame.melt(["machine", "ts"], ["x", "y"], var_name="name:string", ignore_index=False)
     long = long.dropna().sort_index(kind="stable")
     write("explode_long", long)

@@ -8,6 +8,7 @@
 use foreline_engine::Registration;
 
 pub mod align;
+pub mod asof_join;
 pub mod cast;
 pub mod columns;
 pub mod convert;
@@ -25,6 +26,8 @@ mod gate;
 mod gridded;
 mod held;
 pub mod history;
+pub mod interval_join;
+mod joining;
 pub mod long;
 pub mod moments;
 pub mod moving_average;
@@ -40,11 +43,13 @@ mod stateless;
 pub mod swinging_door;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod union;
 pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
     Registration::of::<align::Align>(),
+    Registration::of::<asof_join::AsofJoin>(),
     Registration::of::<cast::Cast>(),
     Registration::of::<convert::Convert>(),
     Registration::of::<deadband::Deadband>(),
@@ -53,6 +58,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<explode::Explode>(),
     Registration::of::<fill::Fill>(),
     Registration::of::<filter::Filter>(),
+    Registration::of::<interval_join::IntervalJoin>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<pivot::Pivot>(),
     Registration::of::<rate_limit::RateLimit>(),
@@ -62,6 +68,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<sample::Sample>(),
     Registration::of::<select::Select>(),
     Registration::of::<swinging_door::SwingingDoor>(),
+    Registration::of::<union::Union>(),
     Registration::of::<window::Window>(),
 ];
 

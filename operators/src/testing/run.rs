@@ -122,7 +122,14 @@ pub(super) fn run(planned: &Planned, inputs: &[&Table], way: &Way) -> Outcome {
         let ranges = way.ranges(e, inputs).into_iter().zip(&fleet.sources);
         let brings = ranges.map(|(range, source)| Brings {
             told: source.told(range.end, dice.as_mut()),
-            low: source.low(range.end, dice.as_mut()),
+            low: match source.low(range.end, dice.as_mut()) {
+                // One of several inputs may end before the others.
+                i64::MIN if inputs.len() > 1 && range.end == source.table.len() => {
+                    let ends = dice.as_mut().is_some_and(|dice| dice.below(2) == 0);
+                    if ends { Watermarks::END } else { i64::MIN }
+                }
+                low => low,
+            },
             range,
         });
         let brings = brings.collect::<Vec<_>>();
