@@ -6,7 +6,8 @@
 //! into fresh operators, on another number of workers too. Every run is held to the contract as well: order of
 //! rows, watermarks that are kept, the account, and shards that changed without being `dirty`. A step that late rows
 //! correct is also run by the engine with its rows out of order, and what stands at the end is compared with a run in
-//! order; [`late_rows_correct`] does that for steps one behind the other.
+//! order; [`late_rows_correct`] does that for steps one behind the other. Of several inputs each is cut by itself, and the
+//! engine runs the step with a source for each. A step whose rows wait for later ones says how far it looks ahead.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use run::{Dead, Row, Way};
 pub use table::{Cell, Table};
 
 mod expression;
+mod joined;
 mod late;
 mod run;
 mod table;
@@ -184,6 +186,9 @@ fn same_in_all_ways(planned: &Planned, inputs: &[&Table], ahead: i64) -> Outcome
     causality(planned, inputs, &whole, ahead);
     if let (LateSupport::Corrects, [input]) = (&planned.late, inputs) {
         late_rows_correct(std::slice::from_ref(planned), input);
+    }
+    if inputs.len() > 1 {
+        joined::the_engine_agrees(planned, inputs, &whole);
     }
     whole
 }
