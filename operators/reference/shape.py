@@ -170,7 +170,7 @@ def swinging_door(rows, deviation, max_gap):
 
     passed, last, waits = [], None, None
     for i, (t, x) in enumerate(zip(times, values)):
-        if waits is not None and (np.isnan(x) or t - times[last] > max_gap or not near_or_tie(near, times, last, waits, i)):
+        if waits is not None and (np.isnan(x) or t - times[last] > max_gap or not near(last, i)):
             passed.append(waits)
             last, waits = waits, None
         if np.isnan(x):
@@ -189,10 +189,6 @@ def swinging_door(rows, deviation, max_gap):
     if waits is not None:
         passed.append(waits)
     return rows.iloc[passed]
-
-
-def near_or_tie(near, times, last, waits, i):
-    return times[i] > times[last] and near(last, i)
 
 
 def events(n_rows=90, seed=13):

@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn agrees_with_an_oracle_on_random_rows() {
         for (seed, before, after) in [(1, 0, 10), (2, 20, 0), (3, 9, 9)] {
-            let left = Table::random(seed, 80, Logical);
-            let right = Table::random(seed + 9, 80, Logical);
+            let left = Table::random(seed, 45, Logical);
+            let right = Table::random(seed + 9, 45, Logical);
             let config = json!({ "before": before, "after": after, "columns": { "k": "n" } });
             let outcome = sameness_joined("interval_join", &config, &[&left, &right], after);
             let (times, n, lefts) = (right.times(), right.numbers("n"), left.times());

@@ -361,11 +361,11 @@ mod tests {
 
     #[test]
     fn no_value_is_further_from_the_line_than_the_deviation() {
-        let input = Table::random(6, 150, Logical);
+        let input = Table::random(6, 100, Logical);
         let config = json!({ "column": "x", "deviation": 0.7, "max_gap": 300 });
         let outcome = sameness_ahead("swinging_door", &config, &input, 301);
         let account = outcome.account;
-        assert_eq!((account.in_flight, account.used + account.filtered), (0, 150));
+        assert_eq!((account.in_flight, account.used + account.filtered), (0, 100));
         assert!(account.filtered > 20, "{account:?}");
         let (x, times) = (input.numbers("x"), input.times());
         let passed: Vec<usize> =

@@ -425,7 +425,7 @@ mod tests {
 
     #[test]
     fn three_streams_agree_with_an_oracle_on_random_rows() {
-        let tables: Vec<Table> = (0..3).map(|seed| Table::random(seed, 60, Logical)).collect();
+        let tables: Vec<Table> = (0..3).map(|seed| Table::random(seed, 35, Logical)).collect();
         let inputs: Vec<&Table> = tables.iter().collect();
         let outcome = sameness_joined("union", &json!({}), &inputs, 0);
         let mut want = Vec::new();

@@ -57,7 +57,7 @@ fn rows_that_find_no_room_are_dead_letters() {
 #[test]
 fn agrees_with_an_oracle_on_random_rows() {
     for (seed, max_gap) in [(1, 15), (2, 60)] {
-        let input = Table::random(seed, 120, Logical);
+        let input = Table::random(seed, 80, Logical);
         let config = json!({ "columns": ["x", "y"], "method": "linear", "max_gap": max_gap });
         let outcome = sameness_ahead("fill", &config, &input, max_gap);
         let times = input.times();
