@@ -39,7 +39,7 @@ pub struct AlignConfig {
     pub method: Method,
     /// The longest stretch that a value is held or a line drawn across; at most 100,000 times `every`.
     pub max_gap: Extent,
-    /// What comes out where no sensor has a value: `skip` (unless given) nothing, `null` one row of nulls where that
+    /// What comes out where no sensor has a value: `skip` (unless given) nothing, `null_row` one row of nulls where that
     /// begins.
     #[serde(default)]
     pub gaps: Gaps,
@@ -130,7 +130,7 @@ mod tests {
         let input =
             logical("m,t,who:int64,x\na,0,1,0\na,0,2,7\na,2,1,2\na,4,1,4\na,9,1,9\na,10,2,17\n");
         let config = json!({ "by": "who", "value": "x", "columns": { "u": "1", "v": "2" },
-                             "every": 1, "method": "linear", "max_gap": 5, "gaps": "null" });
+                             "every": 1, "method": "linear", "max_gap": 5, "gaps": "null_row" });
         let expected = "m,t,u,v\na,0,0,7\na,1,1,\na,2,2,\na,3,3,\na,4,4,\na,5,5,\na,6,6,\na,7,7,\na,8,8,\na,9,9,\na,10,,17\na,11,,\n";
         check_ahead("align", &config, &input, &logical(expected), 7);
     }

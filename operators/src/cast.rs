@@ -5,7 +5,7 @@
 //! State   none
 //! Late    any: a late or corrected row is like any other
 //! Errors  a row with a value that does not fit the type goes to the dead letters as `bad_value`; with
-//!         `on_error: null` the value becomes null instead and the row goes on
+//!         `on_error: set_null` the value becomes null instead and the row goes on
 //! Source  SQL `CAST`, but nothing is rounded or cut off in silence
 //!
 //! ```text
@@ -44,7 +44,7 @@ use crate::stateless::{Fate, PerRow, Stateless};
 pub struct CastConfig {
     /// The type that each column is to have: `code: int64`.
     pub columns: Entries<To>,
-    /// What becomes of a row with a value that does not fit: `dead_letter` (unless given) or `null`.
+    /// What becomes of a row with a value that does not fit: `dead_letter` (unless given) or `set_null`.
     #[serde(default)]
     pub on_error: OnError,
 }
@@ -80,8 +80,8 @@ pub enum OnError {
     /// The row goes to the dead letters.
     #[default]
     DeadLetter,
-    /// The value becomes null.
-    Null,
+    /// The value becomes null. (In YAML a bare `null` would be no word.)
+    SetNull,
 }
 
 /// The kind `cast`.
@@ -95,7 +95,7 @@ impl OperatorKind for Cast {
     const SUMMARY: &'static str = "turns columns into another type";
     const FAMILY: Family = Family::Shape;
     const EXAMPLE: &'static str =
-        "typed: { from: readings, cast: { columns: { recipe: int64 }, on_error: null } }";
+        "typed: { from: readings, cast: { columns: { recipe: int64 }, on_error: set_null } }";
 
     fn plan(
         config: &CastConfig,
@@ -382,7 +382,7 @@ mod tests {
         assert!(outcome.dead.iter().all(|d| d.3 == "bad_value"), "{:?}", outcome.dead);
         assert_eq!(outcome.dead[0].4, "'one' in column 'f' does not fit Float64");
         assert_eq!(outcome.dead[2].4, "'2.5' in column 'n' does not fit Int64");
-        let config = json!({ "columns": { "f": "float64", "n": "int64" }, "on_error": "null" });
+        let config = json!({ "columns": { "f": "float64", "n": "int64" }, "on_error": "set_null" });
         let expected = "m,t,f,n:int64\na,0,1,3\na,1,,3\nb,2,,4\nb,3,2,\nb,4,,\nb,5,3,0\n";
         check("cast", &config, &input, &Table::parse(Logical, expected));
     }

@@ -55,8 +55,8 @@ pub enum Gaps {
     /// Nothing.
     #[default]
     Skip,
-    /// One row of nulls, at the first grid point of the gap.
-    Null,
+    /// One row of nulls, at the first grid point of the gap. (In YAML a bare `null` would be no word.)
+    NullRow,
 }
 
 /// A grid and how it is filled; lengths in the unit of the time domain.
@@ -252,7 +252,9 @@ impl Tracks {
 
     /// Says that the grid point behind the last one sent has no value, if it is before `end`.
     fn gap_before(&mut self, end: i64, slot: u32, grid: &Grid, out: &mut Emitted) {
-        let Some((sent, position)) = self.sent.filter(|_| grid.gaps == Gaps::Null) else { return };
+        let Some((sent, position)) = self.sent.filter(|_| grid.gaps == Gaps::NullRow) else {
+            return;
+        };
         let first = grid.after(sent);
         if !self.told && first < end {
             out.channels.iter_mut().for_each(|c| c.push(f64::NAN));

@@ -12,7 +12,7 @@
 //!
 //! Grid points are the multiples of `every` from 1970-01-01T00:00Z, or from 0 of a count, as windows are. A null is no
 //! point: the line goes to the next value, if that is near enough. Across more than `max_gap` nothing is said: with
-//! `gaps: null` one row of nulls marks the beginning of the gap, at the grid point behind the last row. A row goes out
+//! `gaps: null_row` one row of nulls marks the beginning of the gap, at the grid point behind the last row. A row goes out
 //! when the watermark, or a later row of the key, says that nothing before it can come; with `linear` when the next
 //! value is there or `max_gap` has passed without one. Of values of one time the last counts.
 
@@ -41,7 +41,7 @@ pub struct ResampleConfig {
     pub method: Method,
     /// The longest stretch that a value is held or a line drawn across; at most 100,000 times `every`.
     pub max_gap: Extent,
-    /// What comes out where no value is known: `skip` (unless given) nothing, `null` one row of nulls where it begins.
+    /// What comes out where no value is known: `skip` (unless given) nothing, `null_row` one row of nulls where it begins.
     #[serde(default)]
     pub gaps: Gaps,
 }
@@ -163,7 +163,7 @@ mod tests {
         let mut config = json!({ "columns": ["x"], "every": 2, "method": "linear", "max_gap": 10 });
         let expected = "m,t,x\na,0,0\na,2,4\na,4,8\na,6,12\na,8,16\na,10,20\na,12,24\na,14,28\na,26,1\na,28,3\na,30,5\na,32,7\na,34,9\n";
         check_ahead("resample", &config, &input, &logical(expected), 12);
-        config["gaps"] = json!("null");
+        config["gaps"] = json!("null_row");
         let expected = expected.replace("a,26", "a,16,\na,26") + "a,36,\n";
         check_ahead("resample", &config, &input, &logical(&expected), 12);
     }
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn columns_have_gaps_of_their_own() {
         let input = logical("m,t,x,y\na,0,1,5\na,2,2,\na,4,3,\na,6,4,9\nb,1,,2\n");
-        let config = json!({ "columns": ["x", "y"], "every": 1, "method": "hold", "max_gap": 2, "gaps": "null" });
+        let config = json!({ "columns": ["x", "y"], "every": 1, "method": "hold", "max_gap": 2, "gaps": "null_row" });
         let expected = "m,t,x,y\na,0,1,5\na,1,1,5\na,2,2,5\na,3,2,\na,4,3,\na,5,3,\na,6,4,9\na,7,4,9\na,8,4,9\na,9,,\nb,1,,2\nb,2,,2\nb,3,,2\nb,4,,\n";
         check("resample", &config, &input, &logical(expected));
     }
