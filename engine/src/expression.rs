@@ -5,10 +5,17 @@ use std::fmt::Debug;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 
+use crate::schema::Unit;
+
 /// A pure function of a row, compiled against one schema.
 pub trait Expression: Debug + Send + Sync {
     /// The type of the result.
     fn data_type(&self) -> DataType;
+
+    /// The unit of the result, where it follows from those of the columns.
+    fn unit(&self) -> Option<Unit> {
+        None
+    }
 
     /// One value a row.
     ///

@@ -40,6 +40,7 @@ mod schema;
 mod sink;
 mod snapshot;
 mod source;
+mod units;
 mod watermarks;
 
 pub use account::Account;
@@ -87,4 +88,5 @@ pub use source::{
     Chunk, Decoded, Decoder, KnownPartition, Partition, Poll, Position, Range, ReadUpTo, Replay,
     Source, SourceError,
 };
+pub use units::{Conversion, NoConversion};
 pub use watermarks::Watermarks;

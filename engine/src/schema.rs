@@ -55,6 +55,23 @@ const UNIT_ALIASES: &[(&str, &str)] = &[
     ("percent", "%"),
     ("count", "{count}"),
     ("ft", "[ft_i]"),
+    ("ft/s", "[ft_i]/s"),
+    ("in", "[in_i]"),
+    ("in/s", "[in_i]/s"),
+    ("ips", "[in_i]/s"),
+    ("mph", "[mi_i]/h"),
+    ("mil", "[mil_i]"),
+    ("µm", "um"),
+    ("m/s^2", "m/s2"),
+    ("m/s²", "m/s2"),
+    ("Nm", "N.m"),
+    ("hp", "[HP]"),
+    ("kWh", "kW.h"),
+    ("°", "deg"),
+    ("L", "l"),
+    ("L/min", "l/min"),
+    ("L/h", "l/h"),
+    ("Ω", "Ohm"),
 ];
 
 impl Unit {

@@ -10,7 +10,10 @@
 //! Source  SQL `SELECT *, e AS name`
 //!
 //! All expressions see the columns of the input, not each other's results. Key and event time stay as they
-//! are. A column that is replaced keeps its unit only if `units` says so: the result is something else.
+//! are. The unit of a result is what `units` says, or else follows from the expression where that is plain: a column, a
+//! sum or difference of columns of one unit (but not of degrees, whose zero is a convention), `abs`, `greatest`, `least`,
+//! `coalesce`, `round`. A product or quotient has none, because it may be a conversion. Columns of different units are not
+//! added or compared: that is an error of the plan.
 
 use std::sync::Arc;
 
@@ -32,7 +35,7 @@ use crate::stateless::{Fate, PerRow, Stateless};
 pub struct DeriveConfig {
     /// SQL expressions over the columns of the input, by the name of the result: `power: "torque * speed"`.
     pub columns: Entries<String>,
-    /// Units of the results, by name; UCUM codes such as `W`.
+    /// Units of the results, by name; UCUM codes such as `W`. Left out: what follows from the expression, or none.
     #[serde(default)]
     pub units: Entries<String>,
 }
@@ -69,7 +72,11 @@ impl OperatorKind for Derive {
         for (name, sql) in config.columns.iter() {
             match one(input, name, sql, given) {
                 Ok(value) => {
-                    let unit = config.units.get(name).map(|unit| Unit::new(unit));
+                    let told = config.units.get(name).map(|unit| Unit::new(unit));
+                    let follows = value.expression.unit();
+                    errors
+                        .extend(told.as_ref().zip(follows.as_ref()).and_then(contradiction(name)));
+                    let unit = told.or(follows);
                     let column = Column::new(name, value.data_type.clone()).with_unit(unit);
                     derived.push((put(&mut columns, column), value));
                 }
@@ -82,6 +89,16 @@ impl OperatorKind for Derive {
             Ok(output) if errors.is_empty() => Ok(planned(input.clone(), output, derived)),
             _ => Err(errors),
         }
+    }
+}
+
+/// Refuses a unit that the expression does not have.
+fn contradiction(name: &str) -> impl Fn((&Unit, &Unit)) -> Option<ConfigError> {
+    move |(told, follows)| {
+        let what = format!("the expression of '{name}' is in '{follows}', not in '{told}'");
+        let error = ConfigError::new(format!("units.{name}"), what);
+        let error = error.help("leave the unit out, and use the step 'convert' for another one");
+        (!told.is_same(follows)).then_some(error)
     }
 }
 
@@ -159,6 +176,7 @@ mod tests {
     use foreline_engine::TimeDomain::Logical;
     use serde_json::{Value, json};
 
+    use super::{Schema, Unit};
     use crate::testing::{Table, check, plan, sameness, try_plan};
 
     #[test]
@@ -203,6 +221,20 @@ mod tests {
         let output = plan("derive", &config, &input.schema).output;
         let unit = |name| output.column(name).unwrap().unit.as_ref().map(|u| u.code().to_owned());
         assert_eq!((unit("p").as_deref(), unit("q")), (Some("W"), None));
+    }
+
+    #[test]
+    fn a_unit_follows_from_the_expression_and_is_not_contradicted() {
+        let mut columns = Table::parse(Logical, "m,t,x\n").schema.columns().to_vec();
+        columns[2].unit = Some(Unit::new("mm/s"));
+        let input = Schema::new(columns, &["m"], "t").unwrap();
+        let config = json!({ "columns": { "p": "x", "q": "x * 2" }, "units": { "q": "W" } });
+        let output = plan("derive", &config, &input).output;
+        let unit = |name| output.column(name).unwrap().unit.clone();
+        assert_eq!((unit("p"), unit("q")), (Some(Unit::new("mm/s")), Some(Unit::new("W"))));
+        let config = json!({ "columns": { "p": "x" }, "units": { "p": "in/s" } });
+        let errors = try_plan("derive", &config, &input).unwrap_err();
+        assert_eq!(errors, ["units.p: the expression of 'p' is in 'mm/s', not in '[in_i]/s'"]);
     }
 
     #[test]

@@ -8,37 +8,51 @@
 use foreline_engine::Registration;
 
 pub mod adwin;
+pub mod align;
 mod annotate;
+pub mod asof_join;
 pub mod band_pass;
 pub mod biquad;
+pub mod cast;
 pub mod cepstrum;
 mod channelwise;
 pub mod clip;
 pub mod columns;
+pub mod convert;
 pub mod cusum;
+pub mod deadband;
 pub mod derive;
 #[cfg(test)]
 mod detection_data;
 pub mod difference;
 pub mod drift;
 pub mod ema;
+mod emitted;
 pub mod entries;
 pub mod envelope;
 mod evaluate;
 pub mod ewma_chart;
+pub mod explode;
 pub mod features;
+pub mod fill;
 pub mod filter;
 mod flags;
 pub mod gaps;
+mod gate;
+mod gridded;
 pub mod half_space_trees;
 pub mod hampel;
+mod held;
 pub mod high_pass;
 pub mod history;
 pub mod integrate;
+pub mod interval_join;
+mod joining;
 pub mod k_of_n;
 pub mod kalman_1d;
 pub mod lag;
 pub mod learning;
+pub mod long;
 pub mod low_pass;
 pub mod matrix_profile;
 mod mistakes;
@@ -50,9 +64,15 @@ pub mod orders;
 pub mod page_hinkley;
 pub mod pca_t2q;
 pub mod per;
+pub mod pivot;
 pub mod quality;
 pub mod rate;
+pub mod rate_limit;
+pub mod rename;
+pub mod resample;
+pub mod route;
 pub mod run_state;
+pub mod sample;
 pub mod savitzky_golay;
 pub mod select;
 pub mod severity;
@@ -62,11 +82,13 @@ mod smoothing;
 mod sorted;
 pub mod spectrum;
 mod stateless;
+pub mod swinging_door;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod threshold;
 pub mod time_features;
 mod trailing;
+pub mod union;
 pub mod waveform;
 mod waveforms;
 pub mod window;
@@ -74,22 +96,30 @@ pub mod window;
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
     Registration::of::<adwin::Adwin>(),
+    Registration::of::<align::Align>(),
+    Registration::of::<asof_join::AsofJoin>(),
     Registration::of::<band_pass::BandPass>(),
+    Registration::of::<cast::Cast>(),
     Registration::of::<cepstrum::Cepstrum>(),
     Registration::of::<clip::Clip>(),
+    Registration::of::<convert::Convert>(),
     Registration::of::<cusum::Cusum>(),
+    Registration::of::<deadband::Deadband>(),
     Registration::of::<derive::Derive>(),
     Registration::of::<difference::Difference>(),
     Registration::of::<drift::Drift>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<envelope::Envelope>(),
     Registration::of::<ewma_chart::EwmaChart>(),
+    Registration::of::<explode::Explode>(),
+    Registration::of::<fill::Fill>(),
     Registration::of::<filter::Filter>(),
     Registration::of::<gaps::Gaps>(),
     Registration::of::<half_space_trees::HalfSpaceTrees>(),
     Registration::of::<hampel::Hampel>(),
     Registration::of::<high_pass::HighPass>(),
     Registration::of::<integrate::Integrate>(),
+    Registration::of::<interval_join::IntervalJoin>(),
     Registration::of::<k_of_n::KOfN>(),
     Registration::of::<kalman_1d::Kalman1d>(),
     Registration::of::<lag::Lag>(),
@@ -101,15 +131,23 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<orders::Orders>(),
     Registration::of::<page_hinkley::PageHinkley>(),
     Registration::of::<pca_t2q::PcaT2q>(),
+    Registration::of::<pivot::Pivot>(),
     Registration::of::<quality::Quality>(),
     Registration::of::<rate::Rate>(),
+    Registration::of::<rate_limit::RateLimit>(),
+    Registration::of::<rename::Rename>(),
+    Registration::of::<resample::Resample>(),
+    Registration::of::<route::Route>(),
     Registration::of::<run_state::RunState>(),
+    Registration::of::<sample::Sample>(),
     Registration::of::<savitzky_golay::SavitzkyGolay>(),
     Registration::of::<select::Select>(),
     Registration::of::<severity::Severity>(),
     Registration::of::<spectrum::Spectrum>(),
+    Registration::of::<swinging_door::SwingingDoor>(),
     Registration::of::<threshold::Threshold>(),
     Registration::of::<time_features::TimeFeatures>(),
+    Registration::of::<union::Union>(),
     Registration::of::<waveform::Waveform>(),
     Registration::of::<window::Window>(),
 ];

@@ -43,7 +43,7 @@ pub enum Selection {
 
 impl Selection {
     /// (where, new name, old name) of each column.
-    fn pairs(&self) -> Vec<(String, &str, &str)> {
+    pub(crate) fn pairs(&self) -> Vec<(String, &str, &str)> {
         match self {
             Selection::Names(names) => {
                 let each = names.iter().enumerate();

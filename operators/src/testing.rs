@@ -6,7 +6,8 @@
 //! into fresh operators, on another number of workers too. Every run is held to the contract as well: order of
 //! rows, watermarks that are kept, the account, and shards that changed without being `dirty`. A step that late rows
 //! correct is also run by the engine with its rows out of order, and what stands at the end is compared with a run in
-//! order; [`late_rows_correct`] does that for steps one behind the other.
+//! order; [`late_rows_correct`] does that for steps one behind the other. Of several inputs each is cut by itself, and the
+//! engine runs the step with a source for each. A step whose rows wait for later ones says how far it looks ahead.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ pub use run::{Dead, Row, Way};
 pub use table::{Cell, Table};
 
 mod expression;
+mod joined;
 mod late;
 #[cfg(test)]
 pub(crate) mod recorded;
@@ -72,10 +74,57 @@ pub fn try_plan(
     config: &serde_json::Value,
     input: &Schema,
 ) -> Result<Planned, Vec<String>> {
+    try_plan_joined(kind, config, std::slice::from_ref(input))
+}
+
+/// As [`try_plan`], for a step that reads several streams.
+///
+/// # Errors
+/// Every mistake.
+///
+/// # Panics
+/// When there is no such kind.
+pub fn try_plan_joined(
+    kind: &str,
+    config: &serde_json::Value,
+    inputs: &[Schema],
+) -> Result<Planned, Vec<String>> {
     let registration = OPERATORS.iter().find(|r| r.name == kind).expect("the kind is registered");
     let config = (registration.parse)(config).map_err(|e| vec![e.to_string()])?;
-    let planned = config.plan(std::slice::from_ref(input), &Given);
+    let planned = config.plan(inputs, &Given);
     planned.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// As [`sameness_ahead`], for a step that reads several streams. They are cut into epochs independently.
+///
+/// # Panics
+/// When something differs.
+#[must_use]
+pub fn sameness_joined(
+    kind: &str,
+    config: &serde_json::Value,
+    inputs: &[&Table],
+    ahead: i64,
+) -> Outcome {
+    let schemas: Vec<Schema> = inputs.iter().map(|t| t.schema.clone()).collect();
+    match try_plan_joined(kind, config, &schemas) {
+        Ok(planned) => same_in_all_ways(&planned, inputs, ahead),
+        Err(errors) => panic!("{kind} {config} cannot be planned: {errors:?}"),
+    }
+}
+
+/// As [`check_ahead`], for a step that reads several streams.
+///
+/// # Panics
+/// When something differs.
+pub fn check_joined(
+    kind: &str,
+    config: &serde_json::Value,
+    inputs: &[&Table],
+    expected: &Table,
+    ahead: i64,
+) {
+    sameness_joined(kind, config, inputs, ahead).assert_close(expected);
 }
 
 /// Runs a case in all ways and compares what comes out with `expected`, rows in any order, numbers to
@@ -88,6 +137,35 @@ pub fn check(kind: &str, config: &serde_json::Value, input: &Table, expected: &T
     outcome.assert_close(expected);
 }
 
+/// As [`check`], for a step whose rows wait for what is up to `ahead` after them.
+///
+/// # Panics
+/// When something differs.
+pub fn check_ahead(
+    kind: &str,
+    config: &serde_json::Value,
+    input: &Table,
+    expected: &Table,
+    ahead: i64,
+) {
+    sameness_ahead(kind, config, input, ahead).assert_close(expected);
+}
+
+/// As [`sameness`], for a step whose rows wait for what is up to `ahead` after them: what is after an event time must
+/// not show in what is more than that before it.
+///
+/// # Panics
+/// When something differs.
+#[must_use]
+pub fn sameness_ahead(
+    kind: &str,
+    config: &serde_json::Value,
+    input: &Table,
+    ahead: i64,
+) -> Outcome {
+    same_in_all_ways(&plan(kind, config, &input.schema), &[input], ahead)
+}
+
 /// Runs a case in all ways, demands that the same comes out, that the past does not depend on the future, and
 /// returns it.
 ///
@@ -95,21 +173,24 @@ pub fn check(kind: &str, config: &serde_json::Value, input: &Table, expected: &T
 /// When something differs.
 #[must_use]
 pub fn sameness(kind: &str, config: &serde_json::Value, input: &Table) -> Outcome {
-    same_in_all_ways(&plan(kind, config, &input.schema), input)
+    sameness_ahead(kind, config, input, 0)
 }
 
-fn same_in_all_ways(planned: &Planned, input: &Table) -> Outcome {
-    let whole = run::run(planned, input, &Way::whole());
-    let n_rows = input.len();
-    let mut ways = vec![Way::row_by_row(n_rows, 1), Way::row_by_row(n_rows, 3)];
-    ways.extend((0..RANDOM_WAYS).map(|seed| Way::random(seed, n_rows)));
+fn same_in_all_ways(planned: &Planned, inputs: &[&Table], ahead: i64) -> Outcome {
+    let whole = run::run(planned, inputs, &Way::whole(inputs.len()));
+    let n_rows: Vec<usize> = inputs.iter().map(|table| table.len()).collect();
+    let mut ways = vec![Way::row_by_row(&n_rows, 1), Way::row_by_row(&n_rows, 3)];
+    ways.extend((0..RANDOM_WAYS).map(|seed| Way::random(seed, &n_rows)));
     for way in ways {
-        let again = run::run(planned, input, &way);
+        let again = run::run(planned, inputs, &way);
         assert_eq!(whole, again, "the result differs when run as {way:?}");
     }
-    causality(planned, input, &whole);
-    if planned.late == LateSupport::Corrects {
+    causality(planned, inputs, &whole, ahead);
+    if let (LateSupport::Corrects, [input]) = (&planned.late, inputs) {
         late_rows_correct(std::slice::from_ref(planned), input);
+    }
+    if inputs.len() > 1 {
+        joined::the_engine_agrees(planned, inputs, &whole);
     }
     whole
 }
@@ -120,17 +201,21 @@ fn same_in_all_ways(planned: &Planned, input: &Table) -> Outcome {
 /// When the step breaks its contract.
 #[must_use]
 pub fn once(kind: &str, config: &serde_json::Value, input: &Table) -> Outcome {
-    run::run(&plan(kind, config, &input.schema), input, &Way::whole())
+    run::run(&plan(kind, config, &input.schema), &[input], &Way::whole(1))
 }
 
-/// What is after an event time must not show in what comes out up to it. A waveform is out when its last sample is in.
-fn causality(planned: &Planned, input: &Table, whole: &Outcome) {
-    let times = input.times();
+/// What is after an event time must not show in what comes out up to `ahead` before it. A waveform is out when its last
+/// sample is in.
+fn causality(planned: &Planned, inputs: &[&Table], whole: &Outcome, ahead: i64) {
+    let times = inputs[0].times();
     for part in 1..4 {
         let Some(&until) = times.get(times.len() * part / 4) else { return };
-        let other = run::run(planned, &input.with_another_future(until), &Way::whole());
+        let others: Vec<Table> = inputs.iter().map(|t| t.with_another_future(until)).collect();
+        let others: Vec<&Table> = others.iter().collect();
+        let other = run::run(planned, &others, &Way::whole(inputs.len()));
         let past = |o: &Outcome| -> Vec<Row> {
-            o.rows.iter().filter(|r| o.known_at(r, input) <= until).cloned().collect()
+            let known = |r: &&Row| o.known_at(r, inputs[0]) <= until.saturating_sub(ahead);
+            o.rows.iter().filter(known).cloned().collect()
         };
         assert_eq!(past(whole), past(&other), "what follows {until} shows before it");
     }
@@ -377,7 +462,7 @@ mod tests {
             notes: Vec::new(),
             depends_on: Vec::new(),
         };
-        catch_unwind(AssertUnwindSafe(|| same_in_all_ways(&planned, &input))).is_err()
+        catch_unwind(AssertUnwindSafe(|| same_in_all_ways(&planned, &[&input], 0))).is_err()
     }
 
     #[test]
@@ -401,9 +486,9 @@ mod tests {
         let input = Table::random(2, 40, TimeDomain::Logical);
         let planned =
             plan("ema", &serde_json::json!({ "columns": ["x"], "span": 3 }), &input.schema);
-        let mut whole = run::run(&planned, &input, &Way::whole());
+        let mut whole = run::run(&planned, &[&input], &Way::whole(1));
         let early = whole.rows.iter_mut().min_by_key(|row| row.time).unwrap();
         early.cells[2] = Cell::Float(input.times()[39].unsigned_abs());
-        causality(&planned, &input, &whole);
+        causality(&planned, &[&input], &whole, 0);
     }
 }

@@ -13,11 +13,12 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::prelude::SessionConfig;
-use foreline_engine::{EvaluateError, Expression, ExpressionError, Schema, TimeDomain};
+use foreline_engine::{EvaluateError, Expression, ExpressionError, Schema, TimeDomain, Unit};
 
 use crate::message::{tidy, translate, unknown, whole};
 use crate::predicate::allow_pure;
 use crate::text::Text;
+use crate::units;
 
 /// Longest text of an expression. What people write is a line or two; the rest is an accident.
 pub const MAX_LENGTH_BYTES: usize = 4096;
@@ -97,13 +98,15 @@ impl SqlExpressions {
         }
         let expr = self.state.create_logical_expr_from_sql_expr(parsed, &columns).map_err(fail)?;
         allow_pure(text, &expr)?;
+        let unit = units::check(text, &expr, schema)?;
         let (expr, data_type) = self.prepare(expr, &columns).map_err(|e| match e {
             Prepare::DataFusion(e) => fail(e),
             Prepare::Type(e) => e,
         })?;
         let physical = self.state.create_physical_expr(expr, &columns).map_err(fail)?;
         let physical = checked(physical).map_err(fail)?;
-        Ok(Arc::new(Compiled { physical, data_type }))
+        let is_number = matches!(data_type, DataType::Float64 | DataType::Int64);
+        Ok(Arc::new(Compiled { physical, data_type, unit: unit.filter(|_| is_number) }))
     }
 
     /// Refuses constants that overflow: folding would wrap them around in silence.
@@ -217,11 +220,16 @@ fn stream_type(found: &DataType) -> Result<DataType, ExpressionError> {
 struct Compiled {
     physical: Arc<dyn PhysicalExpr>,
     data_type: DataType,
+    unit: Option<Unit>,
 }
 
 impl Expression for Compiled {
     fn data_type(&self) -> DataType {
         self.data_type.clone()
+    }
+
+    fn unit(&self) -> Option<Unit> {
+        self.unit.clone()
     }
 
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, EvaluateError> {

@@ -7,10 +7,12 @@
 //! * Names keep their case: `T24` is the column `T24` without quotes, unlike in PostgreSQL.
 //! * The result has one of the types a column of a stream may have: text, float64, int64, bool or a UTC timestamp.
 //!   Narrower numbers are widened, other types are refused with the cast to write.
+//! * Columns of different units are not added or compared: `vibration + acceleration` does not compile.
 
 mod compile;
 mod message;
 mod predicate;
 mod text;
+mod units;
 
 pub use compile::{MAX_LENGTH_BYTES, MAX_OPERATORS, SqlExpressions};

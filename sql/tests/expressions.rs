@@ -9,7 +9,9 @@ use arrow::array::{
     TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
-use foreline_engine::{Column, EvaluateError, Expression, ExpressionError, Schema, TimeDomain};
+use foreline_engine::{
+    Column, EvaluateError, Expression, ExpressionError, Schema, TimeDomain, Unit,
+};
 use foreline_sql::{MAX_LENGTH_BYTES, MAX_OPERATORS, SqlExpressions};
 
 const MIDNIGHT_2024: i64 = 1_704_067_200_000_000_000;
@@ -253,5 +255,62 @@ fn functions_that_make_values_of_any_length_are_refused() {
     ] {
         let error = refused(sql);
         assert!(error.message.contains("of any length"), "{sql}: {}", error.message);
+    }
+}
+
+fn in_units(sql: &str) -> Result<Option<String>, String> {
+    let units = [("v", "mm/s"), ("w", "in/s"), ("g", "[g]"), ("a", "degC"), ("b", "degC")];
+    let mut columns = schema().columns().to_vec();
+    columns.extend(units.iter().map(|(name, unit)| {
+        Column::new(*name, DataType::Float64).with_unit(Some(Unit::new(unit)))
+    }));
+    columns.push(Column::new("n", DataType::Float64));
+    let schema = Schema::new(columns, &["machine"], "ts").unwrap();
+    let compiled = SqlExpressions::new().compile(sql, &schema).map_err(|e| e.message)?;
+    Ok(compiled.unit().map(|u| u.code().to_owned()))
+}
+
+#[test]
+fn columns_of_different_units_are_not_added_or_compared() {
+    for sql in [
+        "v + g",
+        "g - v",
+        "v > g",
+        "abs(v) <= g + g",
+        "greatest(v, g)",
+        "n * (v + g)",
+        "v BETWEEN 1 AND g",
+    ] {
+        let message = in_units(sql).unwrap_err();
+        assert!(message.contains("they cannot be added or compared"), "{sql}: {message}");
+    }
+    let message = in_units("v + w").unwrap_err();
+    assert_eq!(
+        message,
+        "'v' is in 'mm/s' and 'w' in '[in_i]/s'; make them one with the step 'convert'"
+    );
+}
+
+#[test]
+fn a_unit_follows_where_it_is_known() {
+    let known =
+        ["v", "-v", "v + v", "abs(v - v)", "coalesce(v, v)", "round(v)", "CAST(v AS DOUBLE)"];
+    for sql in known {
+        assert_eq!(in_units(sql).unwrap().as_deref(), Some("mm/s"), "{sql}");
+    }
+    let unknown = [
+        "v * 2",
+        "v * g",
+        "v / w",
+        "v + 1",
+        "v + n",
+        "n",
+        "v > 1",
+        "a - b",
+        "CAST(v AS VARCHAR)",
+        "sqrt(v)",
+    ];
+    for sql in unknown {
+        assert_eq!(in_units(sql).unwrap(), None, "{sql}");
     }
 }

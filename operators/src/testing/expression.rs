@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
-use foreline_engine::{EvaluateError, Expression, ExpressionError, Schema};
+use foreline_engine::{EvaluateError, Expression, ExpressionError, Schema, Unit};
 
 use crate::columns::channel;
 
@@ -16,6 +16,8 @@ struct Small {
     left: Operand,
     rest: Option<(char, Operand)>,
     data_type: DataType,
+    /// That of the first operand, which is the result's where it is the only one.
+    unit: Option<Unit>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,7 +45,11 @@ pub(super) fn compile(sql: &str, schema: &Schema) -> Result<Arc<dyn Expression>,
         (Operand::Column(_, data_type), None) => data_type.clone(),
         _ => DataType::Float64,
     };
-    Ok(Arc::new(Small { left, rest, data_type }))
+    let unit = match &left {
+        Operand::Column(c, _) => schema.columns()[*c].unit.clone(),
+        Operand::Number(_) => None,
+    };
+    Ok(Arc::new(Small { left, rest, data_type, unit }))
 }
 
 fn wrong(message: String) -> ExpressionError {
@@ -77,6 +83,10 @@ impl Operand {
 impl Expression for Small {
     fn data_type(&self) -> DataType {
         self.data_type.clone()
+    }
+
+    fn unit(&self) -> Option<Unit> {
+        if self.rest.is_none() { self.unit.clone() } else { None }
     }
 
     fn evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, EvaluateError> {

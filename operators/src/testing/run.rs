@@ -1,6 +1,7 @@
 //! One run of a step over a table, as the engine would drive it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::{Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
@@ -31,8 +32,8 @@ pub type Dead = (Option<i64>, Option<String>, Option<u64>, &'static str, String)
 /// How a case is run.
 #[derive(Debug, Clone)]
 pub struct Way {
-    /// Each epoch ends before these rows; ascending.
-    cuts: Vec<usize>,
+    /// Each epoch ends before these rows, of each input; ascending.
+    cuts: Vec<Vec<usize>>,
     /// Workers of each epoch. Where the number changes, or `saves` says so, state moves to fresh operators.
     workers: Vec<usize>,
     /// Whether the state moves before the epoch.
@@ -44,15 +45,25 @@ pub struct Way {
 impl Way {
     /// One epoch, one worker.
     #[must_use]
-    pub fn whole() -> Self {
-        Way { cuts: Vec::new(), workers: vec![1], moves: vec![false], watermarks: None }
+    pub fn whole(n_inputs: usize) -> Self {
+        let cuts = vec![Vec::new(); n_inputs];
+        Way { cuts, workers: vec![1], moves: vec![false], watermarks: None }
     }
 
-    /// An epoch a row.
+    /// An epoch a row; which input is next is random.
     #[must_use]
-    pub fn row_by_row(n_rows: usize, workers: usize) -> Self {
-        let cuts: Vec<usize> = (1..n_rows).collect();
-        let n_epochs = cuts.len() + 1;
+    pub fn row_by_row(n_rows: &[usize], workers: usize) -> Self {
+        let n_epochs = n_rows.iter().sum::<usize>().max(1);
+        let mut dice = Dice::new(n_epochs as u64);
+        let (mut cuts, mut at) = (vec![Vec::new(); n_rows.len()], vec![0; n_rows.len()]);
+        for _ in 1..n_epochs {
+            let mut input = place(dice.below(n_rows.len() as u64));
+            while at[input] == n_rows[input] {
+                input = (input + 1) % n_rows.len();
+            }
+            at[input] += 1;
+            cuts.iter_mut().zip(&at).for_each(|(cuts, &at)| cuts.push(at));
+        }
         Way {
             cuts,
             workers: vec![workers; n_epochs],
@@ -63,15 +74,19 @@ impl Way {
 
     /// Cuts, workers, moves and watermarks from a seed.
     #[must_use]
-    pub fn random(seed: u64, n_rows: usize) -> Self {
+    pub fn random(seed: u64, n_rows: &[usize]) -> Self {
         let mut dice = Dice::new(seed);
-        let n_rows = n_rows as u64;
-        let n_cuts = dice.below(n_rows.min(40));
-        let place = |v: u64| usize::try_from(v).expect("a place in a table");
-        let mut cuts: Vec<usize> = (0..n_cuts).map(|_| place(dice.below(n_rows + 1))).collect();
-        cuts.sort_unstable();
+        let most = n_rows.iter().copied().max().unwrap_or(0) as u64;
+        let n_cuts = dice.below(most.min(40));
+        let mut cuts_of = |&n: &usize| {
+            let cuts = (0..n_cuts).map(|_| place(dice.below(n as u64 + 1)));
+            let mut cuts: Vec<usize> = cuts.collect();
+            cuts.sort_unstable();
+            cuts
+        };
+        let cuts: Vec<Vec<usize>> = n_rows.iter().map(&mut cuts_of).collect();
         let (mut workers, mut moves) = (vec![place(1 + dice.below(3))], vec![false]);
-        for _ in &cuts {
+        for _ in 0..n_cuts {
             let moved = dice.below(4) == 0;
             let same = workers[workers.len() - 1];
             workers.push(if moved { place(1 + dice.below(3)) } else { same });
@@ -79,25 +94,61 @@ impl Way {
         }
         Way { cuts, workers, moves, watermarks: Some(dice.next_u64()) }
     }
+
+    /// The rows of each input that epoch `e` has.
+    fn ranges(&self, e: usize, inputs: &[&Table]) -> Vec<Range<usize>> {
+        let range = |(cuts, table): (&Vec<usize>, &&Table)| {
+            let start = e.checked_sub(1).map_or(0, |before| cuts[before]);
+            start..cuts.get(e).copied().unwrap_or(table.len())
+        };
+        self.cuts.iter().zip(inputs).map(range).collect()
+    }
 }
 
-/// Runs `planned` over `input`, and checks the contract on the way.
-pub(super) fn run(planned: &Planned, input: &Table, way: &Way) -> Outcome {
-    let mut fleet = Fleet::new(planned, input, way.workers[0]);
-    let bounds = [&[0], way.cuts.as_slice(), &[input.len()]].concat();
+fn place(v: u64) -> usize {
+    usize::try_from(v).expect("a place in a table")
+}
+
+/// Runs `planned` over `inputs`, and checks the contract on the way.
+pub(super) fn run(planned: &Planned, inputs: &[&Table], way: &Way) -> Outcome {
+    let mut fleet = Fleet::new(planned, inputs, way.workers[0]);
     let mut dice = way.watermarks.map(Dice::new);
-    for (e, range) in bounds.windows(2).enumerate() {
+    for e in 0..way.workers.len() {
         if way.moves[e] {
             fleet.restart(way.workers[e]);
         } else if e % 3 == 1 {
             fleet.snapshot();
         }
-        let told = fleet.source.told(range[1], dice.as_mut());
-        let low = fleet.source.low(range[1], dice.as_mut());
-        fleet.epoch(range[0]..range[1], &told, low);
+        let ranges = way.ranges(e, inputs).into_iter().zip(&fleet.sources);
+        let brings = ranges.map(|(range, source)| Brings {
+            told: source.told(range.end, dice.as_mut()),
+            low: match source.low(range.end, dice.as_mut()) {
+                // One of several inputs may end before the others.
+                i64::MIN if inputs.len() > 1 && range.end == source.table.len() => {
+                    let ends = dice.as_mut().is_some_and(|dice| dice.below(2) == 0);
+                    if ends { Watermarks::END } else { i64::MIN }
+                }
+                low => low,
+            },
+            range,
+        });
+        let brings = brings.collect::<Vec<_>>();
+        fleet.epoch(&brings);
     }
-    fleet.epoch(input.len()..input.len(), &BTreeMap::new(), Watermarks::END);
+    let end = |table: &&Table| Brings {
+        range: table.len()..table.len(),
+        told: Told::new(),
+        low: Watermarks::END,
+    };
+    fleet.epoch(&inputs.iter().map(end).collect::<Vec<_>>());
     fleet.outcome()
+}
+
+/// What an input brings in an epoch.
+struct Brings {
+    range: Range<usize>,
+    told: Told,
+    low: i64,
 }
 
 /// The rows of a case with their keys, hashes and times.
@@ -110,7 +161,18 @@ struct Source<'a> {
 /// Watermarks by key hash: a row that has the key, and how far it is complete.
 type Told = BTreeMap<u64, (usize, i64)>;
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn new(table: &'a Table) -> Self {
+        let hashes = hash_keys(&table.rows, table.schema.key());
+        let source = Source { table, hashes, times: table.times() };
+        let in_order = (0..table.len()).all(|row| {
+            let earlier = (0..row).rfind(|&r| source.hashes.value(r) == source.hashes.value(row));
+            earlier.is_none_or(|r| source.times[r] <= source.times[row])
+        });
+        assert!(in_order, "the rows of a key must be in the order of their event time");
+        source
+    }
+
     /// Watermarks after the rows before `upto`: of some keys, at their last row's time or their next one's.
     fn told(&self, upto: usize, dice: Option<&mut Dice>) -> Told {
         let mut told = Told::new();
@@ -137,7 +199,7 @@ impl Source<'_> {
     }
 
     /// The rows of a worker, in the order of an edge.
-    fn batch(&self, range: std::ops::Range<usize>, worker: usize, peers: usize) -> Batch {
+    fn batch(&self, range: Range<usize>, worker: usize, peers: usize) -> Batch {
         let mut places: Vec<usize> =
             range.filter(|&r| worker_of(shard_of(self.hashes.value(r)), peers) == worker).collect();
         places.sort_by_key(|&r| (self.hashes.value(r), self.times[r], r));
@@ -169,7 +231,7 @@ fn take(rows: &RecordBatch, places: &[usize]) -> RecordBatch {
 /// A step on some workers.
 struct Fleet<'a> {
     planned: &'a Planned,
-    source: Source<'a>,
+    sources: Vec<Source<'a>>,
     operators: Vec<Box<dyn Operator>>,
     saved: Saved,
     heard: Heard,
@@ -178,18 +240,11 @@ struct Fleet<'a> {
 }
 
 impl<'a> Fleet<'a> {
-    fn new(planned: &'a Planned, table: &'a Table, workers: usize) -> Self {
-        let hashes = hash_keys(&table.rows, table.schema.key());
-        let source = Source { table, hashes, times: table.times() };
-        let in_order = (0..table.len()).all(|row| {
-            let earlier = (0..row).rfind(|&r| source.hashes.value(r) == source.hashes.value(row));
-            earlier.is_none_or(|r| source.times[r] <= source.times[row])
-        });
-        assert!(in_order, "the rows of a key must be in the order of their event time");
+    fn new(planned: &'a Planned, tables: &[&'a Table], workers: usize) -> Self {
         Fleet {
             planned,
             operators: build(planned, workers),
-            source,
+            sources: tables.iter().map(|table| Source::new(table)).collect(),
             saved: Saved::new(),
             heard: Heard::new(planned.output.clone()),
             n_epochs: 0,
@@ -220,8 +275,9 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    fn epoch(&mut self, range: std::ops::Range<usize>, told: &Told, low: i64) {
-        let ended = if low == Watermarks::END { vec![SourceId(0)] } else { Vec::new() };
+    fn epoch(&mut self, brings: &[Brings]) {
+        let ids = (0..).map(SourceId).zip(brings);
+        let ended = ids.filter(|(_, b)| b.low == Watermarks::END).map(|(id, _)| id).collect();
         let epoch = Epoch {
             id: self.n_epochs,
             clock_ns: 0,
@@ -231,15 +287,25 @@ impl<'a> Fleet<'a> {
         };
         self.n_epochs += 1;
         let peers = self.operators.len();
-        let none = Batch::empty(self.source.table.schema.arrow().clone());
         for worker in 0..peers {
-            let rows = self.source.batch(range.clone(), worker, peers);
-            let watermarks = self.source.watermarks(told, low, worker, peers);
-            let input = Input { rows: &rows, late: &none, revised: &none, watermarks: &watermarks };
-            self.heard.begin(&rows);
+            let each = self.sources.iter().zip(brings);
+            let given = each.map(|(source, brings)| {
+                let rows = source.batch(brings.range.clone(), worker, peers);
+                let watermarks = source.watermarks(&brings.told, brings.low, worker, peers);
+                (rows, Batch::empty(source.table.schema.arrow().clone()), watermarks)
+            });
+            let given = given.collect::<Vec<_>>();
+            let inputs = given.iter().map(|(rows, none, watermarks)| Input {
+                rows,
+                late: none,
+                revised: none,
+                watermarks,
+            });
+            let inputs = inputs.collect::<Vec<_>>();
+            self.heard.begin(given.iter().map(|(rows, ..)| rows.len() as u64).sum());
             let operator = &mut self.operators[worker];
-            operator.epoch(&epoch, &[input], &mut self.heard).expect("the step goes on");
-            self.account.add(&self.heard.end(&watermarks));
+            operator.epoch(&epoch, &inputs, &mut self.heard).expect("the step goes on");
+            self.account.add(&self.heard.end(&given[0].2));
         }
         self.heard.end_epoch();
     }
@@ -284,8 +350,8 @@ impl Heard {
         }
     }
 
-    fn begin(&mut self, rows: &Batch) {
-        self.account = Account { input: rows.len() as u64, ..Account::default() };
+    fn begin(&mut self, n_rows: u64) {
+        self.account = Account { input: n_rows, ..Account::default() };
         self.watermarks = None;
     }
 

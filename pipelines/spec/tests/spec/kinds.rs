@@ -12,27 +12,27 @@ use foreline_spec::{Checked, Environment, Kinds, PlanOptions, check_text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Rows of two streams of one form, one after the other.
+/// Rows of two streams of one form; it is only planned.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct UnionConfig {
+pub(crate) struct PairConfig {
     /// Whether rows that are the same in both go out once.
     #[serde(default)]
     pub(crate) distinct: bool,
 }
 
 #[derive(Debug)]
-pub(crate) struct Union;
+pub(crate) struct Pair;
 
-impl OperatorKind for Union {
-    type Config = UnionConfig;
-    const NAME: &'static str = "union";
+impl OperatorKind for Pair {
+    type Config = PairConfig;
+    const NAME: &'static str = "pair";
     const SUMMARY: &'static str = "puts two streams of one form together";
     const FAMILY: Family = Family::Shape;
-    const EXAMPLE: &'static str = "both: { from: [readings, vacuum], union: {} }";
+    const EXAMPLE: &'static str = "both: { from: [readings, vacuum], pair: {} }";
 
     fn plan(
-        config: &UnionConfig,
+        config: &PairConfig,
         inputs: &[Schema],
         _: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>> {
@@ -114,7 +114,7 @@ impl SinkKind for Postbox {
 
 pub(crate) fn kinds() -> Kinds {
     let mut kinds = Kinds::all();
-    kinds.steps.push(Registration::of::<Union>());
+    kinds.steps.push(Registration::of::<Pair>());
     kinds.sinks.push(SinkRegistration::of::<Postbox>());
     kinds
 }
