@@ -7,30 +7,51 @@
 
 use foreline_engine::Registration;
 
+pub mod anova;
 pub mod columns;
 pub mod derive;
+pub mod drop_constant;
+pub mod drop_correlated;
 pub mod ema;
 pub mod entries;
 mod evaluate;
 pub mod features;
 pub mod filter;
 pub mod history;
+pub mod minmax;
 pub mod moments;
 pub mod moving_average;
+pub mod one_hot;
+pub mod pca;
+pub mod regime;
+pub mod robust;
+mod scaling;
 pub mod select;
+mod selection;
 mod smoothing;
+pub mod standard;
 mod stateless;
+mod statistics;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod window;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[
+    Registration::of::<anova::Anova>(),
     Registration::of::<derive::Derive>(),
+    Registration::of::<drop_constant::DropConstant>(),
+    Registration::of::<drop_correlated::DropCorrelated>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<filter::Filter>(),
+    Registration::of::<minmax::MinMax>(),
     Registration::of::<moving_average::MovingAverage>(),
+    Registration::of::<one_hot::OneHot>(),
+    Registration::of::<pca::Pca>(),
+    Registration::of::<regime::Regime>(),
+    Registration::of::<robust::Robust>(),
     Registration::of::<select::Select>(),
+    Registration::of::<standard::Standard>(),
     Registration::of::<window::Window>(),
 ];
 

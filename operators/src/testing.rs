@@ -18,11 +18,15 @@ use foreline_engine::{
 
 use crate::OPERATORS;
 
+#[cfg(test)]
+pub(crate) use fitting::WithFile;
 pub use late::late_rows_correct;
 pub use run::{Dead, Row, Way};
 pub use table::{Cell, Table};
 
 mod expression;
+#[cfg(test)]
+mod fitting;
 mod late;
 mod run;
 mod table;

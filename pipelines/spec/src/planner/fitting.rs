@@ -1,0 +1,124 @@
+//! The fittings of the `training` section: the step is found, and asked how it is fitted to what it reads.
+
+use foreline_engine::{FitTarget, Schema, StreamId};
+
+use crate::diagnostic::{Code, Diagnostic};
+use crate::file::TrainingConfig;
+use crate::plan::FittingPlan;
+use crate::planner::training::TargetUse;
+use crate::planner::{Planner, Stream};
+use crate::read::{Named, PipelineFile, StepBlock, from_config};
+
+/// Keys that are for models.
+const OF_MODELS: [&str; 6] = ["from", "plugin", "weights", "features", "exclude", "params"];
+
+impl PipelineFile<'_> {
+    /// The names of the streams that a training learns from.
+    pub(crate) fn learns_from<'t>(&'t self, training: &'t TrainingConfig) -> Vec<&'t str> {
+        let step = training.step.as_ref().and_then(|name| {
+            self.steps.iter().find(|s| s.name == name).and_then(|s| s.common.as_ref())
+        });
+        match step {
+            Some(common) => common.from.list().iter().map(String::as_str).collect(),
+            None => training.from.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl Planner<'_> {
+    pub(super) fn one_fitting(
+        &mut self,
+        training: &Named<'_, TrainingConfig>,
+        name: &str,
+    ) -> Option<FittingPlan> {
+        let (file, node) = (self.file, training.node);
+        let span = node.place("step", training.name_span);
+        for entry in node.entries().iter().filter(|e| OF_MODELS.contains(&e.key.as_str())) {
+            let message = format!("'{}' is for models, but this training fits a step", entry.key);
+            let error = Diagnostic::error(Code::BAD_VALUE, entry.key_span, message);
+            self.out.push(error.help("leave it out, or train a model under another name"));
+        }
+        let Some(step) = file.steps.iter().find(|s| s.name == name) else {
+            let message = format!("there is no step '{name}'");
+            let error = Diagnostic::error(Code::UNKNOWN_STREAM, span, message);
+            self.out.push(error.expected(name, file.steps.iter().map(|s| s.name)));
+            return None;
+        };
+        let ids: Vec<StreamId> = step
+            .common
+            .as_ref()?
+            .from
+            .list()
+            .iter()
+            .map(|name| match self.streams.get(name.as_str()) {
+                Some(Stream::Planned(id)) => Some(*id),
+                _ => None,
+            })
+            .collect::<Option<_>>()?;
+        let schemas: Vec<Schema> = ids.iter().map(|id| self.plan.schema(*id)).collect();
+        let fitting = self.how(step, &schemas)?;
+        let Some(fitting) = fitting else {
+            let message = format!("there is nothing to fit in step '{name}'");
+            let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+            let help = "give the step a file of 'statistics', or leave this training out";
+            self.out.push(error.help(help));
+            return None;
+        };
+        let (from, schema) = (*ids.first()?, schemas.first()?);
+        let config = &training.config;
+        let before = self.out.len();
+        let target = match (&config.target, fitting.target) {
+            (Some(target), FitTarget::Needed) => {
+                self.target(target, TargetUse::Chosen, node, schema)
+            }
+            (None, FitTarget::Unused) => None,
+            (Some(_), FitTarget::Unused) => {
+                let message = format!("step '{name}' looks at no target");
+                let at = node.place("target", training.name_span);
+                let error = Diagnostic::error(Code::BAD_VALUE, at, message);
+                self.out.push(error.help("leave 'target' out"));
+                None
+            }
+            (None, FitTarget::Needed) => {
+                let message = format!("training '{}' has no 'target'", training.name);
+                let error = Diagnostic::error(Code::MISSING_KEY, training.name_span, message);
+                let help = format!(
+                    "step '{name}' chooses by it: add 'target: {{ column: ... }}' or 'target: {{ remaining: {{}} }}'"
+                );
+                self.out.push(error.help(help));
+                None
+            }
+        };
+        let filter = config.filter.as_ref().map(|sql| self.condition(node, "where", sql, schema));
+        (self.out.len() == before).then(|| FittingPlan {
+            name: training.name.to_owned(),
+            step: name.to_owned(),
+            from,
+            fitting,
+            target,
+            filter: filter.flatten(),
+        })
+    }
+
+    /// How the step is fitted. What is wrong with the step is said here only if the step itself is not planned.
+    fn how(
+        &mut self,
+        step: &StepBlock<'_>,
+        schemas: &[Schema],
+    ) -> Option<Option<foreline_engine::Fitting>> {
+        let kind = step.kind.as_ref()?;
+        match kind.config.fitting(schemas, &self.given) {
+            Ok(fitting) => Some(fitting),
+            Err(errors) => {
+                if self.streams.get(step.name) != Some(&Stream::Broken) {
+                    for e in &errors {
+                        let place = kind.entry.value.place(&e.at, kind.entry.key_span);
+                        let span = self.precise(place, e);
+                        self.out.push(from_config(Code::CONFIGURATION, span, e));
+                    }
+                }
+                None
+            }
+        }
+    }
+}
