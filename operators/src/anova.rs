@@ -10,7 +10,8 @@
 //! The target is that of the training. An amount: `F = r^2 / (1 - r^2) * (n - 2)` with the correlation `r` of column and target.
 //! Classes (text and truth values, whole numbers with `classes`): the variance between the classes' means over the variance
 //! within them, `F = (sum n_k (m_k - m)^2 / (K - 1)) / (sum (x - m_k)^2 / (n - K))`. Rows in which column or target is missing do not
-//! count. A column that does not vary has no F and is not kept; of equals the first is. The file has the F of every column.
+//! count. A column that does not vary has no F and is not kept; of equals the first is. The target itself stays, where it is among the
+//! columns, and counts for none. The file has the F of every column.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,7 +84,7 @@ impl OperatorKind for Anova {
             let target = from.target.ok_or("the target is missing")?;
             let target = Target::of(target, classes)?;
             let figures = columns.channels.iter().map(|values| target.f(values)).collect();
-            Ok(judged(columns, figures, keep, at_least))
+            Ok(judged(columns, figures, &is_target(columns, from), keep, at_least))
         });
         config.asked().fitting(inputs, given, FitTarget::Needed, judge)
     }
@@ -228,12 +229,22 @@ fn classification(values: &[f64], of_row: &[Option<usize>], n_classes: usize) ->
     (between / (used as f64 - 1.0)) / (within / (n - used) as f64)
 }
 
+/// Whether each column is the target itself.
+fn is_target(columns: &Columns, from: &foreline_engine::FitRows<'_>) -> Vec<bool> {
+    let same = |name: &String| from.rows.column_by_name(name) == from.target;
+    columns.names.iter().map(same).collect()
+}
+
 fn judged(
     columns: &Columns,
-    figures: Vec<Option<f64>>,
+    mut figures: Vec<Option<f64>>,
+    is_target: &[bool],
     keep: Option<usize>,
     at_least: Option<f64>,
 ) -> Vec<Judged> {
+    for (figure, _) in figures.iter_mut().zip(is_target).filter(|(_, target)| **target) {
+        *figure = None;
+    }
     let mut order: Vec<usize> = (0..figures.len()).filter(|&i| figures[i].is_some()).collect();
     order
         .sort_by(|&a, &b| figures[b].partial_cmp(&figures[a]).unwrap_or(std::cmp::Ordering::Equal));
@@ -244,7 +255,7 @@ fn judged(
     let each = columns.names.iter().enumerate();
     let one = |(i, column): (usize, &String)| Judged {
         column: column.clone(),
-        kept: kept(i),
+        kept: is_target[i] || kept(i),
         figure: figures[i],
         like: None,
     };
@@ -309,10 +320,18 @@ mod tests {
 
     #[test]
     fn what_tells_everything_has_the_greatest_number() {
-        let fitted = fit(&json!({ "columns": ["a", "life"], "at_least": 1e4 }), "life").unwrap();
+        let rows = Table::parse(Logical, "m,t,x,y,z\na,0,1,2,4\na,1,2,4,3\na,2,4,8,9\n");
+        let y = Arc::clone(rows.rows.column(3));
+        let fitted =
+            WithFile::fit_to("anova", &json!({ "at_least": 1e4 }), &rows, Some(&y)).unwrap();
         let columns = &fitted.file["fitted"]["columns"];
-        assert_eq!((&columns[0]["kept"], &columns[1]["kept"]), (&json!(false), &json!(true)));
-        assert!(columns[1]["figure"].as_f64().unwrap() > 1e12);
+        let kept = |i: usize| columns[i]["kept"].as_bool().unwrap();
+        assert!(columns[0]["figure"].as_f64().unwrap() > 1e12);
+        // The target stays without being judged.
+        assert_eq!(
+            ([kept(0), kept(1), kept(2)], &columns[1]["figure"]),
+            ([true, true, false], &Value::Null)
+        );
     }
 
     #[test]

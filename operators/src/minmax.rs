@@ -65,7 +65,7 @@ impl OperatorKind for MinMax {
     const NAME: &'static str = "minmax";
     const SUMMARY: &'static str = "scales columns from their least and greatest value to a range, of all rows or of each regime";
     const FAMILY: Family = Family::Scaling;
-    const EXAMPLE: &'static str = "scaled: { from: readings, minmax: { columns: [vibration, temperature], statistics: statistics/pumps.json } }";
+    const EXAMPLE: &'static str = "scaled: { from: readings, minmax: { columns: [vibration, temperature], by: [recipe], statistics: statistics/pumps.json } }";
 
     fn plan(
         config: &MinMaxConfig,
