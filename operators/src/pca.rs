@@ -152,7 +152,7 @@ fn checked<'a>(
         }
     }
     let n = config.columns.len();
-    if n < 2 || n > MAX_COLUMNS {
+    if !(2..=MAX_COLUMNS).contains(&n) {
         let what = format!("{n} columns have no principal components");
         let help = format!("name 2 to {MAX_COLUMNS} columns");
         errors.push(ConfigError::new("columns", what).help(help));

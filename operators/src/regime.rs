@@ -226,7 +226,7 @@ impl Settings {
             let help = format!("give a number from 2 to {MAX_CENTRES}");
             errors.push(ConfigError::new("k_means.regimes", what).help(help));
         }
-        if let Some(far) = k_means.max_distance.filter(|d| !(*d > 0.0)) {
+        if let Some(far) = k_means.max_distance.filter(|d| d.is_nan() || *d <= 0.0) {
             let what = format!("'{far}' is not above zero");
             errors.push(ConfigError::new("k_means.max_distance", what));
         }

@@ -59,10 +59,7 @@ fn fd002_needs_each_regime_scaled_by_itself() {
 fn fd001_is_predicted_as_well_as_forests_can() {
     let Some(data) = real_data("cmapss") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("turbofan-rul.yaml");
-    let text = std::fs::read_to_string(example("turbofan-rul.yaml")).unwrap();
-    // The test sets no environment variable: other tests run beside it.
-    std::fs::write(&file, text.replace("${env:CMAPSS}", &data.display().to_string())).unwrap();
+    let file = written(folder.path(), "turbofan-rul.yaml", &data);
 
     // The first flight of each of the 100 engines has no standard deviation and no slope yet.
     let fitted = fit(&file, "turbofan", BTreeMap::new(), &running(2)).expect("training works");

@@ -4,7 +4,7 @@ use foreline_engine::{FitTarget, Schema, StreamId};
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::TrainingConfig;
-use crate::plan::FittingPlan;
+use crate::plan::{FittingPlan, TrainingTarget};
 use crate::planner::training::TargetUse;
 use crate::planner::{Planner, Stream};
 use crate::read::{Named, PipelineFile, StepBlock, from_config};
@@ -67,28 +67,7 @@ impl Planner<'_> {
         let (from, schema) = (*ids.first()?, schemas.first()?);
         let config = &training.config;
         let before = self.out.len();
-        let target = match (&config.target, fitting.target) {
-            (Some(target), FitTarget::Needed) => {
-                self.target(target, TargetUse::Chosen, node, schema)
-            }
-            (None, FitTarget::Unused) => None,
-            (Some(_), FitTarget::Unused) => {
-                let message = format!("step '{name}' looks at no target");
-                let at = node.place("target", training.name_span);
-                let error = Diagnostic::error(Code::BAD_VALUE, at, message);
-                self.out.push(error.help("leave 'target' out"));
-                None
-            }
-            (None, FitTarget::Needed) => {
-                let message = format!("training '{}' has no 'target'", training.name);
-                let error = Diagnostic::error(Code::MISSING_KEY, training.name_span, message);
-                let help = format!(
-                    "step '{name}' chooses by it: add 'target: {{ column: ... }}' or 'target: {{ remaining: {{}} }}'"
-                );
-                self.out.push(error.help(help));
-                None
-            }
-        };
+        let target = self.fitting_target(training, name, fitting.target, schema);
         let filter = config.filter.as_ref().map(|sql| self.condition(node, "where", sql, schema));
         (self.out.len() == before).then(|| FittingPlan {
             name: training.name.to_owned(),
@@ -98,6 +77,39 @@ impl Planner<'_> {
             target,
             filter: filter.flatten(),
         })
+    }
+
+    /// What the step chooses by; what is missing or too much is reported.
+    fn fitting_target(
+        &mut self,
+        training: &Named<'_, TrainingConfig>,
+        step: &str,
+        wanted: FitTarget,
+        schema: &Schema,
+    ) -> Option<TrainingTarget> {
+        let node = training.node;
+        let error = match (&training.config.target, wanted) {
+            (Some(target), FitTarget::Needed) => {
+                return self.target(target, TargetUse::Chosen, node, schema);
+            }
+            (None, FitTarget::Unused) => return None,
+            (Some(_), FitTarget::Unused) => {
+                let message = format!("step '{step}' looks at no target");
+                let at = node.place("target", training.name_span);
+                Diagnostic::error(Code::BAD_VALUE, at, message).help("leave 'target' out")
+            }
+            (None, FitTarget::Needed) => {
+                let message = format!("'{}' needs the key 'target'", training.name);
+                let help = format!(
+                    "target: what step '{step}' chooses by, {{ column: ... }} or {{ remaining: {{}} }}"
+                );
+                Diagnostic::error(Code::MISSING_KEY, training.name_span, message)
+                    .label("'target' is missing")
+                    .help(help)
+            }
+        };
+        self.out.push(error);
+        None
     }
 
     /// How the step is fitted. What is wrong with the step is said here only if the step itself is not planned.

@@ -88,17 +88,21 @@ impl Planner<'_> {
     /// The keys that the training of a model needs; those that are missing are reported.
     fn model<'c>(&mut self, training: &'c Named<'_, TrainingConfig>) -> Option<Model<'c>> {
         let c = &training.config;
-        let given = [
-            ("from", c.from.is_some()),
-            ("target", c.target.is_some()),
-            ("plugin", c.plugin.is_some()),
-            ("weights", c.weights.is_some()),
+        let needed = [
+            (
+                "from",
+                c.from.is_some(),
+                "the stream whose rows are learnt from; or name the 'step' that is to be fitted",
+            ),
+            ("target", c.target.is_some(), "what is to be predicted"),
+            ("plugin", c.plugin.is_some(), "the plugin the weights are for"),
+            ("weights", c.weights.is_some(), "where the weights are written"),
         ];
-        for (key, _) in given.iter().filter(|(_, there)| !there) {
-            let message = format!("training '{}' has no '{key}'", training.name);
+        for (key, _, what) in needed.iter().filter(|(_, there, _)| !there) {
+            let message = format!("'{}' needs the key '{key}'", training.name);
             let error = Diagnostic::error(Code::MISSING_KEY, training.name_span, message);
-            let help = "a model is trained 'from' a stream, with 'target', 'plugin' and 'weights'; a step is fitted with 'step' alone";
-            self.out.push(error.help(help));
+            self.out
+                .push(error.label(format!("'{key}' is missing")).help(format!("{key}: {what}")));
         }
         Some(Model {
             from: c.from.as_ref()?,
