@@ -1,7 +1,6 @@
 //! The turbofan examples on C-MAPSS, as published: they must reach what forests reach.
 
 use std::collections::BTreeMap;
-
 use std::path::{Path, PathBuf};
 
 use foreline::evaluate::judge_one;
