@@ -24,6 +24,7 @@ mod durable;
 mod epoch;
 mod exchange;
 mod expression;
+mod fitting;
 mod graph;
 mod history;
 mod hold;
@@ -56,6 +57,7 @@ pub use disk::{AppendFile, Disk, RealDisk, SimDisk};
 pub use durable::{Durable, Identity, OnChange};
 pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
+pub use fitting::{Fit, FitRows, FitTarget, Fitted, Fitting};
 pub use graph::{
     ClockPolicy, DeviceClock, Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode,
     StreamId,

@@ -12,6 +12,7 @@ use crate::config::Resolver;
 use crate::config::{ConfigError, Described, parse_config};
 use crate::dead::DeadLetter;
 use crate::epoch::Epoch;
+use crate::fitting::Fitting;
 use crate::keyed::ShardSet;
 use crate::schema::Schema;
 use crate::watermarks::Watermarks;
@@ -261,6 +262,19 @@ pub trait OperatorKind {
         inputs: &[Schema],
         given: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>>;
+
+    /// How `foreline train` makes the file that the step needs before it can be planned; `None` for a step that
+    /// learns nothing from rows, as most do.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first.
+    fn fitting(
+        _config: &Self::Config,
+        _inputs: &[Schema],
+        _given: &dyn Resolver,
+    ) -> Result<Option<Fitting>, Vec<ConfigError>> {
+        Ok(None)
+    }
 }
 
 /// The configuration of some step, its kind forgotten.
@@ -270,6 +284,16 @@ pub trait StepConfig: fmt::Debug + Send + Sync {
     /// # Errors
     /// Everything that is wrong, not only the first.
     fn plan(&self, inputs: &[Schema], given: &dyn Resolver) -> Result<Planned, Vec<ConfigError>>;
+
+    /// As [`OperatorKind::fitting`].
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first.
+    fn fitting(
+        &self,
+        inputs: &[Schema],
+        given: &dyn Resolver,
+    ) -> Result<Option<Fitting>, Vec<ConfigError>>;
 
     /// The configuration itself, for a caller that knows the kind.
     fn as_any(&self) -> &dyn Any;
@@ -318,6 +342,14 @@ impl<K: OperatorKind> fmt::Debug for Parsed<K> {
 impl<K: OperatorKind + 'static> StepConfig for Parsed<K> {
     fn plan(&self, inputs: &[Schema], given: &dyn Resolver) -> Result<Planned, Vec<ConfigError>> {
         K::plan(&self.0, inputs, given)
+    }
+
+    fn fitting(
+        &self,
+        inputs: &[Schema],
+        given: &dyn Resolver,
+    ) -> Result<Option<Fitting>, Vec<ConfigError>> {
+        K::fitting(&self.0, inputs, given)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -10,6 +10,7 @@ use foreline_engine::Registration;
 pub mod adwin;
 pub mod align;
 mod annotate;
+pub mod anova;
 pub mod asof_join;
 pub mod band_pass;
 pub mod biquad;
@@ -26,6 +27,8 @@ pub mod derive;
 mod detection_data;
 pub mod difference;
 pub mod drift;
+pub mod drop_constant;
+pub mod drop_correlated;
 pub mod ema;
 mod emitted;
 pub mod entries;
@@ -55,33 +58,42 @@ pub mod learning;
 pub mod long;
 pub mod low_pass;
 pub mod matrix_profile;
+pub mod minmax;
 mod mistakes;
 pub mod moments;
 pub mod monotone;
 pub mod moving_average;
 pub mod moving_median;
+pub mod one_hot;
 pub mod orders;
 pub mod page_hinkley;
+pub mod pca;
 pub mod pca_t2q;
 pub mod per;
 pub mod pivot;
 pub mod quality;
 pub mod rate;
 pub mod rate_limit;
+pub mod regime;
 pub mod rename;
 pub mod resample;
+pub mod robust;
 pub mod route;
 pub mod run_state;
 pub mod sample;
 pub mod savitzky_golay;
+mod scaling;
 pub mod select;
+mod selection;
 pub mod severity;
 mod shift;
 pub mod signal;
 mod smoothing;
 mod sorted;
 pub mod spectrum;
+pub mod standard;
 mod stateless;
+mod statistics;
 pub mod swinging_door;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -97,6 +109,7 @@ pub mod window;
 pub const OPERATORS: &[Registration] = &[
     Registration::of::<adwin::Adwin>(),
     Registration::of::<align::Align>(),
+    Registration::of::<anova::Anova>(),
     Registration::of::<asof_join::AsofJoin>(),
     Registration::of::<band_pass::BandPass>(),
     Registration::of::<cast::Cast>(),
@@ -108,6 +121,8 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<derive::Derive>(),
     Registration::of::<difference::Difference>(),
     Registration::of::<drift::Drift>(),
+    Registration::of::<drop_constant::DropConstant>(),
+    Registration::of::<drop_correlated::DropCorrelated>(),
     Registration::of::<ema::Ema>(),
     Registration::of::<envelope::Envelope>(),
     Registration::of::<ewma_chart::EwmaChart>(),
@@ -125,18 +140,23 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<lag::Lag>(),
     Registration::of::<low_pass::LowPass>(),
     Registration::of::<matrix_profile::MatrixProfile>(),
+    Registration::of::<minmax::MinMax>(),
     Registration::of::<monotone::Monotone>(),
     Registration::of::<moving_average::MovingAverage>(),
     Registration::of::<moving_median::MovingMedian>(),
+    Registration::of::<one_hot::OneHot>(),
     Registration::of::<orders::Orders>(),
     Registration::of::<page_hinkley::PageHinkley>(),
+    Registration::of::<pca::Pca>(),
     Registration::of::<pca_t2q::PcaT2q>(),
     Registration::of::<pivot::Pivot>(),
     Registration::of::<quality::Quality>(),
     Registration::of::<rate::Rate>(),
     Registration::of::<rate_limit::RateLimit>(),
+    Registration::of::<regime::Regime>(),
     Registration::of::<rename::Rename>(),
     Registration::of::<resample::Resample>(),
+    Registration::of::<robust::Robust>(),
     Registration::of::<route::Route>(),
     Registration::of::<run_state::RunState>(),
     Registration::of::<sample::Sample>(),
@@ -144,6 +164,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<select::Select>(),
     Registration::of::<severity::Severity>(),
     Registration::of::<spectrum::Spectrum>(),
+    Registration::of::<standard::Standard>(),
     Registration::of::<swinging_door::SwingingDoor>(),
     Registration::of::<threshold::Threshold>(),
     Registration::of::<time_features::TimeFeatures>(),

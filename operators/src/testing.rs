@@ -19,11 +19,15 @@ use foreline_engine::{
 
 use crate::{OPERATORS, signal};
 
+#[cfg(test)]
+pub(crate) use fitting::WithFile;
 pub use late::late_rows_correct;
 pub use run::{Dead, Row, Way};
 pub use table::{Cell, Table};
 
 mod expression;
+#[cfg(test)]
+mod fitting;
 mod joined;
 mod late;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `foreline train`: weights from the rows of a stream.
+//! `foreline train`: weights from the rows of a stream, statistics from the rows that a step reads.
 //!
 //! The rows come through the same steps that run live, so that a model never sees a feature computed in another way.
 
@@ -13,8 +13,8 @@ use foreline_engine::{Batch, Schema};
 use foreline_plugins::train::{ModelMeta, Trained, TrainingSet};
 use foreline_plugins::{builtin, family_of};
 use foreline_sdk::weights::{Output, OutputKind};
-use foreline_spec::{Only, SourceOverride, TrainingPlan, TrainingTarget};
-use serde_json::json;
+use foreline_spec::{Only, Plan, SourceOverride, TrainingPlan, TrainingTarget};
+use serde_json::{Value, json};
 
 use crate::commands::{Format, Running};
 use crate::failure::{Failure, Outcome};
@@ -22,6 +22,8 @@ use crate::learning::{life, life_unit, matrix, numbers, remaining};
 use crate::progress::Progress;
 use crate::session::{Purpose, RowBar, keep, load, load_again};
 use crate::table::grouped;
+
+pub mod statistics;
 
 /// What `foreline train` takes.
 #[derive(Debug, Args)]
@@ -91,7 +93,7 @@ pub fn train(arguments: &Arguments) -> Outcome {
     let outline = foreline_spec::outline(&arguments.file).map_err(anyhow::Error::from)?;
     let names: Vec<&String> = match &arguments.only {
         Some(name) => vec![name],
-        None => outline.trainings.keys().collect(),
+        None => outline.order.iter().collect(),
     };
     if names.is_empty() {
         // A file with mistakes is said to have them, before it is said to have nothing to train.
@@ -102,16 +104,41 @@ pub fn train(arguments: &Arguments) -> Outcome {
     for name in names {
         let mut inputs = outline.trainings.get(name).cloned().unwrap_or_default();
         inputs.extend(given_inputs(&arguments.input)?);
-        let fitted = fit(&arguments.file, name, inputs, &arguments.running)?;
+        let (line, report) = one(&arguments.file, name, inputs, &arguments.running)?;
         if !arguments.json {
-            println!("{}", fitted.line());
+            println!("{line}");
         }
-        reports.push(fitted.to_json());
+        reports.push(report);
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&reports).map_err(anyhow::Error::from)?);
     }
     Ok(())
+}
+
+/// Carries out one entry of `training:`, whatever it makes; a line about it, and the same as JSON.
+fn one(
+    file: &Path,
+    name: &str,
+    inputs: BTreeMap<String, SourceOverride>,
+    running: &Running,
+) -> Result<(String, Value), Failure> {
+    let plan = part(file, name, inputs)?;
+    if plan.fittings.is_empty() {
+        let fitted = fit_model(&plan, name, running)?;
+        return Ok((fitted.line(), fitted.to_json()));
+    }
+    let fitted = statistics::fit_step(&plan, name, running)?;
+    Ok((fitted.line(), fitted.to_json()))
+}
+
+/// What leads to the training `name`.
+fn part(
+    file: &Path,
+    name: &str,
+    inputs: BTreeMap<String, SourceOverride>,
+) -> Result<Plan, Failure> {
+    load_again(file, Purpose::part(Only::Training(name.to_owned()), inputs))
 }
 
 /// Trains one entry of `training:` and writes its weights.
@@ -124,14 +151,16 @@ pub fn fit(
     inputs: BTreeMap<String, SourceOverride>,
     running: &Running,
 ) -> Result<Fitted, Failure> {
-    let only = Only::Training(name.to_owned());
-    let plan = load_again(file, Purpose::part(only, inputs))?;
+    fit_model(&part(file, name, inputs)?, name, running)
+}
+
+fn fit_model(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
     let training = plan.training.iter().find(|t| t.name == name);
     let training = training.with_context(|| format!("there is no training '{name}'"))?;
     let progress = Progress::detect(running.quiet);
     let stream = plan.stream_name(training.from);
-    let observer = RowBar::of(progress.counter("reading", "rows"), &plan);
-    let kept = keep(&plan, &[stream], running.workers(), Some(observer))?;
+    let observer = RowBar::of(progress.counter("reading", "rows"), plan);
+    let kept = keep(plan, &[stream], running.workers(), Some(observer))?;
     let (schema, batch) = kept.streams.get(stream).context("the stream that was asked for")?;
     let set = training_set(training, schema, batch)?;
     let bar = progress.spinner(&format!("training '{name}'"));

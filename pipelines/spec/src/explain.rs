@@ -54,6 +54,11 @@ pub fn explain(plan: &Plan) -> String {
         let _ = writeln!(text, "\nalert {} from {from}", alert.name);
         line(&mut text, "when", &alert.condition);
     }
+    for fitting in &plan.fittings {
+        let from = plan.stream_name(fitting.from);
+        let _ = writeln!(text, "\ntraining {} of step {} from {from}", fitting.name, fitting.step);
+        line(&mut text, "file", &fitting.fitting.file.display().to_string());
+    }
     for training in &plan.training {
         let from = plan.stream_name(training.from);
         let _ = writeln!(text, "\ntraining {} from {from}", training.name);

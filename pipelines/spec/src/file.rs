@@ -318,22 +318,31 @@ pub enum AlertSeverity {
     Critical,
 }
 
-/// How `foreline train` makes the weights of a model from a stream of the pipeline.
+/// How `foreline train` makes the weights of a model from a stream of the pipeline (`from`), or the statistics of a
+/// step from what the step reads (`step`).
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
-    /// The stream whose rows are learnt from; the steps before it are those that run live.
-    pub from: String,
+    /// The stream whose rows a model learns from; the steps before it are those that run live. Needs `target`, `plugin`
+    /// and `weights`.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// The step whose file of statistics is fitted, on the rows that it reads.
+    #[serde(default)]
+    pub step: Option<String>,
     /// What each source reads for training instead of its own `path`: a path relative to the pipeline file.
     /// Default: its own.
     #[serde(default)]
     pub input: BTreeMap<String, String>,
-    /// What is to be predicted.
-    pub target: TargetConfig,
+    /// What is to be predicted; of a step only where it chooses by a target, as `anova` does.
+    #[serde(default)]
+    pub target: Option<TargetConfig>,
     /// The plugin the weights are for.
-    pub plugin: String,
+    #[serde(default)]
+    pub plugin: Option<String>,
     /// Where the weights are written.
-    pub weights: String,
+    #[serde(default)]
+    pub weights: Option<String>,
     /// The columns learnt from. Default: every numeric column that is neither key, event time nor target.
     #[serde(default)]
     pub features: Option<Vec<String>>,

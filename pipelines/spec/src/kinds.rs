@@ -138,7 +138,7 @@ impl Language {
                 "steps": named(self.block(&self.step), "What is computed, by the name of the stream."),
                 "sinks": named(self.block(&self.sink), "Where rows go."),
                 "alerts": named(self.alert.clone(), "Conditions that somebody is to be told of."),
-                "training": named(self.training.clone(), "How `foreline train` makes weights."),
+                "training": named(self.training.clone(), "How `foreline train` makes weights and statistics."),
                 "evaluation": named(self.evaluation.clone(), "How `foreline evaluate` judges predictions."),
                 "tests": { "type": "array", "items": self.test, "description": "Cases for `foreline test`." },
                 "epoch": self.epoch,

@@ -43,7 +43,7 @@ pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
 pub use outline::{Outline, outline};
 pub use plan::{
-    AlertPlan, ExtraSink, GraphError, Plan, ServePlan, SinkPlan, SourcePlan, StepPlan,
+    AlertPlan, ExtraSink, FittingPlan, GraphError, Plan, ServePlan, SinkPlan, SourcePlan, StepPlan,
     TrainingPlan, TrainingTarget,
 };
 pub use read::{DEAD_LETTERS, LATE};

@@ -3,13 +3,13 @@
 //! `foreline train` and `foreline evaluate` plan a file once for every entry, with that entry's inputs and only as far
 //! as its stream; this tells them what entries there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::check::{ReadError, SourceOverride, read_text};
 use crate::file::EvaluationConfig;
 use crate::kinds::{Kinds, Language};
-use crate::read::Reader;
+use crate::read::{PipelineFile, Reader};
 use crate::secret::{ProcessEnvironment, Secrets};
 use crate::yaml::parse;
 
@@ -18,6 +18,9 @@ use crate::yaml::parse;
 pub struct Outline {
     /// The inputs of each training, by name.
     pub trainings: BTreeMap<String, BTreeMap<String, SourceOverride>>,
+    /// The names of the trainings in the order in which they can be carried out: a step is fitted before what is learnt
+    /// from what comes out of it; else that of the file.
+    pub order: Vec<String>,
     /// Each evaluation, by name.
     pub evaluations: BTreeMap<String, EvaluationConfig>,
 }
@@ -46,6 +49,39 @@ pub fn outline(file: &Path) -> Result<Outline, ReadError> {
             .iter()
             .map(|t| (t.name.to_owned(), inputs(&t.config.input)))
             .collect(),
+        order: in_order(&read),
         evaluations: read.evaluation.into_iter().map(|e| (e.name.to_owned(), e.config)).collect(),
     })
+}
+
+/// The trainings, each behind the fittings of the steps that lead to it.
+fn in_order(file: &PipelineFile<'_>) -> Vec<String> {
+    let mut left: Vec<_> = file.training.iter().collect();
+    let mut order = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let waits = |at: &usize| {
+            let before = leading_to(file, file.learns_from(&left[*at].config));
+            let fits = |t: &&str| before.contains(*t);
+            left.iter().filter_map(|t| t.config.step.as_deref()).any(|step| fits(&step))
+        };
+        // Steps in a circle are for a check to report; the order of the file is as good as any.
+        let next = (0..left.len()).find(|at| !waits(at)).unwrap_or(0);
+        order.push(left.remove(next).name.to_owned());
+    }
+    order
+}
+
+/// The names of `streams` and of all that leads to them.
+fn leading_to<'f>(file: &'f PipelineFile<'_>, streams: Vec<&'f str>) -> BTreeSet<&'f str> {
+    let mut open = streams;
+    let mut found = BTreeSet::new();
+    while let Some(name) = open.pop() {
+        if found.insert(name)
+            && let Some(step) = file.steps.iter().find(|s| s.name == name)
+            && let Some(common) = &step.common
+        {
+            open.extend(common.from.list().iter().map(String::as_str));
+        }
+    }
+    found
 }

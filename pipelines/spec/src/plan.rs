@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use foreline_connectors::{ColumnConfig, PlannedSink, PlannedSource};
 use foreline_engine::{
-    Expression, Graph, Identity, LatePolicy, OrderRules, Planned, Schema, Sink, SinkError,
+    Expression, Fitting, Graph, Identity, LatePolicy, OrderRules, Planned, Schema, Sink, SinkError,
     SinkNode, SourceError, SourceNode, StepNode, StreamId, dead_letter_schema, late_schema,
 };
 
@@ -29,8 +29,10 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// Its alerts. They are checked; `run` does not raise them.
     pub alerts: Vec<AlertPlan>,
-    /// What can be trained.
+    /// The models that can be trained.
     pub training: Vec<TrainingPlan>,
+    /// The steps that can be fitted.
+    pub fittings: Vec<FittingPlan>,
     /// The cases of `foreline test`.
     pub tests: Vec<TestConfig>,
     /// An epoch closes after this long.
@@ -160,6 +162,23 @@ pub struct TrainingPlan {
     /// Settings of the trainer.
     pub params: serde_json::Map<String, serde_json::Value>,
     /// Only rows for which it is true are learnt from.
+    pub filter: Option<Arc<dyn Expression>>,
+}
+
+/// The fitting of a step of a [`Plan`].
+#[derive(Debug, Clone)]
+pub struct FittingPlan {
+    /// Its name in the section `training`.
+    pub name: String,
+    /// The step that is fitted.
+    pub step: String,
+    /// The stream that the step reads.
+    pub from: StreamId,
+    /// From its rows to the file of statistics.
+    pub fitting: Fitting,
+    /// What the step chooses by, if it does; a column may be of any type.
+    pub target: Option<TrainingTarget>,
+    /// Only rows for which it is true are looked at.
     pub filter: Option<Arc<dyn Expression>>,
 }
 

@@ -5,6 +5,7 @@
 
 mod clock;
 mod evaluation;
+mod fitting;
 mod order;
 mod serve;
 mod source;
@@ -103,6 +104,7 @@ impl<'a> Planner<'a> {
             sinks: Vec::new(),
             alerts: Vec::new(),
             training: Vec::new(),
+            fittings: Vec::new(),
             tests: Vec::new(),
             epoch_interval: length(file.epoch.interval),
             epoch_rows: file.epoch.rows,
@@ -175,10 +177,10 @@ impl<'a> Planner<'a> {
     /// The names of all streams that are to be planned, if not all are.
     fn wanted(&mut self) -> Option<BTreeSet<&'a str>> {
         let file = self.file;
-        let target = match self.given.options.only.as_ref()? {
-            Only::Stream(name) => name.as_str(),
+        let targets = match self.given.options.only.as_ref()? {
+            Only::Stream(name) => vec![name.as_str()],
             Only::Training(name) => match file.training.iter().find(|t| t.name == name) {
-                Some(training) => training.config.from.as_str(),
+                Some(training) => file.learns_from(&training.config),
                 None => {
                     let known = file.training.iter().map(|t| t.name);
                     let message = format!("the file has no training '{name}'");
@@ -188,7 +190,7 @@ impl<'a> Planner<'a> {
                 }
             },
         };
-        let mut open = vec![target];
+        let mut open = targets.clone();
         let mut wanted = BTreeSet::new();
         while let Some(name) = open.pop() {
             let step = file.steps.iter().find(|s| s.name == name);
@@ -200,7 +202,7 @@ impl<'a> Planner<'a> {
                 open.extend(from.unwrap_or_default().iter().map(String::as_str));
             }
         }
-        if wanted.is_empty() {
+        if let ([target], true) = (&targets[..], wanted.is_empty()) {
             self.find(target, Span::default());
         }
         Some(wanted)

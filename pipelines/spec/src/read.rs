@@ -73,6 +73,9 @@ pub(crate) struct Block<'n, Common, Config: ?Sized> {
     pub(crate) kind: Option<Kind<'n, Config>>,
 }
 
+/// A step.
+pub(crate) type StepBlock<'n> = Block<'n, StepCommon, dyn StepConfig>;
+
 /// A kind with its configuration.
 #[derive(Debug)]
 pub(crate) struct Kind<'n, Config: ?Sized> {

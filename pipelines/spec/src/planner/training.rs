@@ -17,6 +17,23 @@ use crate::yaml::{Node, Span};
 /// A plugin that comes with Foreline is named, not a file.
 const BUILTIN: &str = "builtin:";
 
+/// What the training of a model needs.
+struct Model<'c> {
+    from: &'c str,
+    target: &'c TargetConfig,
+    plugin: &'c str,
+    weights: &'c str,
+}
+
+/// What a target is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TargetUse {
+    /// A model predicts it, so it is a number.
+    Predicted,
+    /// Columns are chosen by it, so it may be the name of a class.
+    Chosen,
+}
+
 impl Planner<'_> {
     /// Plans the trainings; of a plan of one stream only the one that was asked for.
     pub(super) fn training(&mut self, one_stream: bool) {
@@ -26,19 +43,28 @@ impl Planner<'_> {
                 Some(Only::Training(name)) => name == training.name,
                 Some(Only::Stream(_)) | None => !one_stream,
             };
-            if asked && let Some(plan) = self.one_training(training) {
-                self.plan.training.push(plan);
+            match &training.config.step {
+                _ if !asked => {}
+                Some(step) => {
+                    let plan = self.one_fitting(training, step);
+                    self.plan.fittings.extend(plan);
+                }
+                None => {
+                    let plan = self.one_training(training);
+                    self.plan.training.extend(plan);
+                }
             }
         }
     }
 
     fn one_training(&mut self, training: &Named<'_, TrainingConfig>) -> Option<TrainingPlan> {
         let (config, node) = (&training.config, training.node);
-        let from = self.find(&config.from, node.place("from", training.name_span))?;
+        let Model { from, target, plugin, weights } = self.model(training)?;
+        let from = self.find(from, node.place("from", training.name_span))?;
         let schema = self.plan.schema(from);
         let before = self.out.len();
-        let target = self.target(config, node, &schema);
-        let features = self.features(config, node, training.name_span, &schema);
+        let features = self.features(config, target, node, training.name_span, &schema);
+        let target = self.target(target, TargetUse::Predicted, node, &schema);
         let filter = config.filter.as_ref().map(|sql| self.condition(node, "where", sql, &schema));
         if self.out.len() > before {
             return None;
@@ -48,24 +74,53 @@ impl Planner<'_> {
             from,
             target: target?,
             features,
-            plugin: if config.plugin.starts_with(BUILTIN) {
-                config.plugin.clone().into()
+            plugin: if plugin.starts_with(BUILTIN) {
+                plugin.into()
             } else {
-                self.given.path(Path::new(&config.plugin))
+                self.given.path(Path::new(plugin))
             },
-            weights: self.given.path(Path::new(&config.weights)),
+            weights: self.given.path(Path::new(weights)),
             params: config.params.clone(),
             filter: filter.flatten(),
         })
     }
 
-    fn target(
+    /// The keys that the training of a model needs; those that are missing are reported.
+    fn model<'c>(&mut self, training: &'c Named<'_, TrainingConfig>) -> Option<Model<'c>> {
+        let c = &training.config;
+        let needed = [
+            (
+                "from",
+                c.from.is_some(),
+                "the stream whose rows are learnt from; or name the 'step' that is to be fitted",
+            ),
+            ("target", c.target.is_some(), "what is to be predicted"),
+            ("plugin", c.plugin.is_some(), "the plugin the weights are for"),
+            ("weights", c.weights.is_some(), "where the weights are written"),
+        ];
+        for (key, _, what) in needed.iter().filter(|(_, there, _)| !there) {
+            let message = format!("'{}' needs the key '{key}'", training.name);
+            let error = Diagnostic::error(Code::MISSING_KEY, training.name_span, message);
+            self.out
+                .push(error.label(format!("'{key}' is missing")).help(format!("{key}: {what}")));
+        }
+        Some(Model {
+            from: c.from.as_ref()?,
+            target: c.target.as_ref()?,
+            plugin: c.plugin.as_ref()?,
+            weights: c.weights.as_ref()?,
+        })
+    }
+
+    /// The target of a training, whose column is a number where it is to be predicted.
+    pub(super) fn target(
         &mut self,
-        config: &TrainingConfig,
+        target: &TargetConfig,
+        used: TargetUse,
         node: &Node,
         schema: &Schema,
     ) -> Option<TrainingTarget> {
-        match &config.target {
+        match target {
             TargetConfig::Remaining(remaining) => {
                 let cap = match remaining.cap {
                     Some(extent) => {
@@ -77,7 +132,14 @@ impl Planner<'_> {
             }
             TargetConfig::Column(name) => {
                 let span = node.place("target.column", node.span);
-                self.numeric(name, schema, span)?;
+                match used {
+                    TargetUse::Predicted => self.numeric(name, schema, span)?,
+                    TargetUse::Chosen if schema.index_of(name).is_some() => {}
+                    TargetUse::Chosen => {
+                        self.out.push(no_column(name, schema, span));
+                        return None;
+                    }
+                }
                 Some(TrainingTarget::Column(name.clone()))
             }
         }
@@ -86,11 +148,12 @@ impl Planner<'_> {
     fn features(
         &mut self,
         config: &TrainingConfig,
+        target: &TargetConfig,
         node: &Node,
         owner: Span,
         schema: &Schema,
     ) -> Vec<String> {
-        let target = match &config.target {
+        let target = match target {
             TargetConfig::Column(name) => Some(name),
             TargetConfig::Remaining(_) => None,
         };

@@ -118,6 +118,36 @@ fn a_training_learns_from_the_numbers_that_are_left() {
     assert!(training.filter.is_some());
 }
 
+/// The whole pipeline with a step that is fitted, behind the windows and before another training.
+fn with_scaler() -> String {
+    let step = "  scaled:\n    from: features\n    standard: { columns: [vibration_rms], statistics: nowhere.json }\n";
+    WHOLE.replace("alerts:", &format!("{step}alerts:")).replace(
+        "training:\n",
+        "training:\n  model: { from: scaled, target: { remaining: {} }, plugin: builtin:linear, weights: a.weights }\n  scaling: { step: scaled, where: vibration_rms < 9 }\n",
+    )
+}
+
+#[test]
+fn a_step_is_fitted_on_what_it_reads() {
+    let text = with_scaler();
+    assert!(check(&text, &options()).plan.is_none(), "the file of statistics is not there");
+    let only = PlanOptions { only: Some(Only::Training("scaling".to_owned())), ..options() };
+    let plan = plan_with(&text, &only);
+    assert_eq!((plan.sources.len(), plan.steps.len(), plan.training.len()), (1, 2, 0));
+    let [fitting] = &plan.fittings[..] else { panic!("{:?}", plan.fittings) };
+    assert_eq!((fitting.step.as_str(), plan.stream_name(fitting.from)), ("scaled", "features"));
+    assert_eq!(fitting.fitting.file, Path::new("dir/nowhere.json"));
+    assert!(fitting.filter.is_some() && fitting.target.is_none());
+}
+
+#[test]
+fn a_step_is_fitted_before_what_is_learnt_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("whole.yaml");
+    std::fs::write(&file, with_scaler()).unwrap();
+    assert_eq!(foreline_spec::outline(&file).unwrap().order, ["scaling", "model", "pump"]);
+}
+
 #[test]
 fn only_what_leads_to_a_training_is_planned() {
     // The model's weights are not there, which matters to nobody who trains them.
