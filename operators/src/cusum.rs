@@ -73,7 +73,7 @@ impl OperatorKind for Cusum {
     const SUMMARY: &'static str =
         "finds small shifts of a mean that last by two-sided cumulative sums";
     const FAMILY: Family = Family::Detection;
-    const EXAMPLE: &'static str = "shift: { from: readings, cusum: { columns: [temperature], learn: { duration: 7d }, slack: 0.5, limit: 5 } }";
+    const EXAMPLE: &'static str = "shift: { from: readings, cusum: { columns: [temperature], learn: { duration: 10m }, slack: 0.5, limit: 5 } }";
 
     fn plan(
         config: &CusumConfig,

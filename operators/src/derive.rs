@@ -51,7 +51,7 @@ impl OperatorKind for Derive {
     const SUMMARY: &'static str = "computes columns from others by SQL expressions";
     const FAMILY: Family = Family::Shape;
     const EXAMPLE: &'static str =
-        r#"with_power: { from: readings, derive: { load_per_turn: "load / speed" } }"#;
+        r#"with_power: { from: readings, derive: { columns: { load_per_turn: "load / speed" } } }"#;
 
     fn plan(
         config: &DeriveConfig,

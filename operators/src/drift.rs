@@ -64,7 +64,7 @@ impl OperatorKind for Drift {
     const SUMMARY: &'static str =
         "says how far values and their mean are from those of a learning period";
     const FAMILY: Family = Family::Detection;
-    const EXAMPLE: &'static str = "drifted: { from: readings, drift: { columns: [temperature], learn: { duration: 7d }, limit: 2 } }";
+    const EXAMPLE: &'static str = "drifted: { from: readings, drift: { columns: [temperature], learn: { duration: 10m }, limit: 2 } }";
 
     fn plan(
         config: &DriftConfig,

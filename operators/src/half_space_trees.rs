@@ -83,7 +83,7 @@ impl OperatorKind for HalfSpaceTrees {
     const NAME: &'static str = "half_space_trees";
     const SUMMARY: &'static str = "scores rows by how alone they are in several columns at once";
     const FAMILY: Family = Family::Detection;
-    const EXAMPLE: &'static str = "odd: { from: readings, half_space_trees: { columns: [vibration, temperature, load], learn: { duration: 7d } } }";
+    const EXAMPLE: &'static str = "odd: { from: readings, half_space_trees: { columns: [vibration, temperature, load], learn: { duration: 10m } } }";
 
     fn plan(
         config: &HalfSpaceTreesConfig,

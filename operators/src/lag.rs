@@ -60,7 +60,7 @@ impl OperatorKind for Lag {
     const NAME: &'static str = "lag";
     const SUMMARY: &'static str = "what columns were some rows, or some time, ago";
     const FAMILY: Family = Family::Time;
-    const EXAMPLE: &'static str = "an_hour_ago: { from: readings, lag: { columns: [temperature], duration: 1h, max_gap: 65m, as: { temperature: temperature_1h } } }";
+    const EXAMPLE: &'static str = "before: { from: readings, lag: { columns: [temperature], duration: 5m, max_gap: 6m, as: { temperature: temperature_5m } } }";
 
     fn plan(
         config: &LagConfig,

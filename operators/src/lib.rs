@@ -29,6 +29,7 @@ pub mod difference;
 pub mod drift;
 pub mod drop_constant;
 pub mod drop_correlated;
+mod eigen;
 pub mod ema;
 mod emitted;
 pub mod entries;

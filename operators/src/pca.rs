@@ -31,7 +31,6 @@ use crate::stateless::{Fate, PerRow, Stateless};
 use crate::statistics;
 use projection::{Projection, Scores};
 
-mod eigen;
 mod projection;
 
 /// Most columns: finding the components takes time with the third power of them.

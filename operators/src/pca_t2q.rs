@@ -29,7 +29,6 @@ use crate::columns::{channel, numeric, only};
 use crate::learning::{Learn, Period};
 use model::{Keep, Model, Past};
 
-mod jacobi;
 mod model;
 
 /// Most columns: the directions are found in about `10 d^3` steps, by each key once.
@@ -77,7 +76,7 @@ impl OperatorKind for PcaT2q {
     const SUMMARY: &'static str =
         "says how far rows are from how columns went together in a learning period (T2 and Q)";
     const FAMILY: Family = Family::Detection;
-    const EXAMPLE: &'static str = "together: { from: readings, pca_t2q: { columns: [vibration, temperature, load], learn: { duration: 7d }, contributions: true } }";
+    const EXAMPLE: &'static str = "together: { from: readings, pca_t2q: { columns: [vibration, temperature, load], learn: { duration: 10m }, contributions: true } }";
 
     fn plan(
         config: &PcaT2qConfig,

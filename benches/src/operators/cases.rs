@@ -62,21 +62,79 @@ impl Counts {
 /// All cases.
 pub(super) fn all() -> Vec<Case> {
     let case = |step, what, config, sum, plain| Case { step, what, config, sum, plain };
+    let x = |mut config: Value| {
+        config["columns"] = json!(["x"]);
+        config
+    };
     vec![
-        case("ema", "alpha 0.1", json!({ "columns": ["x"], "alpha": 0.1 }), "x", loops::ema),
+        case("clip", "", x(json!({ "lower": 1.5, "upper": 2.5 })), "x", loops::clip),
         case(
-            "ema",
-            "half_life 3s",
-            json!({ "columns": ["x"], "half_life": "3s" }),
+            "cusum",
+            "",
+            x(json!({ "target": 2, "slack": 0.1, "limit": 5 })),
+            "x_cusum_high",
+            loops::cusum,
+        ),
+        case("deadband", "", json!({ "columns": { "x": 0.5 } }), "x", loops::deadband),
+        case("difference", "", x(json!({})), "x_difference", loops::difference),
+        case("ema", "alpha", x(json!({ "alpha": 0.1 })), "x", loops::ema),
+        case("ema", "half-life", x(json!({ "half_life": "3s" })), "x", loops::ema_timed),
+        case(
+            "ewma_chart",
+            "",
+            x(json!({ "target": 2, "sigma": 0.5, "lambda": 0.1, "sigmas": 2.7 })),
+            "x_ewma",
+            loops::ewma_chart,
+        ),
+        case("hampel", "15 rows", x(json!({ "rows": 15 })), "x", loops::hampel),
+        case("integrate", "", x(json!({})), "x_integral", loops::integrate),
+        case(
+            "kalman_1d",
+            "",
+            x(json!({ "process_variance": 0.01, "measurement_variance": 0.25 })),
             "x",
-            loops::ema_timed,
+            loops::kalman,
         ),
         case(
-            "moving_average",
-            "20 rows",
-            json!({ "columns": ["x"], "rows": 20 }),
+            "k_of_n",
+            "3 of 5",
+            json!({ "columns": ["on"], "k": 3, "rows": 5 }),
+            "on",
+            loops::k_of_n,
+        ),
+        case("lag", "10 rows", x(json!({ "rows": 10 })), "x_lag", loops::lag),
+        case(
+            "low_pass",
+            "order 4",
+            x(json!({ "cutoff_hz": 1, "every": "100ms", "order": 4, "start": "zero" })),
             "x",
-            loops::moving_average,
+            loops::low_pass,
+        ),
+        case("monotone", "", x(json!({ "running": "maximum" })), "x", loops::monotone),
+        case("moving_average", "20 rows", x(json!({ "rows": 20 })), "x", loops::moving_average),
+        case("moving_median", "9 rows", x(json!({ "rows": 9 })), "x", loops::moving_median),
+        case(
+            "page_hinkley",
+            "",
+            x(json!({ "delta": 0.005, "limit": 50 })),
+            "x_page_hinkley_up",
+            loops::page_hinkley,
+        ),
+        case("rate", "", x(json!({})), "x_rate", loops::rate),
+        case("rate_limit", "1s", json!({ "every": "1s" }), "x", loops::rate_limit),
+        case(
+            "threshold",
+            "one level",
+            json!({ "columns": { "x": { "high": { "above": 2.5, "hysteresis": 0.5 } } } }),
+            "x_high",
+            loops::threshold,
+        ),
+        case(
+            "window",
+            "tumbling 10s, mean and std",
+            json!({ "tumbling": "10s", "features": { "x": ["mean", "std"] } }),
+            "x_std",
+            loops::window,
         ),
     ]
 }

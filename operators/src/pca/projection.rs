@@ -4,8 +4,8 @@ use arrow::buffer::ScalarBuffer;
 use foreline_engine::{ConfigError, FitRows, Fitted, Schema};
 use serde::{Deserialize, Serialize};
 
-use super::eigen;
 use crate::columns::channel;
+use crate::eigen::symmetric;
 use crate::moments::{Central, Moments};
 use crate::scaling::quantile;
 use crate::statistics::{self, Content, not_fitted};
@@ -198,7 +198,7 @@ pub(super) fn fit(
         .zip(&channels)
         .map(|(u, values)| values.iter().map(|x| u.scaled(*x)).collect())
         .collect();
-    let parts = eigen::symmetric(covariance(&scaled, rows.len() as f64 - 1.0))
+    let parts = symmetric(covariance(&scaled, rows.len() as f64 - 1.0))
         .ok_or("the columns have no principal components: their values are too large")?;
     let total: f64 = parts.values.iter().sum();
     if total <= 0.0 {

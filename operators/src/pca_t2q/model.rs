@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::jacobi::eigen;
+use crate::eigen::{Eigen, symmetric};
 use crate::learning::Period;
 
 /// The part of the greatest eigenvalue below which another is rounding.
@@ -107,16 +107,18 @@ impl Sums {
             _ => f64::INFINITY,
         };
         let scale: Vec<f64> = (0..d).map(divisor).collect();
-        let mut matrix = vec![0.0; d * d];
+        let mut matrix = vec![vec![0.0; d]; d];
         for (i, a) in scale.iter().enumerate() {
             for (j, b) in scale[..=i].iter().enumerate() {
                 let value = self.products[i * d + j] / freedom / a / b;
-                (matrix[i * d + j], matrix[j * d + i]) = (value, value);
+                (matrix[i][j], matrix[j][i]) = (value, value);
             }
         }
-        let (mut variances, mut components) = eigen(matrix, d);
+        // What is beyond the range of numbers has no directions.
+        let none = || Eigen { values: Vec::new(), vectors: Vec::new() };
+        let Eigen { values: mut variances, vectors } = symmetric(matrix).unwrap_or_else(none);
         variances.truncate(n_kept(&variances, keep));
-        components.truncate(variances.len() * d);
+        let components = vectors[..variances.len()].concat();
         Model { mean: self.mean.clone(), scale, variances, components }
     }
 }
@@ -124,7 +126,8 @@ impl Sums {
 /// How many components are kept.
 fn n_kept(variances: &[f64], keep: Keep) -> usize {
     let total: f64 = variances.iter().map(|v| v.max(0.0)).sum();
-    let usable = variances.iter().take_while(|&&v| v > RESOLUTION * variances[0]).count();
+    let greatest = variances.first().copied().unwrap_or_default();
+    let usable = variances.iter().take_while(|&&v| v > RESOLUTION * greatest).count();
     match keep {
         Keep::Components(n) => n.min(usable),
         Keep::Variance(part) => {

@@ -8,15 +8,15 @@ const MAX_ROUNDS: usize = 100;
 
 /// The parts of a symmetric matrix.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Eigen {
+pub(crate) struct Eigen {
     /// The eigenvalues, greatest first.
-    pub(super) values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     /// The eigenvector of each, of length 1; its greatest element (of equals the first) is positive.
-    pub(super) vectors: Vec<Vec<f64>>,
+    pub(crate) vectors: Vec<Vec<f64>>,
 }
 
 /// Takes a symmetric matrix apart; `None` where that does not come to an end, as with a NaN.
-pub(super) fn symmetric(mut a: Vec<Vec<f64>>) -> Option<Eigen> {
+pub(crate) fn symmetric(mut a: Vec<Vec<f64>>) -> Option<Eigen> {
     let n = a.len();
     let mut vectors: Vec<Vec<f64>> = (0..n).map(|i| unit(n, i)).collect();
     let total: f64 = a.iter().flatten().map(|x| x * x).sum();
