@@ -9,15 +9,17 @@
 //! Both are bounded by `max_rows` a key: that alone depends on how far one stream is behind the other.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow::compute::cast;
 use foreline_engine::{
     Account, Batch, DeadLetter, Epoch, Fault, Group, Input, Keyed, Operator, Out, Schema, ShardSet,
     Watermarks,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::columns::{same_version, time_column};
+use crate::columns::same_version;
 use crate::held::{Body, Codec, Held, Marks, WAITING_FULL};
 
 pub(crate) use plan::{REFUSAL, Taking, both, can_meet, planned};
@@ -331,13 +333,11 @@ impl Joining {
         all.extend(self.codecs[1].columns(&[columns[1]], &bodies)?);
         if self.shape.right_time {
             let times = rights.iter().map(|r| r.map(|(_, at)| *at));
-            all.push(arrow::compute::cast(
-                &(std::sync::Arc::new(times.collect::<Int64Array>()) as ArrayRef),
-                time_column(Vec::new(), self.shape.right.domain()).data_type(),
-            )?);
+            let times: ArrayRef = Arc::new(times.collect::<Int64Array>());
+            all.push(cast(&times, &self.shape.right.domain().data_type())?);
         }
         if self.pairing.which == Which::All {
-            all.push(std::sync::Arc::new(paired.numbers.into_iter().collect::<Int64Array>()));
+            all.push(Arc::new(paired.numbers.into_iter().collect::<Int64Array>()));
         }
         paired.marks.batch(&self.shape.output, all)
     }

@@ -252,6 +252,24 @@ mod tests {
     }
 
     #[test]
+    fn late_rows_correct_what_is_behind_it() {
+        let input = Table::random(21, 120, TimeDomain::Logical);
+        let window = json!({ "tumbling": 20, "features": { "x": ["mean", "count"] } });
+        for (kind, config) in [
+            (
+                "resample",
+                json!({ "columns": ["x"], "every": 4, "method": "linear", "max_gap": 30, "gaps": "null_row" }),
+            ),
+            ("fill", json!({ "columns": ["x"], "method": "linear", "max_gap": 30 })),
+            ("swinging_door", json!({ "column": "x", "deviation": 0.5, "max_gap": 40 })),
+        ] {
+            let first = crate::testing::plan(kind, &config, &input.schema);
+            let second = crate::testing::plan("window", &window, &first.output);
+            crate::testing::late_rows_correct(&[first, second], &input);
+        }
+    }
+
+    #[test]
     fn units_stay_and_the_key_and_time_tell_rows_apart() {
         let mut columns = utc("m,t,x\n").schema.columns().to_vec();
         columns[2].unit = Some(Unit::new("mm/s"));

@@ -8,7 +8,7 @@
 //! Source  SQL `CASE WHEN c1 THEN 'n1' WHEN c2 THEN 'n2' ELSE otherwise END`
 //!
 //! A step has one output, so a stream is split in two parts: `route` decides once, and a `filter` for each way takes its
-//! rows: `filter: "route = 'hot'"`. Both are fused into the step they read, so nothing is copied. A condition that is
+//! rows: `filter: "route = 'hot'"`. So conditions are written once and no row goes two ways. A condition that is
 //! null does not hold. A row that no condition holds for has the name in `otherwise`, or null.
 
 use std::sync::Arc;
