@@ -42,12 +42,17 @@ pub(crate) fn run(rows: u64, rounds: u32, json: bool) -> Result<()> {
     let rows = Rows::new(usize::try_from(rows)?)?;
     let figures: Vec<Figures> =
         cases::all().iter().map(|case| measure(case, &rows, rounds)).collect::<Result<_>>()?;
+    print(&figures, json)
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are the output")]
+fn print(figures: &[Figures], json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&figures)?);
+        println!("{}", serde_json::to_string_pretty(figures)?);
         return Ok(());
     }
     println!("{:<18} {:<34} {:>12} {:>12} {:>7}", "step", "", "rows/s", "loop rows/s", "ratio");
-    for f in &figures {
+    for f in figures {
         println!(
             "{:<18} {:<34} {:>12.0} {:>12.0} {:>7.2}",
             f.step, f.what, f.rows_per_s, f.loop_rows_per_s, f.ratio
@@ -82,6 +87,7 @@ fn measure(case: &Case, rows: &Rows, rounds: u32) -> Result<Figures> {
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn timed<T>(job: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
     let begun = Instant::now();
     let value = job()?;

@@ -296,7 +296,7 @@ impl Correcting {
         for rows in &heard.rows {
             self.say(rows, pass)?;
         }
-        pass.account.add(&heard.account);
+        pass.account.add(&at_once(heard.account));
         for letter in heard.dead {
             out.dead(letter);
         }
@@ -472,6 +472,18 @@ impl Correcting {
             low,
         })
     }
+}
+
+/// Counts rows that the step holds back as used when they come: a refold cannot tell which of its rows were counted as held
+/// back before.
+fn at_once(account: Account) -> Account {
+    let used = i128::from(account.used) + i128::from(account.in_flight);
+    let (used, in_flight) = match u64::try_from(used) {
+        Ok(used) => (used, 0),
+        // More were let go as left out than came.
+        Err(_) => (0, i64::try_from(used).unwrap_or(i64::MIN)),
+    };
+    Account { used, in_flight, ..account }
 }
 
 impl History {

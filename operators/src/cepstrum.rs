@@ -66,7 +66,7 @@ impl OperatorKind for Cepstrum {
     const FAMILY: Family = Family::Spectrum;
     const EXAMPLE: &'static str = "\
 bursts: { from: samples, waveform: { columns: [acceleration], sample_rate: 12000, samples: 12000 } }
-families: { from: bursts, cepstrum: { column: acceleration, from: 0.005, to: 0.2, peaks: 2 } }";
+families: { from: bursts, cepstrum: { column: acceleration, from: 0.005, to: 0.2, peaks: 2, keep: 0.1 } }";
 
     fn plan(
         config: &CepstrumConfig,

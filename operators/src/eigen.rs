@@ -97,18 +97,16 @@ mod tests {
         let mut dice = Dice::new(4);
         for n in [1, 2, 3, 8, 40] {
             let mut a = vec![vec![0.0; n]; n];
-            for i in 0..n {
-                for j in 0..=i {
-                    a[i][j] = dice.unit() * 10.0;
-                    a[j][i] = a[i][j];
-                }
+            for (i, j) in (0..n).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+                let value = dice.unit() * 10.0;
+                (a[i][j], a[j][i]) = (value, value);
             }
             let Eigen { values, vectors } = symmetric(a.clone()).unwrap();
             assert!(values.is_sorted_by(|x, y| x >= y));
-            for i in 0..n {
-                for j in 0..n {
+            for (i, row) in a.iter().enumerate() {
+                for (j, value) in row.iter().enumerate() {
                     let sum: f64 = (0..n).map(|k| values[k] * vectors[k][i] * vectors[k][j]).sum();
-                    assert!((sum - a[i][j]).abs() < 1e-12 * 10.0 * n as f64, "{n} {i} {j}");
+                    assert!((sum - value).abs() < 1e-12 * 10.0 * n as f64, "{n} {i} {j}");
                     let dot: f64 = (0..n).map(|k| vectors[i][k] * vectors[j][k]).sum();
                     assert!((dot - f64::from(u8::from(i == j))).abs() < 1e-13, "{n} {i} {j}");
                 }

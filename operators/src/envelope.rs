@@ -130,7 +130,7 @@ impl OperatorKind for Envelope {
     const FAMILY: Family = Family::Spectrum;
     const EXAMPLE: &'static str = "\
 bursts: { from: samples, waveform: { columns: [acceleration], sample_rate: 12000, samples: 48000, mean: [speed] } }
-bearing: { from: bursts, envelope: { column: acceleration, speed: speed, band: [2000, 5000], bearing: { balls: 9, ball_diameter: 7.94, pitch_diameter: 39.04 } } }";
+bearing: { from: bursts, envelope: { column: acceleration, speed: speed, band: [2000, 5000], keep: 500, bearing: { balls: 9, ball_diameter: 7.94, pitch_diameter: 39.04 } } }";
 
     fn plan(
         config: &EnvelopeConfig,

@@ -165,7 +165,7 @@ mod tests {
         let mut arrays = table.rows.columns().to_vec();
         arrays.push(Arc::new(waves));
         let codec = Codec::new(&columns).unwrap();
-        let mut bodies = vec![Body::Fresh(2), Body::Fresh(0), Body::Fresh(1)];
+        let mut bodies = [Body::Fresh(2), Body::Fresh(0), Body::Fresh(1)];
         codec.keep(&arrays, bodies.iter_mut()).unwrap();
         assert!(bodies.iter().all(|b| matches!(b, Body::Kept(_))));
         let fresh = Body::Fresh(0);

@@ -232,10 +232,10 @@ impl Joining {
     ) -> Vec<usize> {
         let mut surplus = Vec::new();
         let sides = self.keys.get_mut(slot);
-        for row in group.start..group.end {
-            sides.pass(side, times[row]);
+        for (row, &at) in times[..group.end].iter().enumerate().skip(group.start) {
+            sides.pass(side, at);
             let body = Body::Fresh(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
-            let held = Held { at: times[row], position: batch.position.value(row), body };
+            let held = Held { at, position: batch.position.value(row), body };
             if side == 0 {
                 sides.left.push_back(held);
                 continue;

@@ -134,7 +134,7 @@ impl OperatorKind for Orders {
     const FAMILY: Family = Family::Spectrum;
     const EXAMPLE: &'static str = "\
 bursts: { from: samples, waveform: { columns: [acceleration, tacho], sample_rate: 12000, samples: 24000 } }
-tracked: { from: bursts, orders: { column: acceleration, tachometer: { column: tacho, level: 2.5 }, orders: { unbalance: 1, misalignment: 2 } } }";
+tracked: { from: bursts, orders: { column: acceleration, tachometer: { column: tacho, level: 2.5 }, orders: { unbalance: 1, misalignment: 2 }, keep: 10 } }";
 
     fn plan(
         config: &OrdersConfig,

@@ -56,7 +56,7 @@ impl OperatorKind for Resample {
     const NAME: &'static str = "resample";
     const SUMMARY: &'static str = "puts columns onto a grid of times";
     const FAMILY: Family = Family::Time;
-    const EXAMPLE: &'static str = "even: { from: readings, resample: { columns: [vibration, temperature], every: 1s, method: linear, max_gap: 10s } }";
+    const EXAMPLE: &'static str = "even: { from: readings, resample: { columns: [vibration, temperature], every: 500ms, method: linear, max_gap: 10s } }";
 
     fn plan(
         config: &ResampleConfig,

@@ -140,7 +140,7 @@ impl OperatorKind for Spectrum {
     const FAMILY: Family = Family::Spectrum;
     const EXAMPLE: &'static str = "\
 bursts: { from: samples, waveform: { columns: [acceleration], sample_rate: 12000, samples: 4096, mean: [speed] } }
-lines: { from: bursts, spectrum: { column: acceleration, segment: 2048, bands: { low: [10, 1000], high: [1000, 5000] }, orders: { unbalance: [0.8, 1.2] }, speed: speed, peaks: 3 } }";
+lines: { from: bursts, spectrum: { column: acceleration, segment: 2048, bands: { low: [10, 1000], high: [1000, 5000] }, orders: { unbalance: [0.8, 1.2] }, speed: speed, peaks: 3, keep: amplitude } }";
 
     fn plan(
         config: &SpectrumConfig,

@@ -239,10 +239,10 @@ impl Together {
             touched.slots.insert((group.hash, slot));
             let waiting = self.keys.get_mut(slot);
             waiting.pass(input, times[group.end - 1]);
-            for row in group.start..group.end {
+            for (row, &at) in times[..group.end].iter().enumerate().skip(group.start) {
                 let body =
                     Body::Fresh(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
-                let row = Held { at: times[row], position: batch.position.value(row), body };
+                let row = Held { at, position: batch.position.value(row), body };
                 waiting.rows.push_back(From { row, input });
             }
         }

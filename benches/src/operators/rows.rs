@@ -5,8 +5,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, RecordBatch,
-    TimestampNanosecondArray, UInt64Array,
+    TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit};
 use foreline_engine::{Batch, Column, Schema, Unit, Watermarks, hash_keys};
 
@@ -36,10 +37,6 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn times<'a>(&'a self, schema: &Schema) -> &'a [i64] {
-        self.batch.times(schema)
-    }
-
     /// The values of `x` (2) or `y` (3).
     pub(super) fn values(&self, column: usize) -> &[f64] {
         self.batch.rows.column(column).as_primitive::<Float64Type>().values()
@@ -94,8 +91,13 @@ fn epoch(schema: &Schema, steps: std::ops::Range<usize>, noise: &mut Noise) -> R
     ];
     let rows = RecordBatch::try_new(Arc::clone(schema.arrow()), columns)?;
     let hash = hash_keys(&rows, schema.key());
+    // Machine by machine they are in the order of time already.
+    let mut order: Vec<u32> = (0..u32::try_from(rows.num_rows())?).collect();
+    order.sort_by_key(|&row| hash.value(row as usize));
+    let rows = take_record_batch(&rows, &UInt32Array::from(order))?;
+    let hash = hash_keys(&rows, schema.key());
     let positions: UInt64Array = (0..rows.num_rows() as u64).collect();
-    let batch = Batch::new(rows, hash, positions)?.sorted(schema)?;
+    let batch = Batch::new(rows, hash, positions)?;
     let groups: Vec<(usize, usize, usize)> = batch
         .groups()
         .map(|g| {

@@ -41,7 +41,7 @@ fn coefficient(sample: &Sample<'_>, args: &Args) -> Option<(f64, f64)> {
 
 /// Sine and cosine of `part / n` of a turn; exact at quarters, so that what should cancel does.
 fn sin_cos_of_turn(part: usize, n: usize) -> (f64, f64) {
-    match (4 * part % n == 0).then(|| 4 * part / n) {
+    match (4 * part).is_multiple_of(n).then(|| 4 * part / n) {
         Some(0) => (0.0, 1.0),
         Some(1) => (1.0, 0.0),
         Some(2) => (0.0, -1.0),

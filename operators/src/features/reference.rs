@@ -130,7 +130,7 @@ const BEARINGS: [(&str, [f64; 4]); 10] = [
 /// Features of `values` on their own.
 fn of(values: &[f64], names: &[&str], remove_mean: bool) -> Vec<f64> {
     let features: Vec<_> = names.iter().map(|n| Feature::find(n).unwrap()).collect();
-    let passes = Passes::of(features.iter().map(|f| f.needs), remove_mean);
+    let passes = Passes::of(&features.iter().map(|f| f.needs), remove_mean);
     let moments = passes.moments(values);
     let sample = Sample {
         values,

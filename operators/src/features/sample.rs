@@ -57,7 +57,7 @@ pub(crate) struct Passes {
 
 impl Passes {
     /// Those that features with `needs` take.
-    pub(crate) fn of(needs: impl Iterator<Item = Needs> + Clone, remove_mean: bool) -> Self {
+    pub(crate) fn of(needs: &(impl Iterator<Item = Needs> + Clone), remove_mean: bool) -> Self {
         let central = remove_mean || needs.clone().any(|n| n == Needs::Central);
         Passes {
             central: if central { Central::Wanted } else { Central::Unwanted },

@@ -33,7 +33,7 @@ fn line_over_time(sample: &Sample<'_>) -> Option<(f64, f64)> {
         with_time += t * t;
     }
     let slope = with_value / with_time;
-    (with_time > 0.0).then(|| (slope, sample.moments.mean - slope * mean_time))
+    (with_time > 0.0).then_some((slope, sample.moments.mean - slope * mean_time))
 }
 
 /// The least-squares line over 0, 1, ..., n - 1.

@@ -55,8 +55,9 @@ impl Tells {
         let slot = self.common.last.slot(batch, schema.key(), group.start, || None)?;
         let (times, rule) = (batch.times(&schema), self.common.rule);
         let mut before: Option<Last> = *self.common.last.get(slot);
-        for row in group.start..group.end {
-            let (at, position) = (times[row], batch.position.value(row));
+        let rows = times[..group.end].iter().enumerate().skip(group.start);
+        for (row, &at) in rows {
+            let position = batch.position.value(row);
             if let Some(was) = before.filter(|was| rule.is_gap(was.at, at)) {
                 told.extend(self.begun(slot, was));
                 let length = self.common.length(was.at, at);

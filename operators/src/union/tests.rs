@@ -54,7 +54,10 @@ fn says_what_is_wrong() {
         try_plan_joined("union", &json!({}), inputs).map(|p| p.output).map_err(|e| e.join("; "))
     };
     let one = with("m,t,x,n:int64\n", "rpm");
-    assert_eq!(try_plan(&[one.clone()]).unwrap_err(), "this step reads two streams or more, not 1");
+    assert_eq!(
+        try_plan(std::slice::from_ref(&one)).unwrap_err(),
+        "this step reads two streams or more, not 1"
+    );
     assert!(try_plan(&[one.clone(), with("m,t,x,n:int64\n", "/min")]).is_ok());
     assert_eq!(
         try_plan(&[one.clone(), with("m,t,x,n\n", "Hz")]).unwrap_err(),

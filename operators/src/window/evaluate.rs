@@ -30,7 +30,7 @@ pub(super) struct Wanted {
 impl Wanted {
     pub(super) fn new(column: usize, features: Vec<Call>, remove_mean: bool) -> Self {
         let needs = features.iter().map(|call| call.feature.needs);
-        let passes = Passes::of(needs, remove_mean);
+        let passes = Passes::of(&needs, remove_mean);
         Wanted { column, features, passes, ranked: Ranked::default(), panes: Panes::default() }
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use foreline_engine::Family;
 use foreline_spec::Kinds;
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ pub struct Arguments {
 /// One kind, whatever it is a kind of.
 struct Kind {
     what: &'static str,
+    /// What it is for, and how it is used: of a step.
+    manual: Option<(Family, &'static str)>,
     name: &'static str,
     summary: &'static str,
     schema: fn(&mut SchemaGenerator) -> schemars::Schema,
@@ -29,11 +32,16 @@ struct Kind {
 
 fn kinds() -> Vec<Kind> {
     let all = Kinds::all();
-    let sources = all.sources.iter().map(|k| ("source", k.name, k.summary, k.schema));
-    let steps = all.steps.iter().map(|k| ("step", k.name, k.summary, k.schema));
-    let sinks = all.sinks.iter().map(|k| ("sink", k.name, k.summary, k.schema));
+    let sources = all.sources.iter().map(|k| ("source", None, k.name, k.summary, k.schema));
+    let mut steps = all.steps;
+    let place = |family: Family| Family::ALL.iter().position(|f| *f == family);
+    steps.sort_by_key(|k| place(k.family));
+    let steps =
+        steps.iter().map(|k| ("step", Some((k.family, k.example)), k.name, k.summary, k.schema));
+    let sinks = all.sinks.iter().map(|k| ("sink", None, k.name, k.summary, k.schema));
     let rows = sources.chain(steps).chain(sinks);
-    rows.map(|(what, name, summary, schema)| Kind { what, name, summary, schema }).collect()
+    rows.map(|(what, manual, name, summary, schema)| Kind { what, manual, name, summary, schema })
+        .collect()
 }
 
 /// Lists the kinds, or describes one.
@@ -45,12 +53,14 @@ pub fn operators(arguments: &Arguments) -> Outcome {
     let kinds = kinds();
     let Some(name) = &arguments.kind else {
         if arguments.json {
-            let row = |k: &Kind| json!({ "what": k.what, "name": k.name, "summary": k.summary });
+            let family = |k: &Kind| k.manual.map(|(family, _)| family.name());
+            let row = |k: &Kind| json!({ "what": k.what, "family": family(k), "name": k.name, "summary": k.summary });
             print_json(&Value::Array(kinds.iter().map(row).collect()))?;
         } else {
-            let mut table = Table::new(["kind of", "name", "what it does"]);
+            let mut table = Table::new(["kind of", "for", "name", "what it does"]);
             for kind in &kinds {
-                table.push([kind.what, kind.name, kind.summary]);
+                let family = kind.manual.map_or("", |(family, _)| family.name());
+                table.push([kind.what, family, kind.name, kind.summary]);
             }
             println!("{table}");
         }
@@ -64,9 +74,17 @@ pub fn operators(arguments: &Arguments) -> Outcome {
     let own = (kind.schema)(&mut generator);
     let definitions = Value::Object(generator.take_definitions(true));
     if arguments.json {
-        print_json(&json!({ "name": kind.name, "schema": own, "definitions": definitions }))?;
+        let example = kind.manual.map(|(_, example)| example);
+        print_json(
+            &json!({ "name": kind.name, "example": example, "schema": own, "definitions": definitions }),
+        )?;
     } else {
         println!("{}: {}\n", kind.name, kind.summary);
+        if let Some((_, example)) = kind.manual {
+            println!("  steps:");
+            example.lines().for_each(|line| println!("    {line}"));
+            println!();
+        }
         describe(&resolve(own.as_value(), &definitions), &definitions, 1);
     }
     Ok(())

@@ -148,7 +148,8 @@ fn a_notification_has_it_look_at_once() {
         let line = format!("POST /api/v1/sources/{source}/wake");
         ask(address.unwrap(), &line, "", br#"{"EventName":"s3:ObjectCreated:Put"}"#).unwrap()
     };
-    let lists = || way.requests().iter().filter(|line| line.contains("list-type")).count();
+    let lists =
+        || way.requests().iter().filter(|l| l.contains("plant") && l.contains("list-type")).count();
     eventually("it has listed once", || lists() == 1);
     server.put("plant", "raw/new.csv", object(1).as_bytes()).unwrap();
     assert_eq!(wake("readings").status, 202);

@@ -38,7 +38,8 @@ fn parse(text: &str) -> Head {
             part.push(' ');
             part.push_str(line.trim());
         } else if line.is_empty() {
-            head.end(std::mem::take(&mut paragraph));
+            head.end(paragraph.trim_end());
+            paragraph.clear();
         } else {
             paragraph.push_str(line);
             paragraph.push('\n');
@@ -48,12 +49,11 @@ fn parse(text: &str) -> Head {
 }
 
 impl Head {
-    fn end(&mut self, paragraph: String) {
-        let paragraph = paragraph.trim_end().to_owned();
+    fn end(&mut self, paragraph: &str) {
         match () {
             () if paragraph.is_empty() => {}
-            () if self.opening.is_empty() => self.opening = paragraph,
-            () => self.notes.push(paragraph),
+            () if self.opening.is_empty() => paragraph.clone_into(&mut self.opening),
+            () => self.notes.push(paragraph.to_owned()),
         }
     }
 }

@@ -8,33 +8,43 @@ use arrow::datatypes::DataType;
 use foreline_engine::{Batch, Schema};
 
 const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 180.0;
+/// Of one panel.
+const HEIGHT: f64 = 92.0;
 const MARGIN: f64 = 44.0;
-/// Lines of one picture.
-const LINES: usize = 3;
+/// Panels of one picture.
+const PANELS: usize = 3;
 /// Points of a line; of more, the least and the greatest of each stretch are drawn.
-const POINTS: usize = 500;
+const POINTS: usize = 400;
 /// Fewer points are drawn as dots too.
 const DOTS: usize = 60;
-const COLOURS: [&str; LINES] = ["#d9480f", "#1971c2", "#2f9e44"];
+const COLOUR: &str = "#d9480f";
+const BEFORE: &str = "#adb5bd";
+const TEXT: &str = "#495057";
 
 /// Points of a line.
 struct Line {
     name: String,
     points: Vec<(f64, f64)>,
+    /// What the horizontal axis is in.
+    unit: &'static str,
+}
+
+/// A column, and what it was before.
+struct Panel {
+    line: Line,
+    before: Option<Line>,
 }
 
 /// The picture; none where there is nothing to draw.
 pub(super) fn draw(out: &(Schema, Batch), read: Option<&(Schema, Batch)>) -> Option<String> {
-    let mut lines = waveform(out);
-    let mut before = None;
-    if lines.is_empty() {
-        let news = new_columns(out, read);
-        lines = news.iter().take(LINES).map(|&c| line(out, c)).collect();
-        before = read.and_then(|read| before_of(out, read, &news));
+    let mut panels: Vec<Panel> = list(out, read).into_iter().collect();
+    if panels.is_empty() {
+        let news = new_columns(out, read).into_iter();
+        panels = news.map(|c| Panel { line: line(out, c), before: before(out, c, read) }).collect();
     }
-    lines.retain(|line| line.points.len() > 1);
-    (!lines.is_empty()).then(|| svg(&lines, before.as_ref()))
+    panels.retain(|panel| panel.line.points.len() > 1);
+    panels.truncate(PANELS);
+    (!panels.is_empty()).then(|| svg(&panels))
 }
 
 fn rows_of_first_key(batch: &Batch) -> usize {
@@ -58,10 +68,10 @@ fn new_columns((schema, batch): &(Schema, Batch), read: Option<&(Schema, Batch)>
     (0..schema.columns().len()).filter(is_new).collect()
 }
 
-/// The column as it was read that the first new one replaces.
-fn before_of(out: &(Schema, Batch), read: &(Schema, Batch), news: &[usize]) -> Option<Line> {
-    let name = &out.0.columns()[*news.first()?].name;
-    let column = read.0.index_of(name)?;
+/// The column as it was read that `column` replaces.
+fn before(out: &(Schema, Batch), column: usize, read: Option<&(Schema, Batch)>) -> Option<Line> {
+    let read = read?;
+    let column = read.0.index_of(&out.0.columns()[column].name)?;
     is_number(&read.0.columns()[column].data_type).then(|| line(read, column))
 }
 
@@ -74,79 +84,82 @@ fn line((schema, batch): &(Schema, Batch), column: usize) -> Line {
     let points = (0..end)
         .filter(|&row| values.is_valid(row))
         .map(|row| ((times[row] - start) as f64 / 1e9, values.value(row)));
-    Line { name: schema.columns()[column].name.clone(), points: points.collect() }
+    Line { name: schema.columns()[column].name.clone(), points: points.collect(), unit: " s" }
 }
 
 fn numbers(column: &ArrayRef) -> Float64Array {
     cast(column, &DataType::Float64).unwrap().as_primitive().clone()
 }
 
-/// The samples of the first waveform, or spectrum.
-#[expect(clippy::cast_precision_loss, reason = "samples of one waveform")]
-fn waveform((schema, batch): &(Schema, Batch)) -> Vec<Line> {
+/// The values of the first row of the last column of lists, where the step has made it: a waveform or a spectrum.
+#[expect(clippy::cast_precision_loss, reason = "values of one list")]
+fn list((schema, batch): &(Schema, Batch), read: Option<&(Schema, Batch)>) -> Option<Panel> {
     let is_list = |c: &usize| matches!(schema.columns()[*c].data_type, DataType::List(_));
-    let lists = (0..schema.columns().len()).filter(is_list).take(1);
-    let of = |c: usize| {
-        let column = &schema.columns()[c];
-        let list = batch.rows.column(c).as_list::<i32>();
-        let values = (!list.is_empty() && list.is_valid(0)).then(|| numbers(&list.value(0)));
-        let step = 1.0 / column.sample_rate.map_or(1.0, foreline_engine::SampleRate::hertz);
-        let points = values.iter().flatten().flatten().enumerate();
-        Line {
-            name: column.name.clone(),
-            points: points.map(|(i, v)| (i as f64 * step, v)).collect(),
-        }
-    };
-    lists.map(of).collect()
+    let last = (0..schema.columns().len()).rfind(is_list)?;
+    let column = &schema.columns()[last];
+    if read.is_some_and(|(before, _)| before.index_of(&column.name).is_some()) {
+        return None;
+    }
+    let list = batch.rows.column(last).as_list::<i32>();
+    let values = (!list.is_empty() && list.is_valid(0)).then(|| numbers(&list.value(0)))?;
+    let step = 1.0 / column.sample_rate.map_or(1.0, foreline_engine::SampleRate::hertz);
+    let points = values.iter().flatten().enumerate().map(|(i, v)| (i as f64 * step, v)).collect();
+    let unit = if column.sample_rate.is_some() { " s" } else { "" };
+    Some(Panel { line: Line { name: column.name.clone(), points, unit }, before: None })
 }
 
-fn svg(lines: &[Line], before: Option<&Line>) -> String {
-    let all = || lines.iter().chain(before).flat_map(|line| &line.points);
-    let range = |of: fn(&(f64, f64)) -> f64| {
-        let (lo, hi) =
-            all().map(of).fold((f64::MAX, f64::MIN), |(lo, hi), v| (lo.min(v), hi.max(v)));
-        if hi > lo { (lo, hi) } else { (lo - 0.5, lo + 0.5) }
-    };
-    let ((x0, x1), (y0, y1)) = (range(|p| p.0), range(|p| p.1));
-    let place = |&(x, y): &(f64, f64)| {
-        let right = MARGIN + (x - x0) / (x1 - x0) * (WIDTH - MARGIN - 8.0);
-        (right, HEIGHT - 22.0 - (y - y0) / (y1 - y0) * (HEIGHT - 44.0))
-    };
+fn svg(panels: &[Panel]) -> String {
+    let all = || panels.iter().flat_map(|p| &p.line.points);
+    let (x0, x1) = range(all().map(|p| p.0));
+    #[expect(clippy::cast_precision_loss, reason = "a few panels")]
+    let height = panels.len() as f64 * HEIGHT + 16.0;
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"11\">\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
+         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
     );
-    for (y, at) in [(y1, 26.0), (y0, HEIGHT - 18.0)] {
-        let x = MARGIN - 4.0;
-        writeln!(
-            out,
-            "<text x=\"{x}\" y=\"{at}\" text-anchor=\"end\" fill=\"#495057\">{}</text>",
-            tick(y)
-        )
-        .unwrap();
+    for (i, panel) in panels.iter().enumerate() {
+        #[expect(clippy::cast_precision_loss, reason = "a few panels")]
+        let top = i as f64 * HEIGHT;
+        panel.draw(&mut out, top, (x0, x1));
     }
-    let (bottom, end) = (HEIGHT - 4.0, WIDTH - 8.0);
+    let (bottom, end, unit) = (height - 4.0, WIDTH - 8.0, panels[0].line.unit);
     for (x, at, anchor) in [(x0, MARGIN, "start"), (x1, end, "end")] {
         let x = tick(x);
-        writeln!(
-            out,
-            "<text x=\"{at}\" y=\"{bottom}\" text-anchor=\"{anchor}\" fill=\"#495057\">{x} s</text>"
-        )
-        .unwrap();
-    }
-    let grey = before.map(|line| (line, "#ced4da", "before"));
-    let coloured = lines.iter().zip(COLOURS).map(|(line, colour)| (line, colour, ""));
-    let mut legend = MARGIN;
-    for (line, colour, word) in grey.into_iter().chain(coloured) {
-        path(&mut out, &line.points, colour, place);
-        let name = format!("{} {word}", line.name);
-        let shown = name.trim();
-        writeln!(out, "<text x=\"{legend}\" y=\"13\" fill=\"{colour}\">{shown}</text>").unwrap();
-        #[expect(clippy::cast_precision_loss, reason = "a name")]
-        let width = shown.len() as f64 * 6.5 + 18.0;
-        legend += width;
+        writeln!(out, "<text x=\"{at}\" y=\"{bottom}\" text-anchor=\"{anchor}\" fill=\"{TEXT}\">{x}{unit}</text>").unwrap();
     }
     out + "</svg>\n"
+}
+
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (lo, hi) = values.fold((f64::MAX, f64::MIN), |(lo, hi), v| (lo.min(v), hi.max(v)));
+    if hi > lo { (lo, hi) } else { (lo - 0.5, lo + 0.5) }
+}
+
+impl Panel {
+    fn draw(&self, out: &mut String, top: f64, (x0, x1): (f64, f64)) {
+        let all = self.line.points.iter().chain(self.before.iter().flat_map(|b| &b.points));
+        let (y0, y1) = range(all.map(|p| p.1));
+        let place = |&(x, y): &(f64, f64)| {
+            let right = MARGIN + (x - x0) / (x1 - x0) * (WIDTH - MARGIN - 8.0);
+            (right, top + HEIGHT - 4.0 - (y - y0) / (y1 - y0) * (HEIGHT - 24.0))
+        };
+        for (y, at) in [(y1, top + 26.0), (y0, top + HEIGHT - 4.0)] {
+            let (x, y) = (MARGIN - 4.0, tick(y));
+            writeln!(
+                out,
+                "<text x=\"{x}\" y=\"{at}\" text-anchor=\"end\" fill=\"{TEXT}\">{y}</text>"
+            )
+            .unwrap();
+        }
+        if let Some(before) = &self.before {
+            path(out, &before.points, BEFORE, place);
+        }
+        path(out, &self.line.points, COLOUR, place);
+        let (y, name) = (top + 13.0, &self.line.name);
+        let grey = if self.before.is_some() { ", before in grey" } else { "" };
+        writeln!(out, "<text x=\"{MARGIN}\" y=\"{y}\" fill=\"{COLOUR}\">{name}{grey}</text>")
+            .unwrap();
+    }
 }
 
 fn path(
@@ -156,9 +169,8 @@ fn path(
     place: impl Fn(&(f64, f64)) -> (f64, f64),
 ) {
     let few = thinned(points);
-    let shown: Vec<String> =
-        few.iter().map(|p| place(p)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-    let shown = shown.join(" ");
+    let shown = few.iter().map(&place).map(|(x, y)| format!("{x:.1},{y:.1}"));
+    let shown = shown.collect::<Vec<_>>().join(" ");
     writeln!(
         out,
         "<polyline points=\"{shown}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.2\"/>"

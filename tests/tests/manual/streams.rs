@@ -128,7 +128,7 @@ fn sensors() -> String {
     for (sensor, step, seed) in [("sensor 1", 0.000_736, 5), ("sensor 2", 0.001, 6)] {
         let mut dice = Dice::new(seed);
         let mut swing = Swing::new(0.992_114_701, 0.125_333_234);
-        let mut t = 0.0;
+        let mut t = 0.0_f64;
         while t < 0.3 {
             rows.push((t, sensor, 2.0 * swing.next() + 0.1 * dice.unit()));
             t += step;

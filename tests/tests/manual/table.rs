@@ -43,7 +43,11 @@ fn cell(column: &ArrayRef, row: usize) -> String {
         DataType::Timestamp(..) => {
             let shown = display(column, row);
             let time = shown.split('T').nth(1).unwrap_or(&shown);
-            time.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.').to_owned()
+            let time = time.trim_end_matches('Z');
+            match time.split_once('.') {
+                Some(_) => time.trim_end_matches('0').trim_end_matches('.').to_owned(),
+                None => time.to_owned(),
+            }
         }
         _ => display(column, row).replace('|', "\\|"),
     }

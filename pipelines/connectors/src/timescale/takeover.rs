@@ -81,6 +81,7 @@ async fn take_over(
     let taken = [pipeline, sink, stream, &run, &generation, &epoch];
     db.execute(what, &statements.take_over, &taken).await?;
     db.run("commit", "COMMIT").await?;
+    db.once("create the staging table", &statements.staging).await?;
     let shape = shape(db, &target.table.name).await?;
     Ok(Taken { committed, cut_by, shape })
 }
