@@ -164,3 +164,16 @@ impl Resolver for Given {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_computes_what_its_loop_computes() {
+        let rows = Rows::new(40_000).unwrap();
+        for case in cases::all() {
+            measure(&case, &rows, 1).unwrap();
+        }
+    }
+}
