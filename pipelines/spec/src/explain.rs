@@ -91,7 +91,10 @@ fn stream(text: &mut String, plan: &Plan, id: StreamId, head: &str) {
     for (i, column) in schema.columns().iter().enumerate() {
         let what = if i == 0 { "columns" } else { "" };
         let unit = column.unit.as_ref().map_or(String::new(), |u| format!("  {u}"));
-        let kind = type_name(&column.data_type);
+        let kind = match column.sample_rate {
+            Some(rate) => format!("waveform of {rate}"),
+            None => type_name(&column.data_type),
+        };
         let pad = width - column.name.chars().count();
         let text_of = format!("{}{:pad$}  {kind:<9}{unit}", column.name, "");
         line(text, what, text_of.trim_end());
@@ -138,6 +141,7 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         DataType::Utf8 | DataType::Dictionary(..) => "string".to_owned(),
         DataType::Timestamp(..) => "timestamp".to_owned(),
         DataType::Boolean => "bool".to_owned(),
+        DataType::List(item) => format!("list of {}", type_name(item.data_type())),
         other => other.to_string().to_lowercase(),
     }
 }

@@ -3,21 +3,34 @@
 use std::path::Path;
 
 use foreline_engine::{Family, Registration};
-use foreline_spec::{Kinds, RenderStyle, check_text};
+use foreline_spec::{Checked, Kinds, RenderStyle, check_text, explain};
 
 use crate::kinds::{TestEnvironment, options};
 
 const STREAMS: &str = include_str!("../../../../operators/examples/streams.yaml");
 
-/// The errors of a pipeline that has the example as its steps.
-fn errors(kind: &Registration) -> Vec<String> {
+/// A pipeline that has the example as its steps.
+fn checked(kind: &Registration) -> Checked {
     let steps: String = kind.example.lines().map(|line| format!("  {line}\n")).collect();
     let text = format!("{STREAMS}steps:\n{steps}");
     let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let path = Path::new(&own).join("../../operators/examples/streams.yaml");
-    let checked = check_text(&path, &text, &Kinds::all(), &TestEnvironment, &options());
+    check_text(&path, &text, &Kinds::all(), &TestEnvironment, &options())
+}
+
+fn errors(kind: &Registration) -> Option<String> {
+    let checked = checked(kind);
     let shown = checked.diagnostics.render(RenderStyle::PLAIN);
-    if checked.plan.is_some() { vec![] } else { vec![format!("{}: {shown}", kind.name)] }
+    checked.plan.is_none().then(|| format!("{}: {shown}", kind.name))
+}
+
+#[test]
+fn waveforms_and_spectra_are_named_in_words() {
+    let kinds = Kinds::all().steps;
+    let spectrum = kinds.iter().find(|k| k.name == "spectrum").unwrap();
+    let said = explain(&checked(spectrum).plan.unwrap());
+    assert!(said.contains("waveform of 12000 Hz  g"), "{said}");
+    assert!(said.contains("list of float64"), "{said}");
 }
 
 #[test]
@@ -25,7 +38,7 @@ fn every_example_fits_the_streams_it_is_written_for() {
     let kinds = Kinds::all().steps;
     // A model is a file beside the pipeline, which the manual does not ship.
     let found: Vec<String> =
-        kinds.iter().filter(|k| k.family != Family::Models).flat_map(errors).collect();
+        kinds.iter().filter(|k| k.family != Family::Models).filter_map(errors).collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
     for kind in &kinds {
         let names_itself = kind.example.contains(&format!("{}:", kind.name));
