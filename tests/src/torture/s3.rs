@@ -188,6 +188,10 @@ impl Place {
         });
         stop(child, &self.folder)?;
         self.count(put, outcome)?;
+        if let Err(late) = &all {
+            let may_be = "what follows may have been on its way still";
+            outcome.missing.insert(0, format!("{late:#}: {may_be}"));
+        }
         ensure!(all.is_ok() == (outcome.lost == 0), "rows came only when the command stopped");
         let before = self.sorted()?;
         let child = start(&options.command, &self.folder, 2, None)?;
