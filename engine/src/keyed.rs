@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::batch::Batch;
 use crate::operator::Fault;
 use crate::schema::Schema;
+use crate::watermarks::Watermarks;
 
 /// How many virtual shards keyed state is kept in. State moves between workers by shard, so this is also the
 /// most workers a pipeline can use; 256 keeps a shard of a million keys near 4,000.
@@ -272,6 +273,18 @@ impl<S> Keyed<S> {
             self.by_hash.sort_unstable_by_key(|&s| self.hashes[s as usize]);
         }
         &self.by_hash
+    }
+
+    /// The keys of which `watermarks` say something, each with how far it is complete: first those that are named, then,
+    /// where the bound below all keys is above `low`, every key by hash; `low` is raised to it. A key may be there twice.
+    pub fn reached(&mut self, watermarks: &Watermarks, low: &mut i64) -> Vec<(u32, i64)> {
+        let named = watermarks.iter().filter_map(|(_, hash, at)| Some((self.find(hash)?, at)));
+        let mut reached: Vec<(u32, i64)> = named.collect();
+        if watermarks.low > *low {
+            *low = watermarks.low;
+            reached.extend(self.slots_by_hash().iter().map(|&slot| (slot, watermarks.low)));
+        }
+        reached
     }
 
     /// The key columns of `slots`, one row a slot, in key order; text stays dictionary-encoded.

@@ -303,16 +303,8 @@ impl Gridded {
 
     /// Decides what the watermarks decide.
     fn advance(&mut self, watermarks: &Watermarks, out: &mut Emitted) {
-        for (_, hash, at) in watermarks.iter() {
-            if let Some(slot) = self.keys.find(hash) {
-                self.advance_key(slot, at, out);
-            }
-        }
-        if watermarks.low > self.low {
-            self.low = watermarks.low;
-            for slot in self.keys.slots_by_hash().to_vec() {
-                self.advance_key(slot, self.low, out);
-            }
+        for (slot, at) in self.keys.reached(watermarks, &mut self.low) {
+            self.advance_key(slot, at, out);
         }
     }
 

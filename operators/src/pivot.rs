@@ -156,16 +156,8 @@ impl Wide {
 
     /// Sends what the watermarks complete.
     fn close(&mut self, watermarks: &Watermarks, out: &mut Emitted) {
-        for (_, hash, at) in watermarks.iter() {
-            if let Some(slot) = self.open.find(hash) {
-                self.close_key(slot, at, out);
-            }
-        }
-        if watermarks.low > self.low {
-            self.low = watermarks.low;
-            for slot in self.open.slots_by_hash().to_vec() {
-                self.close_key(slot, self.low, out);
-            }
+        for (slot, at) in self.open.reached(watermarks, &mut self.low) {
+            self.close_key(slot, at, out);
         }
     }
 

@@ -243,16 +243,8 @@ impl Doors {
 
     /// Sends what the watermarks decide.
     fn advance(&mut self, watermarks: &Watermarks, out: &mut Passed) {
-        for (_, hash, at) in watermarks.iter() {
-            if let Some(slot) = self.doors.find(hash) {
-                self.advance_key(slot, at, out);
-            }
-        }
-        if watermarks.low > self.low {
-            self.low = watermarks.low;
-            for slot in self.doors.slots_by_hash().to_vec() {
-                self.advance_key(slot, self.low, out);
-            }
+        for (slot, at) in self.doors.reached(watermarks, &mut self.low) {
+            self.advance_key(slot, at, out);
         }
     }
 

@@ -83,16 +83,8 @@ impl Tells {
     }
 
     fn watermarks(&mut self, watermarks: &Watermarks, told: &mut Vec<Told>) {
-        for (_, hash, at) in watermarks.iter() {
-            if let Some(slot) = self.common.last.find(hash) {
-                self.begin(slot, at, told);
-            }
-        }
-        if watermarks.low > self.low {
-            self.low = watermarks.low;
-            for slot in self.common.last.slots_by_hash().to_vec() {
-                self.begin(slot, self.low, told);
-            }
+        for (slot, at) in self.common.last.reached(watermarks, &mut self.low) {
+            self.begin(slot, at, told);
         }
     }
 

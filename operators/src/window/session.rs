@@ -145,16 +145,8 @@ impl Sessions {
 
     /// Closes what the watermarks close.
     fn close(&mut self, watermarks: &Watermarks, emitted: &mut Emitted) {
-        for (_, hash, at) in watermarks.iter() {
-            if let Some(slot) = self.open.find(hash) {
-                self.close_key(slot, at, emitted);
-            }
-        }
-        if watermarks.low > self.low {
-            self.low = watermarks.low;
-            for slot in self.open.slots_by_hash().to_vec() {
-                self.close_key(slot, self.low, emitted);
-            }
+        for (slot, at) in self.open.reached(watermarks, &mut self.low) {
+            self.close_key(slot, at, emitted);
         }
     }
 
