@@ -11,15 +11,14 @@ mod cases;
 mod loops;
 mod rows;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use foreline_engine::{
-    Account, Batch, DeadLetter, Epoch, Expression, ExpressionError, Input, Operator, Out, Resolver,
-    Schema, Watermarks, WorkerContext,
+    Account, Batch, DeadLetter, Epoch, Input, Operator, Out, Schema, Watermarks, WorkerContext,
 };
+use foreline_operators::testing::Given;
 use serde::Serialize;
 
 use cases::{Case, Counts};
@@ -145,24 +144,6 @@ impl Out for Heard {
         panic!("a dead letter in a benchmark: {letter:?}");
     }
     fn count(&mut self, _: Account) {}
-}
-
-/// There are neither expressions nor files in these cases.
-struct Given;
-
-impl Resolver for Given {
-    fn expression(&self, _: &str, _: &Schema) -> Result<Arc<dyn Expression>, ExpressionError> {
-        unreachable!("no case has an expression")
-    }
-    fn path(&self, path: &Path) -> PathBuf {
-        path.to_owned()
-    }
-    fn cache_dir(&self) -> PathBuf {
-        std::env::temp_dir()
-    }
-    fn checking(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

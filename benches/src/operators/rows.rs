@@ -10,6 +10,7 @@ use arrow::array::{
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit};
 use foreline_engine::{Batch, Column, Schema, Unit, Watermarks, hash_keys};
+use foreline_operators::testing::Dice;
 
 /// Machines; each has a reading every 100 ms.
 const MACHINES: usize = 100;
@@ -48,11 +49,11 @@ impl Rows {
         let schema = schema()?;
         let per_machine = (n_rows / MACHINES).max(1);
         let per_epoch = (EPOCH / MACHINES).max(1);
-        let mut noise = Noise(1);
+        let mut dice = Dice::new(1);
         let mut epochs = Vec::new();
         for first in (0..per_machine).step_by(per_epoch) {
             let steps = first..(first + per_epoch).min(per_machine);
-            epochs.push(epoch(&schema, steps, &mut noise)?);
+            epochs.push(epoch(&schema, steps, &mut dice)?);
         }
         Ok(Rows { schema, epochs, n_rows: per_machine * MACHINES })
     }
@@ -71,7 +72,7 @@ fn schema() -> Result<Schema> {
 }
 
 /// Readings `steps` of every machine.
-fn epoch(schema: &Schema, steps: std::ops::Range<usize>, noise: &mut Noise) -> Result<Part> {
+fn epoch(schema: &Schema, steps: std::ops::Range<usize>, dice: &mut Dice) -> Result<Part> {
     let n = steps.len();
     let names: Vec<String> = (0..MACHINES).map(|m| format!("M-{m:03}")).collect();
     let machines: DictionaryArray<Int32Type> =
@@ -79,8 +80,8 @@ fn epoch(schema: &Schema, steps: std::ops::Range<usize>, noise: &mut Noise) -> R
     let time = |i: usize| START + i64::try_from(i).expect("a number of readings") * STEP;
     let times: Vec<i64> = (0..MACHINES).flat_map(|_| steps.clone().map(time)).collect();
     let times = TimestampNanosecondArray::from(times).with_timezone("UTC");
-    let x: Vec<f64> = (0..MACHINES * n).map(|_| noise.next() + 2.0).collect();
-    let y: Vec<f64> = (0..MACHINES * n).map(|_| noise.next() * 10.0 + 60.0).collect();
+    let x: Vec<f64> = (0..MACHINES * n).map(|_| dice.unit() + 2.0).collect();
+    let y: Vec<f64> = (0..MACHINES * n).map(|_| dice.unit() * 10.0 + 60.0).collect();
     let on: BooleanArray = x.iter().map(|x| Some(*x > 1.5)).collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(machines),
@@ -115,17 +116,4 @@ fn epoch(schema: &Schema, steps: std::ops::Range<usize>, noise: &mut Noise) -> R
         low: i64::MIN,
     };
     Ok(Part { batch, watermarks, low: at, groups })
-}
-
-/// Numbers from -1 to 1 that are the same in every run (splitmix64).
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
-    }
 }
