@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::operator::Planned;
+use crate::relation::ViewNode;
 use crate::schema::Schema;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -14,6 +15,10 @@ pub enum StreamId {
     Source(usize),
     /// What a step emits.
     Step(usize),
+    /// A table like a view: rows of its key, each time with a higher revision, or deleted.
+    View(usize),
+    /// What changes of a view.
+    Log(usize),
     /// The rows that some source or step could not use.
     DeadLetters,
     /// The rows behind their key's watermark, whatever became of them.
@@ -135,6 +140,8 @@ pub struct Graph {
     pub sources: Vec<SourceNode>,
     /// Its steps, each after those it reads.
     pub steps: Vec<StepNode>,
+    /// Its views, each after those it is made of.
+    pub views: Vec<ViewNode>,
     /// Its sinks.
     pub sinks: Vec<SinkNode>,
 }
@@ -149,6 +156,8 @@ impl Graph {
         match stream {
             StreamId::Source(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].planned.output.clone(),
+            StreamId::View(i) => self.views[i].relation.state(),
+            StreamId::Log(i) => self.views[i].relation.log(),
             StreamId::DeadLetters => crate::dead_letter_schema(),
             StreamId::Late => crate::late_schema(),
         }
@@ -163,6 +172,7 @@ impl fmt::Debug for Graph {
             .field("name", &self.name)
             .field("sources", &sources)
             .field("steps", &self.steps)
+            .field("views", &self.views)
             .field("sinks", &sinks)
             .finish()
     }

@@ -36,6 +36,7 @@ mod memory;
 mod operator;
 mod order;
 mod parcel;
+mod relation;
 mod run;
 mod schema;
 mod sink;
@@ -76,6 +77,10 @@ pub use memory::{CollectSink, Collected, MemorySource};
 pub use operator::{
     Build, Family, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,
     StepConfig, WorkerContext,
+};
+pub use relation::{
+    Aggregate, CHANGED_AT, Cell, Function, GONE, LATEST_ROWS_MAX, Page, Relation, Table,
+    VIEW_ROWS_MAX, ViewKind, ViewNode, latest,
 };
 pub use run::{Observer, Options, Report, RunError, Schedule, run, simulate};
 pub use schema::{

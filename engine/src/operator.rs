@@ -97,6 +97,15 @@ pub trait Operator {
     /// Keys that are not named keep the horizon they had.
     fn horizon(&mut self, _input: usize, _horizon: &Watermarks) {}
 
+    /// Where a step stands for a [relation](crate::relation): the rows that it stands for, in the order of the
+    /// contract. Asked once, after its state was [loaded](Operator::load) and before the first epoch.
+    ///
+    /// # Errors
+    /// When they cannot be written as Arrow.
+    fn standing(&mut self) -> Result<Vec<Batch>, Fault> {
+        Ok(Vec::new())
+    }
+
     /// The shards whose state has changed since they were saved.
     fn dirty(&self) -> ShardSet {
         ShardSet::none()
@@ -144,6 +153,9 @@ pub enum LateSupport {
     /// The engine corrects it: it keeps the rows that may still change and folds them again. The step itself is
     /// given new rows only; it has one input, and its output has its input's key.
     Corrects,
+    /// It takes late, corrected and deleted rows itself, and keeps what it needs for that up to its
+    /// [horizon](Operator::horizon). Where nothing above corrects it is never told one.
+    Itself,
     /// It cannot; why, for `foreline check`.
     Refuses(&'static str),
 }
@@ -157,7 +169,7 @@ impl LateSupport {
             LateSupport::Corrects if n_inputs > 1 => {
                 Some("it reads several streams, and late rows find their place in one only")
             }
-            LateSupport::Corrects | LateSupport::Stateless => None,
+            LateSupport::Corrects | LateSupport::Stateless | LateSupport::Itself => None,
         }
     }
 }

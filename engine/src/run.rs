@@ -18,6 +18,7 @@ mod simulation;
 mod snapshots;
 mod start;
 mod step;
+mod views;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,11 +33,12 @@ use crate::account::Account;
 use crate::clock::{Clock, SystemClock};
 use crate::correct::Correcting;
 use crate::durable::Durable;
-use crate::graph::{Graph, LatePolicy, SourceNode, StreamId};
+use crate::graph::{Graph, LatePolicy, SourceNode, StepNode, StreamId};
 use crate::history::History;
 use crate::hold::Hold;
 use crate::journal::JournalError;
-use crate::operator::{Build, LateSupport};
+use crate::operator::{Build, LateSupport, Planned};
+use crate::relation::{ViewKind, ViewNode};
 use crate::run::conductor::source_id;
 use crate::run::crew::Crew;
 use crate::run::input::SourceWiring;
@@ -44,10 +46,12 @@ pub(crate) use crate::run::ledger::Meter;
 use crate::run::ledger::{Failure, NodeId};
 pub(crate) use crate::run::recovery::read_identity;
 pub use crate::run::simulation::{Schedule, simulate};
+use crate::run::views::{Read, ViewWiring};
 use crate::run::worker::{Seat, StepWiring, Wiring};
 use crate::sink::{RunId, SinkError};
 use crate::snapshot::SnapshotError;
 use crate::source::SourceError;
+use crate::watermarks::Watermarks;
 
 /// How a graph is run. None of it changes a result.
 #[derive(Debug, Clone)]
@@ -149,6 +153,18 @@ pub enum RunError {
     /// A sink could not be written.
     #[error("sink '{0}': {1}")]
     Sink(String, SinkError),
+    /// A view has more rows than it may.
+    #[error(
+        "view '{view}' has {rows} rows and may have {limit}; raise its 'max_rows', or let less into it"
+    )]
+    View {
+        /// The view.
+        view: String,
+        /// How many rows it has.
+        rows: usize,
+        /// How many it may have.
+        limit: usize,
+    },
     /// A newer run of the pipeline has taken over.
     #[error("fenced by run {0}: a newer run of this pipeline has taken over its data directory")]
     Fenced(RunId),
@@ -267,9 +283,14 @@ fn wire(graph: &Graph) -> Result<Wiring, RunError> {
     let mut exits: Vec<StreamId> = graph.sinks.iter().map(|s| s.from).collect();
     exits.sort_unstable();
     exits.dedup();
+    let stands = |view: &ViewNode| match view.kind {
+        ViewKind::Standing(stream) => Some(stream),
+        _ => None,
+    };
     let readers = |stream: StreamId| {
         let steps = graph.steps.iter().flat_map(|s| &s.inputs).filter(|i| **i == stream).count();
-        steps + usize::from(exits.contains(&stream))
+        let views = graph.views.iter().filter(|v| stands(v) == Some(stream)).count();
+        steps + views + usize::from(exits.contains(&stream))
     };
     let builds = builds(graph)?;
     let steps = graph.steps.iter().zip(builds).enumerate().map(|(i, (step, build))| {
@@ -287,7 +308,19 @@ fn wire(graph: &Graph) -> Result<Wiring, RunError> {
             fused,
         }
     });
-    Ok(Wiring { sources: sources.collect(), steps: steps.collect(), exits: exits.clone() })
+    let views = graph.views.iter().enumerate().map(|(i, view)| ViewWiring {
+        name: view.name.as_str().into(),
+        relation: view.relation.clone(),
+        kind: view.kind.clone(),
+        table: Arc::clone(&view.table),
+        read: Read { log: readers(StreamId::Log(i)) > 0, state: readers(StreamId::View(i)) > 0 },
+    });
+    Ok(Wiring {
+        sources: sources.collect(),
+        steps: steps.collect(),
+        views: views.collect(),
+        exits: exits.clone(),
+    })
 }
 
 /// How each step is built: where late rows of a source above may correct it, inside of what corrects it.
@@ -306,13 +339,30 @@ fn builds(graph: &Graph) -> Result<Vec<Build>, RunError> {
                 let message = format!("late rows cannot correct '{name}' ({kind}): {why}");
                 return Err(RunError::Engine(message));
             }
-            if planned.late == LateSupport::Corrects {
-                build = Correcting::around(planned.clone(), graph.schema(step.inputs[0]));
+            match planned.late {
+                LateSupport::Corrects => {
+                    build = Correcting::around(planned.clone(), graph.schema(step.inputs[0]));
+                }
+                LateSupport::Itself => build = told_that_rows_change(planned, graph, step),
+                LateSupport::Stateless | LateSupport::Refuses(_) => {}
             }
         }
         builds.push(build);
     }
     Ok(builds)
+}
+
+/// Builds a step that takes corrections itself, and tells it that nothing is settled yet.
+fn told_that_rows_change(planned: &Planned, graph: &Graph, step: &StepNode) -> Build {
+    let build = Arc::clone(&planned.build);
+    let keys: Vec<_> = step.inputs.iter().map(|i| graph.schema(*i).key_arrow()).collect();
+    Arc::new(move |context| {
+        let mut operator = build(context)?;
+        for (input, keys) in keys.iter().enumerate() {
+            operator.horizon(input, &Watermarks::none(Arc::clone(keys)));
+        }
+        Ok(operator)
+    })
 }
 
 /// The names of sources and steps, each with the source it reads, if that is only one.
@@ -323,7 +373,7 @@ fn node_names(graph: &Graph) -> Vec<(String, Option<usize>)> {
         let mut from = step.inputs.iter().map(|input| match input {
             StreamId::Source(i) => Some(*i),
             StreamId::Step(i) => nodes[graph.sources.len() + i].1,
-            StreamId::DeadLetters | StreamId::Late => None,
+            StreamId::View(_) | StreamId::Log(_) | StreamId::DeadLetters | StreamId::Late => None,
         });
         let first = from.next().flatten();
         let one = from.all(|other| other == first);

@@ -88,6 +88,7 @@ fn graph(steps: Vec<StepNode>, sink: Box<dyn Sink>) -> Graph {
             source: Box::new(source),
         }],
         steps,
+        views: Vec::new(),
         sinks: vec![SinkNode { name: "out".to_owned(), from, sink }],
     }
 }

@@ -74,7 +74,16 @@ fn chain(
         order,
         source: Box::new(source),
     }];
-    (Graph { name: "late".to_owned(), sources, steps: steps.collect(), sinks }, collected)
+    (
+        Graph {
+            name: "late".to_owned(),
+            sources,
+            steps: steps.collect(),
+            views: Vec::new(),
+            sinks,
+        },
+        collected,
+    )
 }
 
 fn correct(within: i64) -> OrderRules {

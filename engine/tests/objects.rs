@@ -297,6 +297,7 @@ impl World {
                 source: Box::new(source),
             }],
             steps: Vec::new(),
+            views: Vec::new(),
             sinks: vec![SinkNode {
                 name: "table".to_owned(),
                 from: StreamId::Source(0),

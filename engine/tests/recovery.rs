@@ -18,9 +18,9 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use foreline_engine::{
     Account, Batch, Chunk, Clock, Column, Committed, Decoded, Decoder, Durable, Epoch, Fault,
     Graph, Identity, Input, Keyed, KnownPartition, LateSupport, OnChange, Operator, Options,
-    OrderRules, Out, Partition, Planned, Poll, Position, Range, Replay, Report, RunError, RunId,
-    Schedule, Schema, ShardSet, SimDisk, Sink, SinkError, SinkNode, Source, SourceError,
-    SourceNode, StepNode, StreamId, simulate,
+    OrderRules, Out, Partition, Planned, Poll, Position, Range, Relation, Replay, Report, RunError,
+    RunId, Schedule, Schema, ShardSet, SimDisk, Sink, SinkError, SinkNode, Source, SourceError,
+    SourceNode, StepNode, StreamId, ViewKind, ViewNode, latest, simulate,
 };
 
 /// A small generator, so that a seed is all there is to a run.
@@ -239,13 +239,19 @@ struct Database {
     generation: u64,
     epoch: Option<u64>,
     rows: Vec<(String, i64, f64)>,
+    /// Of a table that is kept like a view: revision and row, which is gone where there is none.
+    kept: BTreeMap<String, (u32, Option<(i64, f64)>)>,
 }
+
+/// A row of a table that is kept like a view: machine, revision, cycle and value, and whether it is gone.
+type Revised = (String, u32, (i64, f64), bool);
 
 /// A connection to the database.
 struct Table {
     database: Arc<Mutex<Database>>,
     run: RunId,
     waiting: Vec<(String, i64, f64)>,
+    revised: Vec<Revised>,
     dice: Dice,
     faults: bool,
 }
@@ -260,12 +266,14 @@ impl Sink for Table {
         // A run that fails opens it again; what it had not committed is gone.
         assert!(database.run.is_none_or(|before| before <= run), "no run has a smaller number");
         self.waiting.clear();
+        self.revised.clear();
         database.run = Some(run);
         self.run = run;
         if database.generation != generation {
             // Everything is computed anew, and takes the place of what was there.
             (database.generation, database.epoch) = (generation, None);
             database.rows.clear();
+            database.kept.clear();
         }
         Ok(database.epoch)
     }
@@ -278,6 +286,12 @@ impl Sink for Table {
             let sums = batch.rows.column(2).as_primitive::<Float64Type>();
             for row in 0..batch.len() {
                 let machine = machines.value(row).to_owned();
+                if let (Some(revision), Some(deleted)) = (&batch.revision, &batch.deleted) {
+                    let values = (cycles.value(row), sums.value(row));
+                    let (revision, gone) = (revision.value(row), deleted.value(row));
+                    self.revised.push((machine, revision, values, gone));
+                    continue;
+                }
                 self.waiting.push((machine, cycles.value(row), sums.value(row)));
             }
         }
@@ -299,6 +313,11 @@ impl Sink for Table {
             database.epoch = Some(upto);
             let waiting = std::mem::take(&mut self.waiting);
             database.rows.extend(waiting);
+            for (machine, revision, row, gone) in std::mem::take(&mut self.revised) {
+                let kept = database.kept.entry(machine).or_default();
+                assert!(kept.0 < revision, "a revision is one of an epoch that it does not have");
+                *kept = (revision, (!gone).then_some(row));
+            }
         }
         // The transaction is there, but nobody hears of it.
         if self.faults && self.dice.one_in(40) {
@@ -343,6 +362,10 @@ struct World {
     disk: SimDisk,
     broker: Arc<Mutex<Broker>>,
     database: Arc<Mutex<Database>>,
+    /// The table that is kept like the view of the greatest sums.
+    mirror: Arc<Mutex<Database>>,
+    /// The view of the last run.
+    view: Option<Arc<foreline_engine::Table>>,
     clock: Arc<Ticking>,
     replay: Replay,
     run: u64,
@@ -376,6 +399,8 @@ impl World {
             disk,
             broker: Arc::new(Mutex::new(Broker { readings, acknowledged: BTreeSet::new() })),
             database: Arc::default(),
+            mirror: Arc::default(),
+            view: None,
             clock: Arc::default(),
             replay,
             run: 0,
@@ -397,13 +422,22 @@ impl World {
         faults: bool,
     ) -> Result<Option<Report>, RunError> {
         self.run += 1;
-        let table = Table {
-            database: Arc::clone(&self.database),
+        let mut table = |database: &Arc<Mutex<Database>>| Table {
+            database: Arc::clone(database),
             run: RunId(0),
             waiting: Vec::new(),
+            revised: Vec::new(),
             dice: Dice(self.dice.roll()),
             faults,
         };
+        let (table, mirror) = (table(&self.database), table(&self.mirror));
+        let relation = Relation::of_latest(&schema(), 1).unwrap();
+        let greatest = ViewKind::Top { of: 0, within: Vec::new(), order: vec![(2, true)], n: 3 };
+        let views = vec![
+            ViewNode::new("latest", relation.clone(), ViewKind::Standing(StreamId::Step(1))),
+            ViewNode::new("greatest", relation, greatest),
+        ];
+        self.view = Some(Arc::clone(&views[1].table));
         let source = Subscription::new(&self.broker, self.replay, Dice(self.dice.roll()));
         let order = OrderRules {
             lateness: 30,
@@ -427,17 +461,33 @@ impl World {
                 order,
                 source: Box::new(source),
             }],
-            steps: vec![StepNode {
-                name: "sum".to_owned(),
-                kind: "sum",
-                inputs: vec![StreamId::Source(0)],
-                planned: step,
-            }],
-            sinks: vec![SinkNode {
-                name: "table".to_owned(),
-                from: StreamId::Step(0),
-                sink: Box::new(table),
-            }],
+            steps: vec![
+                StepNode {
+                    name: "sum".to_owned(),
+                    kind: "sum",
+                    inputs: vec![StreamId::Source(0)],
+                    planned: step,
+                },
+                StepNode {
+                    name: "latest".to_owned(),
+                    kind: "latest",
+                    inputs: vec![StreamId::Step(0)],
+                    planned: latest(&schema(), 1, None),
+                },
+            ],
+            views,
+            sinks: vec![
+                SinkNode {
+                    name: "table".to_owned(),
+                    from: StreamId::Step(0),
+                    sink: Box::new(table),
+                },
+                SinkNode {
+                    name: "mirror".to_owned(),
+                    from: StreamId::View(1),
+                    sink: Box::new(mirror),
+                },
+            ],
         };
         let durable = Durable {
             disk: Arc::new(self.disk.clone()),
@@ -451,6 +501,7 @@ impl World {
                 nodes: BTreeMap::from([
                     ("readings".to_owned(), "broker".to_owned()),
                     ("sum".to_owned(), config.to_owned()),
+                    ("latest".to_owned(), String::new()),
                 ]),
             },
             on_change,
@@ -496,6 +547,36 @@ impl World {
         };
         readings.into_iter().map(sum).collect()
     }
+}
+
+/// The three greatest sums of the last readings, from what must be in the table.
+fn greatest(expected: &[(String, i64, f64)]) -> BTreeMap<String, (i64, f64)> {
+    let last: BTreeMap<&String, (i64, f64)> =
+        expected.iter().map(|(machine, cycle, sum)| (machine, (*cycle, *sum))).collect();
+    let mut last: Vec<_> = last.into_iter().collect();
+    last.sort_by(|a, b| b.1.1.total_cmp(&a.1.1).then_with(|| a.0.cmp(b.0)));
+    last.into_iter().take(3).map(|(machine, row)| (machine.clone(), row)).collect()
+}
+
+/// What is wrong with the view at the end, and with the table that is kept like it.
+fn check_view(world: &World, expected: &[(String, i64, f64)]) -> Result<(), String> {
+    let want = greatest(expected);
+    let view = world.view.as_ref().ok_or("there was a run")?.all().map_err(|e| e.to_string())?;
+    let machines = view.rows.column(0).as_string::<i32>();
+    let cycles = view.rows.column(1).as_primitive::<Int64Type>();
+    let sums = view.rows.column(2).as_primitive::<Float64Type>();
+    let row = |r| (machines.value(r).to_owned(), (cycles.value(r), sums.value(r)));
+    let found: BTreeMap<_, _> = (0..view.rows.num_rows()).map(row).collect();
+    if found != want {
+        return Err(format!("the view has {found:?}, not {want:?}"));
+    }
+    let kept = &world.mirror.lock().unwrap().kept;
+    let kept: BTreeMap<_, _> =
+        kept.iter().filter_map(|(machine, (_, row))| Some((machine.clone(), (*row)?))).collect();
+    if kept != want {
+        return Err(format!("the table kept like the view has {kept:?}, not {want:?}"));
+    }
+    Ok(())
 }
 
 /// Lives through faults, then without any to the end; what is wrong with the result.
@@ -546,6 +627,7 @@ fn live(seed: u64) -> Result<u64, String> {
             expected.len()
         ));
     }
+    check_view(&world, &expected)?;
     Ok(n_faults)
 }
 

@@ -68,6 +68,7 @@ fn carry_out(
             source: Box::new(source),
         }],
         steps: Vec::new(),
+        views: Vec::new(),
         sinks: vec![
             SinkNode { name: "out".into(), from: StreamId::Source(0), sink: Box::new(sink) },
             SinkNode {
@@ -180,6 +181,7 @@ fn rows_of_a_key_leave_in_event_time_order() {
             source: Box::new(source),
         }],
         steps: Vec::new(),
+        views: Vec::new(),
         sinks: vec![SinkNode {
             name: "out".into(),
             from: StreamId::Source(0),

@@ -15,6 +15,7 @@ use crate::batch::Batch;
 use crate::dead::DeadLetter;
 use crate::graph::{Graph, SinkNode, StreamId};
 use crate::late::LateRow;
+use crate::relation::{Change, ViewNode};
 use crate::run::diagnostics::Origins;
 use crate::run::ledger::{Failure, time_into};
 use crate::run::outlet::{Expected, Outlet};
@@ -36,6 +37,7 @@ struct Pending {
     rows: BTreeMap<(usize, Lane, usize), Vec<Batch>>,
     dead: BTreeMap<usize, Vec<DeadLetter>>,
     corrected: BTreeMap<usize, Vec<LateRow>>,
+    changed: BTreeMap<usize, Vec<Change>>,
     accounts: Vec<Vec<Account>>,
     states: Vec<SavedShard>,
 }
@@ -43,6 +45,8 @@ struct Pending {
 /// An epoch on its way to the sinks.
 struct UnderWay {
     epoch: u64,
+    /// What has changed of views.
+    changed: BTreeMap<usize, Vec<Change>>,
     /// What a snapshot as of its end is made from, if there is to be one.
     snapshot: Option<(Facts, Vec<SavedShard>)>,
 }
@@ -51,6 +55,7 @@ struct UnderWay {
 pub(crate) struct Hub {
     outlets: Vec<Outlet>,
     exits: Vec<StreamId>,
+    views: Vec<ViewNode>,
     origins: Origins,
     pending: BTreeMap<u64, Pending>,
     through: Vec<u64>,
@@ -117,6 +122,7 @@ impl Hub {
         Ok(Hub {
             outlets,
             exits,
+            views: graph.views.clone(),
             accounts: before.accounts,
             origins: Origins { nodes: before.nodes, places: before.places },
             pending: BTreeMap::new(),
@@ -195,7 +201,7 @@ impl Hub {
                 self.under_way = Some(under_way);
                 return Ok(false);
             }
-            self.conclude(under_way, complete);
+            self.conclude(under_way, complete)?;
             self.done.send(epoch).ok();
             self.next += 1;
         }
@@ -227,6 +233,14 @@ impl Hub {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.corrected.entry(worker).or_default().extend(rows);
             }
+            News::Changed { view, epoch, changes } if epoch < self.next => {
+                // What stood at the start: nobody reads it before the first epoch is through.
+                self.views[view].table.apply(epoch, changes);
+            }
+            News::Changed { view, epoch, changes } => {
+                let pending = self.pending.entry(epoch).or_default();
+                pending.changed.entry(view).or_default().extend(changes);
+            }
             News::State { epoch, node, shard, state } => {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.states.push(SavedShard { node, shard, state });
@@ -243,7 +257,7 @@ impl Hub {
 
     /// Takes an epoch up: counts its rows and queues them for the sinks.
     fn begin(&mut self, epoch: u64) -> Result<UnderWay, RunError> {
-        let Pending { rows, dead, corrected, accounts, states } =
+        let Pending { rows, dead, corrected, changed, accounts, states } =
             self.pending.remove(&epoch).unwrap_or_default();
         for accounts in &accounts {
             for (sum, more) in self.accounts.iter_mut().zip(accounts) {
@@ -269,7 +283,7 @@ impl Hub {
             outlet.take(epoch, rows);
         }
         let facts = self.snapshots.as_ref().and_then(|desk| desk.facts(epoch));
-        Ok(UnderWay { epoch, snapshot: facts.map(|facts| (facts, states)) })
+        Ok(UnderWay { epoch, changed, snapshot: facts.map(|facts| (facts, states)) })
     }
 
     /// Brings what is queued to the sinks; whether all of them have taken it, and committed it where that is due: always
@@ -291,8 +305,15 @@ impl Hub {
     }
 
     /// What follows when the sinks have an epoch.
-    fn conclude(&mut self, under_way: UnderWay, complete: u64) {
-        let UnderWay { epoch, snapshot } = under_way;
+    fn conclude(&mut self, under_way: UnderWay, complete: u64) -> Result<(), RunError> {
+        let UnderWay { epoch, mut changed, snapshot } = under_way;
+        for (i, view) in self.views.iter().enumerate() {
+            view.table.apply(epoch, changed.remove(&i).unwrap_or_default());
+            let (rows, limit) = (view.table.len(), view.max_rows);
+            if rows > limit {
+                return Err(RunError::View { view: view.name.clone(), rows, limit });
+            }
+        }
         if let Some((facts, states)) = snapshot {
             self.snapshot(epoch, facts, states);
         }
@@ -303,6 +324,7 @@ impl Hub {
                 observer.epoch(epoch, &self.report);
             }
         }
+        Ok(())
     }
 
     /// Every row that came into a source or step is accounted for, over all workers.
@@ -362,6 +384,8 @@ fn stream_name(graph: &Graph, stream: StreamId) -> &str {
     match stream {
         StreamId::Source(i) => &graph.sources[i].name,
         StreamId::Step(i) => &graph.steps[i].name,
+        StreamId::View(i) => &graph.views[i].name,
+        StreamId::Log(i) => &graph.views[i].name,
         StreamId::DeadLetters => "dead_letters",
         StreamId::Late => "late",
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -23,11 +24,13 @@ use crate::graph::StreamId;
 use crate::late::LateRow;
 use crate::operator::{Build, Fault, Operator, WorkerContext};
 use crate::parcel::Parcel;
+use crate::relation::{Change, ViewKind};
 use crate::run::RunError;
 use crate::run::input::{self, Chunks, SourceWiring};
 use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId, Told};
 use crate::run::start::Start;
 use crate::run::step::{self, Link, Shared};
+use crate::run::views::{self, Rows, ViewWiring};
 use crate::schema::Schema;
 use crate::source::{Chunk, Decoder};
 
@@ -61,6 +64,7 @@ impl fmt::Debug for StepWiring {
 pub(crate) struct Wiring {
     pub sources: Vec<SourceWiring>,
     pub steps: Vec<StepWiring>,
+    pub views: Vec<ViewWiring>,
     /// The streams that somebody outside wants, each once.
     pub exits: Vec<StreamId>,
 }
@@ -74,6 +78,8 @@ impl Wiring {
         match stream {
             StreamId::Source(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].output.clone(),
+            StreamId::View(i) => self.views[i].relation.state(),
+            StreamId::Log(i) => self.views[i].relation.log(),
             StreamId::DeadLetters => crate::dead_letter_schema(),
             StreamId::Late => crate::late_schema(),
         }
@@ -99,6 +105,8 @@ pub(crate) enum News {
     Rows { exit: usize, epoch: u64, worker: usize, lane: Lane, rows: Box<Batch> },
     /// Rows that could not be used.
     Dead { epoch: u64, worker: usize, letters: Vec<DeadLetter> },
+    /// What has changed of a view in an epoch, or stood at the start of the run, which is of the epoch before.
+    Changed { view: usize, epoch: u64, changes: Vec<Change> },
     /// Late rows that correct the result, where somebody wants to hear of them.
     Corrected { epoch: u64, worker: usize, rows: Vec<LateRow> },
     /// What has changed of a shard's state as of the end of an epoch; `None`: it is empty.
@@ -180,7 +188,11 @@ impl Station {
         if self.desk.waits() {
             worker.step_or_park(Some(park));
         } else if self.desk.ended {
-            return false;
+            // What views stand for at the start is of no epoch of this run, and is told all the same.
+            if self.desk.probe.done() {
+                return false;
+            }
+            worker.step_or_park(Some(park));
         }
         self.desk.tell();
         true
@@ -257,6 +269,20 @@ impl Desk {
     }
 }
 
+/// A worker's part of the dataflow, being built.
+struct Builder<'s, 'w> {
+    scope: Scope<'s, u64>,
+    wiring: &'w Wiring,
+    shared: &'w Shared,
+    probe: &'w ProbeHandle<u64>,
+    streams: BTreeMap<StreamId, Stream<'s, u64, Parcel>>,
+    dead: Vec<Stream<'s, u64, Vec<DeadLetter>>>,
+    /// What steps and sources stand for at the start of the run.
+    standing: BTreeMap<StreamId, Vec<Batch>>,
+    /// The views, as far as they are built.
+    views: BTreeMap<usize, Rows<'s>>,
+}
+
 /// Builds a worker's part of the dataflow; its inputs, one a source.
 fn build<'s>(
     scope: Scope<'s, u64>,
@@ -267,36 +293,116 @@ fn build<'s>(
     probe: &ProbeHandle<u64>,
     news: &Sender<News>,
 ) -> Inputs {
-    let mut inputs = Vec::new();
-    let mut streams: BTreeMap<StreamId, Stream<'s, u64, Parcel>> = BTreeMap::new();
-    let mut dead = Vec::new();
-    for ((i, source), decoder) in wiring.sources.iter().enumerate().zip(decoders) {
-        let (mut handle, chunks) = scope.new_input::<Chunks>();
-        handle.advance_to(shared.start.first_epoch());
-        inputs.push(handle);
-        let (batches, letters) =
-            input::decode(scope, chunks, decoder, source.clone(), shared.clone());
-        dead.push(letters);
-        let out = input::order(scope, batches, source.clone(), shared.clone());
-        dead.push(out.dead);
-        streams.insert(StreamId::Source(i), out.rows.probe_with(probe));
-    }
+    let mut builder = Builder {
+        scope,
+        wiring,
+        shared,
+        probe,
+        streams: BTreeMap::new(),
+        dead: Vec::new(),
+        standing: BTreeMap::new(),
+        views: BTreeMap::new(),
+    };
+    let inputs = builder.sources(decoders);
+    builder.views();
     for (first, last) in chains(&wiring.steps) {
-        let Some(links) = links(&wiring.steps[first..=last], context, shared) else { continue };
-        let from = wiring.steps[first].inputs.iter();
-        let from = from.map(|&s| (streams[&s].clone(), wiring.schema(s))).collect();
-        let out = step::chain(scope, from, links, shared.clone());
-        dead.push(out.dead);
-        streams.insert(StreamId::Step(last), out.rows.probe_with(probe));
+        builder.chain(first, last, context);
+        builder.views();
     }
     for (exit, &stream) in wiring.exits.iter().enumerate() {
-        if let Some(rows) = streams.get(&stream) {
+        if let Some(rows) = builder.streams.get(&stream) {
             leave(scope, rows.clone(), exit, context.index, news.clone());
         }
     }
-    let dead = scope.concatenate(dead).probe_with(probe);
+    let dead = scope.concatenate(builder.dead).probe_with(probe);
     leave_dead(scope, dead, context.index, news.clone());
     inputs
+}
+
+impl Builder<'_, '_> {
+    /// The sources; their inputs.
+    fn sources(&mut self, decoders: Vec<Box<dyn Decoder>>) -> Inputs {
+        let (scope, shared) = (self.scope, self.shared);
+        let mut inputs = Vec::new();
+        for ((i, source), decoder) in self.wiring.sources.iter().enumerate().zip(decoders) {
+            let (mut handle, chunks) = scope.new_input::<Chunks>();
+            handle.advance_to(shared.start.first_epoch());
+            inputs.push(handle);
+            let (batches, letters) =
+                input::decode(scope, chunks, decoder, source.clone(), shared.clone());
+            self.dead.push(letters);
+            let out = input::order(scope, batches, source.clone(), shared.clone());
+            self.dead.push(out.dead);
+            self.streams.insert(StreamId::Source(i), out.rows.probe_with(self.probe));
+        }
+        inputs
+    }
+
+    /// The steps from `first` to `last`, which are carried out together.
+    fn chain(&mut self, first: usize, last: usize, context: WorkerContext) {
+        let (wiring, shared) = (self.wiring, self.shared);
+        let Some(mut links) = links(&wiring.steps[first..=last], context, shared) else { return };
+        let from = wiring.steps[first].inputs.iter();
+        let from = from.map(|&s| (self.streams[&s].clone(), wiring.schema(s))).collect();
+        if let Some(link) = links.last_mut() {
+            match link.operator.standing() {
+                Ok(standing) => drop(self.standing.insert(StreamId::Step(last), standing)),
+                Err(fault) => shared.failure.raise(RunError::Step {
+                    step: link.name.to_string(),
+                    kind: link.kind.to_owned(),
+                    message: fault.message,
+                }),
+            }
+        }
+        let out = step::chain(self.scope, from, links, shared.clone());
+        self.dead.push(out.dead);
+        self.streams.insert(StreamId::Step(last), out.rows.probe_with(self.probe));
+    }
+
+    /// The views of which all that they are made of is there.
+    fn views(&mut self) {
+        let wiring = self.wiring;
+        for (i, view) in wiring.views.iter().enumerate() {
+            let ready = match view.kind {
+                ViewKind::Standing(stream) => self.streams.contains_key(&stream),
+                _ => view.kind.views().iter().all(|v| self.views.contains_key(v)),
+            };
+            if !ready || self.views.contains_key(&i) {
+                continue;
+            }
+            if let Err(e) = self.view(i, view) {
+                self.shared.failure.raise(views::failed(&view.name, &e));
+            }
+        }
+    }
+
+    fn view(&mut self, i: usize, view: &ViewWiring) -> Result<(), ArrowError> {
+        let (scope, shared) = (self.scope, self.shared);
+        let rows = match view.kind {
+            ViewKind::Standing(stream) => {
+                let standing = self.standing.remove(&stream).unwrap_or_default();
+                views::standing(scope, self.streams[&stream].clone(), standing, view, shared)?
+            }
+            _ => {
+                let below = view.kind.views().into_iter();
+                let below =
+                    below.map(|v| (self.views[&v].clone(), self.wiring.views[v].relation.clone()));
+                views::view(view, &below.collect::<Vec<_>>(), shared)?
+            }
+        };
+        let leaving = views::leave(scope, rows.clone(), i, view, shared)?;
+        for probed in leaving.probed {
+            probed.probe_with(self.probe);
+        }
+        let streams = [(StreamId::Log(i), leaving.log), (StreamId::View(i), leaving.state)];
+        for (id, stream) in streams {
+            if let Some(stream) = stream {
+                self.streams.insert(id, stream.probe_with(self.probe));
+            }
+        }
+        self.views.insert(i, rows);
+        Ok(())
+    }
 }
 
 /// The steps that are carried out together, as (first, last).

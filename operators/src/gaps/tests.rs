@@ -86,6 +86,7 @@ fn run_over(config: &Value, input: &Table) -> (Schema, foreline_engine::Batch) {
         name: "gaps".to_owned(),
         sources: vec![SourceNode { name, schema, order: OrderRules::default(), source }],
         steps: vec![StepNode { name: "gaps".to_owned(), kind: "gaps", inputs, planned }],
+        views: Vec::new(),
         sinks: vec![SinkNode {
             name: "out".to_owned(),
             from: StreamId::Step(0),

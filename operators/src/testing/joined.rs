@@ -50,7 +50,8 @@ fn collected(planned: &Planned, inputs: &[&Table], options: &Options) -> Vec<Vec
     let sinks =
         vec![SinkNode { name: "out".to_owned(), from: StreamId::Step(0), sink: Box::new(sink) }];
     let name = "joined".to_owned();
-    let graph = Graph { name, sources: sources.collect(), steps: vec![step], sinks };
+    let graph =
+        Graph { name, sources: sources.collect(), steps: vec![step], views: Vec::new(), sinks };
     run(graph, options).expect("the step goes on");
     let batch = collected.settled(&planned.output).expect("the rows have the planned schema");
     cells(&batch.rows)

@@ -116,7 +116,7 @@ fn settled(
         sinks.push(SinkNode { name: "out".to_owned(), from, sink: Box::new(sink) });
         all.push((collected, &planned.output));
     }
-    let graph = Graph { name: "late".to_owned(), sources, steps: nodes, sinks };
+    let graph = Graph { name: "late".to_owned(), sources, steps: nodes, views: Vec::new(), sinks };
     run(graph, options).expect("the steps go on");
     let stands = all.into_iter().map(|(collected, schema)| {
         let batch = collected.settled(schema).expect("the rows have the planned schema");

@@ -51,6 +51,7 @@ const UNBOUND: &[&str] = &["foreline-benches", "foreline-tests"];
 const OWNERS: &[(&str, &str)] = &[
     ("timely", "foreline-engine"),
     ("differential-dataflow", "foreline-engine"),
+    ("differential-dataflow", "foreline-engine"),
     ("wasmtime", "foreline-plugins"),
     ("smartcore", "foreline-plugins"),
     ("datafusion", "foreline-sql"),

@@ -232,6 +232,7 @@ fn go(source: Box<dyn Source>, kept: &Arc<Mutex<Kept>>, options: &Options) -> (R
         name: "chained".to_owned(),
         sources: vec![source],
         steps: Vec::new(),
+        views: Vec::new(),
         sinks: vec![sink],
     };
     let report = run(graph, options).unwrap();

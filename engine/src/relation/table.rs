@@ -1,0 +1,153 @@
+//! A view as it stands at the end of an epoch, for readers outside the dataflow.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::error::ArrowError;
+
+use crate::relation::{Codec, Relation, Row};
+
+/// The rows of a view. Readers see those of the end of one epoch, all of them or a page at a time in the order of the key.
+#[derive(Debug)]
+pub struct Table {
+    relation: Relation,
+    contents: RwLock<Contents>,
+    uncomputed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    epoch: u64,
+    rows: BTreeMap<Row, Row>,
+    bytes: usize,
+}
+
+/// Rows of a [`Table`].
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// They are as of the end of this epoch.
+    pub epoch: u64,
+    /// The rows, in the order of the key.
+    pub rows: RecordBatch,
+    /// What to hand to the next call of [`Table::page`]; `None` when there are no more.
+    pub next: Option<Vec<u8>>,
+}
+
+impl Table {
+    /// An empty one.
+    #[must_use]
+    pub fn new(relation: Relation) -> Self {
+        Table { relation, contents: RwLock::default(), uncomputed: AtomicU64::new(0) }
+    }
+
+    /// The columns and the key.
+    #[must_use]
+    pub fn relation(&self) -> &Relation {
+        &self.relation
+    }
+
+    /// The epoch at whose end the rows are seen.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.read().epoch
+    }
+
+    /// How many rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read().rows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many bytes the rows and their keys take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.read().bytes
+    }
+
+    /// How often in this run an expression of the view could not be computed for a row; it counted as null.
+    #[must_use]
+    pub fn uncomputed(&self) -> u64 {
+        self.uncomputed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_uncomputed(&self) {
+        self.uncomputed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All rows.
+    ///
+    /// # Errors
+    /// When a row cannot be decoded, which is a bug.
+    pub fn all(&self) -> Result<Page, ArrowError> {
+        self.page(None, usize::MAX)
+    }
+
+    /// At most `limit` rows behind `after`, which is what [`Page::next`] said.
+    ///
+    /// # Errors
+    /// When a row cannot be decoded, which is a bug.
+    pub fn page(&self, after: Option<&[u8]>, limit: usize) -> Result<Page, ArrowError> {
+        let codec = Codec::new(self.relation.arrow().clone())?;
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(Row::from_bytes(key)));
+        let contents = self.read();
+        let mut rest = contents.rows.range((from, Bound::Unbounded));
+        let page: Vec<(&Row, &Row)> = rest.by_ref().take(limit).collect();
+        let last = page.last().map(|(key, _)| key.bytes().to_vec());
+        let next = last.filter(|_| rest.next().is_some());
+        let rows = codec.decode(page.into_iter().map(|(_, row)| row))?;
+        Ok(Page { epoch: contents.epoch, rows, next })
+    }
+
+    /// The rows with the keys in `key`: one column for each of the relation's key, of its type or a dictionary of it.
+    ///
+    /// # Errors
+    /// When the columns are not those of the key.
+    pub fn get(&self, key: &[ArrayRef]) -> Result<Page, ArrowError> {
+        let of_key = Codec::of(self.relation.arrow(), self.relation.key())?;
+        let keys = of_key.encode(key)?;
+        let codec = Codec::new(self.relation.arrow().clone())?;
+        let contents = self.read();
+        let rows = codec.decode(keys.iter().filter_map(|key| contents.rows.get(key)))?;
+        Ok(Page { epoch: contents.epoch, rows, next: None })
+    }
+
+    /// Takes the changes up to the end of `epoch` in: key, row, and whether it came or went.
+    pub(crate) fn apply(&self, epoch: u64, changes: Vec<Change>) {
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        let Contents { rows, bytes, .. } = &mut *contents;
+        let (went, came): (Vec<_>, Vec<_>) = changes.into_iter().partition(|c| c.gone);
+        for Change { key, .. } in went {
+            if let Some(row) = rows.remove(&key) {
+                *bytes -= key.bytes().len() + row.bytes().len();
+            }
+        }
+        for Change { key, row, .. } in came {
+            *bytes += key.bytes().len() + row.bytes().len();
+            if let Some(before) = rows.insert(key.clone(), row) {
+                *bytes -= key.bytes().len() + before.bytes().len();
+            }
+        }
+        contents.epoch = epoch;
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A row that came into a view or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub key: Row,
+    pub row: Row,
+    pub gone: bool,
+}
