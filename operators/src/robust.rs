@@ -150,7 +150,7 @@ mod tests {
             ),
             (
                 json!({ "online": { "rows": 20_000 } }),
-                &["online.rows: '20000' is not a number of rows to learn from"],
+                &["online.rows: '20000' values are too many to keep"],
             ),
             (
                 json!({ "online": { "rows": 9 }, "quantiles": [0.5, 0.2] }),

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::columns::only;
 use crate::entries::Entries;
+use crate::learning::Learn;
 use crate::stateless::Stateless;
 use crate::statistics;
 use by::By;
@@ -67,20 +68,9 @@ pub(crate) enum Method {
 pub enum Online {
     /// `true`: all rows so far.
     Always(bool),
-    /// The statistics stay as they are after a time of learning.
-    Learning(Learning),
-}
-
-/// A time of learning; exactly one of `rows` and `duration` says how long it is.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Learning {
-    /// So many values of each column, for each key and regime.
-    #[serde(default)]
-    pub rows: Option<u64>,
-    /// So long from the first row of the key, such as `14d`; a number where the event time is a count.
-    #[serde(default)]
-    pub duration: Option<foreline_engine::Extent>,
+    /// The statistics stay as they are after a time of learning: so many values of each column, for each key and regime,
+    /// or so long from the first row of the key.
+    Learning(Learn),
 }
 
 /// How a value is scaled.
@@ -124,6 +114,11 @@ impl Method {
             Method::Robust { quantiles } => quantiles,
             Method::MinMax { .. } | Method::Standard => [0.25, 0.75],
         }
+    }
+
+    /// Whether the values themselves have to be kept.
+    fn keeps(self) -> bool {
+        matches!(self, Method::Robust { .. })
     }
 
     fn check(self) -> Result<(), ConfigError> {
