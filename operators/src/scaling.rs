@@ -10,14 +10,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use foreline_engine::{ConfigError, FitTarget, Fitting, LateSupport, Planned, Resolver, Schema};
+use foreline_engine::{ConfigError, FitTarget, Fitting, Planned, Resolver, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::only;
 use crate::entries::Entries;
 use crate::learning::Learn;
-use crate::stateless::Stateless;
+use crate::stateless;
 use crate::statistics;
 use by::By;
 use fixed::Fixed;
@@ -184,7 +184,8 @@ impl Asked<'_> {
             (Some(path), None) => {
                 let loaded = statistics::load(path, given).map_err(|e| vec![e])?;
                 let fixed = Fixed::new(&shape, self, &loaded.content)?;
-                Ok(Self::planned(shape, fixed, loaded.depends_on))
+                let planned = stateless::planned(&shape.input, shape.places.schema, fixed);
+                Ok(Planned { depends_on: vec![loaded.depends_on], ..planned })
             }
             (None, Some(Online::Always(false))) | (None, None) => {
                 Err(vec![ConfigError::new("", "nothing says where the statistics are from").help(
@@ -196,19 +197,6 @@ impl Asked<'_> {
                 Err(vec![ConfigError::new("", "statistics and online exclude one another")
                     .help("keep one of them")])
             }
-        }
-    }
-
-    fn planned(shape: Shape, fixed: Fixed, depends_on: String) -> Planned {
-        Planned {
-            output: shape.places.schema.clone(),
-            late: LateSupport::Stateless,
-            state_version: 0,
-            build: Arc::new(move |_| {
-                Ok(Box::new(Stateless { input: shape.input.clone(), function: fixed.clone() }))
-            }),
-            notes: Vec::new(),
-            depends_on: vec![depends_on],
         }
     }
 

@@ -9,6 +9,7 @@ use std::fmt::{self, Write as _};
 use super::fourier::density;
 use super::sample::{Sample, number};
 use super::{Args, Feature, Needs, Param, ParamKind, Theme, UnitRule};
+use crate::anova::correlation;
 use Needs::{Central, Sums};
 use UnitRule::Ratio;
 
@@ -214,6 +215,7 @@ fn lempel_ziv_complexity(sample: &Sample<'_>, args: &Args) -> Option<f64> {
 /// The digits that a number can begin with.
 const DIGITS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
 
+/// NaN where all shares are equal.
 fn benford(values: &[f64]) -> Option<f64> {
     let mut counts = [0; DIGITS.len()];
     for &x in values {
@@ -224,7 +226,7 @@ fn benford(values: &[f64]) -> Option<f64> {
     }
     let shares = counts.map(|c| number(c) / number(values.len()));
     let law = DIGITS.map(|digit| libm::log10(1.0 + 1.0 / digit));
-    (counts.iter().any(|c| *c != counts[0])).then(|| correlation(&shares, &law))
+    Some(correlation(&shares, &law).0)
 }
 
 /// The first digit of the shortest decimal that is read as `x`, which is what one sees; 0 of 0.
@@ -241,19 +243,6 @@ fn first_digit(x: f64) -> usize {
     let mut first = First(0);
     let _ = write!(first, "{:e}", x.abs());
     first.0
-}
-
-fn correlation(a: &[f64], b: &[f64]) -> f64 {
-    let mean = |x: &[f64]| x.iter().sum::<f64>() / number(x.len());
-    let (mean_a, mean_b) = (mean(a), mean(b));
-    let (mut both, mut of_a, mut of_b) = (0.0, 0.0, 0.0);
-    for (x, y) in a.iter().zip(b) {
-        let (x, y) = (x - mean_a, y - mean_b);
-        both += x * y;
-        of_a += x * x;
-        of_b += y * y;
-    }
-    both / (of_a * of_b).sqrt()
 }
 
 #[cfg(test)]
