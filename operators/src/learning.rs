@@ -67,7 +67,7 @@ impl Period {
     }
 
     /// The same of one that goes on until there is a spread.
-    pub(crate) fn has_or_lacks(self, n: u64, since: i64, at: i64) -> bool {
+    pub(crate) fn has_until_spread(self, n: u64, since: i64, at: i64) -> bool {
         n < 2 || self.has(n, since, at)
     }
 }
@@ -121,7 +121,7 @@ impl Learnt {
         if self.values.n == 0 {
             self.since = at;
         }
-        self.done = !period.has_or_lacks(self.values.n, self.since, at);
+        self.done = !period.has_until_spread(self.values.n, self.since, at);
         if !self.done {
             self.values.add(x);
         }
