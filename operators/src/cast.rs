@@ -28,15 +28,14 @@ use arrow::array::{
 use arrow::compute::cast as arrow_cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampNanosecondType};
 use foreline_engine::{
-    Column, ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Reason, Resolver,
-    Schema, TimeDomain,
+    Column, ConfigError, Family, Fault, OperatorKind, Planned, Reason, Resolver, Schema, TimeDomain,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::{only, output, place};
 use crate::entries::Entries;
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 
 /// Turns columns into another type.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -123,17 +122,7 @@ impl OperatorKind for Cast {
         let (key, primary_key) = (input.key().to_vec(), input.primary_key().clone());
         let schema = output(columns, key, input.time(), primary_key).map_err(|e| vec![e])?;
         let casts = Casts { casts, on_error: config.on_error, output: schema.clone() };
-        let input = input.clone();
-        Ok(Planned {
-            output: schema,
-            late: LateSupport::Stateless,
-            state_version: 0,
-            build: Arc::new(move |_| {
-                Ok(Box::new(Stateless { input: input.clone(), function: casts.clone() }))
-            }),
-            notes: Vec::new(),
-            depends_on: Vec::new(),
-        })
+        Ok(planned(input, schema, casts))
     }
 }
 

@@ -15,9 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use foreline_engine::{
-    ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema,
-};
+use foreline_engine::{ConfigError, Family, Fault, OperatorKind, Planned, Resolver, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -25,7 +23,7 @@ use crate::columns::{channel, nullable, only};
 use crate::flags::Flagged;
 use crate::mistakes::Mistakes;
 use crate::smoothing::Smoothed;
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 
 /// Keeps values between limits. At least one of `lower` and `upper` is given.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -73,20 +71,8 @@ impl OperatorKind for Clip {
         });
         let limits = mistakes.one(Limits::plan(config));
         let ((columns, flags), limits) = mistakes.or(columns.zip(flags).zip(limits))?;
-        Ok(planned(input.clone(), Clipped { columns, flags, limits }))
-    }
-}
-
-fn planned(input: Schema, clipped: Clipped) -> Planned {
-    Planned {
-        output: clipped.flags.schema.clone(),
-        late: LateSupport::Stateless,
-        state_version: 0,
-        build: Arc::new(move |_| {
-            Ok(Box::new(Stateless { input: input.clone(), function: clipped.clone() }))
-        }),
-        notes: Vec::new(),
-        depends_on: Vec::new(),
+        let clipped = Clipped { columns, flags, limits };
+        Ok(planned(input, clipped.flags.schema.clone(), clipped))
     }
 }
 

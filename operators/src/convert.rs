@@ -19,15 +19,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Column, ConfigError, Conversion, Family, Fault, LateSupport, NoConversion, OperatorKind,
-    Planned, Resolver, Schema, Unit,
+    Column, ConfigError, Conversion, Family, Fault, NoConversion, OperatorKind, Planned, Resolver,
+    Schema, Unit,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::{channel, nullable, numeric, only, output};
 use crate::entries::Entries;
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 
 /// Converts columns into other units.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -81,7 +81,10 @@ impl OperatorKind for Convert {
         }
         let (key, primary_key) = (input.key().to_vec(), input.primary_key().clone());
         match output(columns, key, input.time(), primary_key) {
-            Ok(schema) if errors.is_empty() => Ok(planned(input.clone(), schema, converted)),
+            Ok(schema) if errors.is_empty() => {
+                let function = Conversions { columns: converted, output: schema.clone() };
+                Ok(planned(input, schema, function))
+            }
             Ok(_) => Err(errors),
             Err(e) => {
                 errors.push(e.under("as"));
@@ -136,21 +139,6 @@ fn refusal(at: &str, name: &str, has: &Unit, to: &Unit, why: NoConversion) -> Co
     }
 }
 
-fn planned(input: Schema, output: Schema, columns: Vec<Converted>) -> Planned {
-    let schema = output.clone();
-    Planned {
-        output,
-        late: LateSupport::Stateless,
-        state_version: 0,
-        build: Arc::new(move |_| {
-            let function = Conversions { columns: columns.clone(), output: schema.clone() };
-            Ok(Box::new(Stateless { input: input.clone(), function }))
-        }),
-        notes: Vec::new(),
-        depends_on: Vec::new(),
-    }
-}
-
 /// A column to convert and the place of the result, which is appended where there is no such place yet.
 #[derive(Debug, Clone, Copy)]
 struct Converted {
@@ -159,7 +147,7 @@ struct Converted {
     conversion: Conversion,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Conversions {
     columns: Vec<Converted>,
     output: Schema,

@@ -101,7 +101,7 @@ impl Sums {
         let usual = match (config.target, config.learn) {
             // The values are in the unit of the sums already.
             (Some(target), None) => Ok(Usual::Given(target, 1.0)),
-            (None, Some(learn)) => learn.plan(domain).map(Usual::Learnt),
+            (None, Some(learn)) => learn.plan("learn", domain).map(Usual::Learnt),
             (None, None) => {
                 Err(ConfigError::new("", "nothing says what is usual")
                     .help("add one of target, learn"))

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use foreline_engine::{
-    Column, ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema, Unit,
+    Column, ConfigError, Family, Fault, OperatorKind, Planned, Resolver, Schema, Unit,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -27,7 +27,7 @@ use serde::Deserialize;
 use crate::columns::{only, output};
 use crate::entries::Entries;
 use crate::evaluate::{Fates, Typed, column_type, compile};
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 
 /// Computes columns by SQL expressions.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -86,7 +86,10 @@ impl OperatorKind for Derive {
         let primary_key = input.primary_key().clone();
         let output = output(columns, input.key().to_vec(), input.time(), primary_key);
         match output.map_err(|e| errors.push(e)) {
-            Ok(output) if errors.is_empty() => Ok(planned(input.clone(), output, derived)),
+            Ok(output) if errors.is_empty() => {
+                let function = Derived { derived, output: output.clone() };
+                Ok(planned(input, output, function))
+            }
             _ => Err(errors),
         }
     }
@@ -132,22 +135,7 @@ fn one(input: &Schema, name: &str, sql: &str, given: &dyn Resolver) -> Result<Ty
     Ok(Typed { expression, data_type })
 }
 
-fn planned(input: Schema, output: Schema, derived: Vec<(usize, Typed)>) -> Planned {
-    let schema = output.clone();
-    Planned {
-        output,
-        late: LateSupport::Stateless,
-        state_version: 0,
-        build: Arc::new(move |_| {
-            let function = Derived { derived: derived.clone(), output: schema.clone() };
-            Ok(Box::new(Stateless { input: input.clone(), function }))
-        }),
-        notes: Vec::new(),
-        depends_on: Vec::new(),
-    }
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Derived {
     /// The place of each result in the output, those appended in order.
     derived: Vec<(usize, Typed)>,

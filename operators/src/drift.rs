@@ -87,7 +87,7 @@ struct Compared {
 
 impl Compared {
     fn plan(config: &DriftConfig, domain: TimeDomain) -> Result<Self, Vec<ConfigError>> {
-        let period = config.learn.plan(domain).map_err(|e| vec![e]);
+        let period = config.learn.plan("learn", domain).map_err(|e| vec![e]);
         let limit = fit("limit", config.limit, config.limit > 0.0, "give a number above 0");
         let rest = both(limit.map_err(|e| vec![e]), gap(config.max_gap, domain));
         let (period, (limit, max_gap)) = both(period, rest)?;

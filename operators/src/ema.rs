@@ -24,6 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::{only, positive, same_version};
+use crate::mistakes::Mistakes;
 use crate::smoothing::Smoothed;
 
 /// Raised whenever `Level` changes.
@@ -72,15 +73,10 @@ impl OperatorKind for Ema {
         _: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>> {
         let input = only(inputs)?;
-        let columns = Smoothed::plan(input, &config.columns, &config.rename);
-        let forget = Forget::plan(config, input.domain());
-        let (columns, forget) = match (columns, forget) {
-            (Ok(columns), Ok(forget)) => (columns, forget),
-            (columns, forget) => {
-                let errors = [columns.err(), forget.err()];
-                return Err(errors.into_iter().flatten().flatten().collect());
-            }
-        };
+        let mut mistakes = Mistakes::default();
+        let columns = mistakes.all(Smoothed::plan(input, &config.columns, &config.rename));
+        let forget = mistakes.all(Forget::plan(config, input.domain()));
+        let (columns, forget) = mistakes.or(columns.zip(forget))?;
         let input = input.clone();
         Ok(Planned {
             output: columns.schema.clone(),

@@ -44,14 +44,22 @@ impl Emitted {
         columns.push(time_column(self.times, schema.domain()));
         columns.extend(self.channels.into_iter().map(|v| Arc::new(nullable(v)) as ArrayRef));
         let rows = RecordBatch::try_new(Arc::clone(schema.arrow()), columns)?;
-        let sorted = hashes.is_sorted();
-        let order: Option<Vec<u32>> = (!sorted).then(|| by_hash(&hashes));
-        let batch = Batch::new(rows, hashes.into(), self.positions.into())
-            .map_err(|e| Fault::new(e.to_string()))?;
-        Ok(Some(match order {
-            Some(order) => batch.take(&UInt32Array::from(order))?,
-            None => batch,
-        }))
+        sorted(rows, hashes, self.positions).map(Some)
+    }
+}
+
+/// A batch of rows with their key hashes and positions, in the order of the hashes.
+pub(crate) fn sorted(
+    rows: RecordBatch,
+    hashes: Vec<u64>,
+    positions: Vec<u64>,
+) -> Result<Batch, Fault> {
+    let order = (!hashes.is_sorted()).then(|| by_hash(&hashes));
+    let batch = Batch::new(rows, hashes.into(), positions.into());
+    let batch = batch.map_err(|e| Fault::new(e.to_string()))?;
+    match order {
+        Some(order) => Ok(batch.take(&UInt32Array::from(order))?),
+        None => Ok(batch),
     }
 }
 

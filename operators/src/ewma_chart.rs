@@ -110,7 +110,7 @@ impl Chart {
             (Some(target), Some(sigma), None) => {
                 fit("sigma", sigma, sigma > 0.0, above).map(|sigma| Usual::Given(target, sigma))
             }
-            (None, None, Some(learn)) => learn.plan(domain).map(Usual::Learnt),
+            (None, None, Some(learn)) => learn.plan("learn", domain).map(Usual::Learnt),
             (_, _, Some(_)) => {
                 let what = "learn excludes target and sigma";
                 Err(ConfigError::new("", what).help("keep 'learn' or the other two"))

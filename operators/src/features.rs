@@ -6,17 +6,21 @@
 
 use foreline_engine::Unit;
 
+use aggregate::Aggregate;
 pub use args::{Args, Param, ParamKind};
 pub use call::{Call, FeatureCall};
 pub(crate) use sample::Passes;
 pub use sample::{Absolute, Needs, Sample};
 
+mod aggregate;
 mod amplitude;
 mod args;
+mod autoregression;
 mod call;
 mod changes;
 mod disorder;
 mod fourier;
+mod least_squares;
 mod location;
 mod order;
 #[cfg(test)]
@@ -26,6 +30,7 @@ mod reference;
 mod sample;
 mod trend;
 mod unit;
+mod wavelet;
 
 /// The unit of a feature, given that of its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,10 @@ pub enum UnitRule {
     Ratio,
     /// Degrees.
     Degrees,
+    /// The column's, squared where the parameter at this place, `f_agg`, is a variance.
+    Aggregate(usize),
+    /// None, but the column's where the parameter at this place, the number of a coefficient, is 0.
+    Term(usize),
     /// A number of rows; the feature is an `Int64`.
     Count,
     /// 1 for true and 0 for false; the feature is an `Int64`.
@@ -49,11 +58,17 @@ pub enum UnitRule {
 }
 
 impl UnitRule {
-    /// The unit of a feature of a column in `unit`, where event time is in `time`.
+    /// The unit of a feature with `args` of a column in `unit`, where event time is in `time`.
     #[must_use]
-    pub fn apply(self, unit: Option<&Unit>, time: &Unit) -> Option<Unit> {
+    pub fn apply(self, args: &Args, unit: Option<&Unit>, time: &Unit) -> Option<Unit> {
         match self {
             UnitRule::Same => unit.cloned(),
+            UnitRule::Aggregate(place) if Aggregate::told(args, place).squares() => {
+                UnitRule::Squared.apply(args, unit, time)
+            }
+            UnitRule::Aggregate(_) => unit.cloned(),
+            UnitRule::Term(place) if args.whole(place) == 0 => unit.cloned(),
+            UnitRule::Term(_) => UnitRule::Ratio.apply(args, unit, time),
             UnitRule::Squared => unit.map(|u| unit::power(u, 2)),
             UnitRule::Cubed => unit.map(|u| unit::power(u, 3)),
             UnitRule::PerTime => unit.map(|u| Unit::new(&format!("{u}/{time}"))),
@@ -107,9 +122,11 @@ pub const THEMES: &[Theme] = &[
     order::THEME,
     trend::THEME,
     changes::THEME,
+    autoregression::THEME,
     location::THEME,
     disorder::THEME,
     fourier::THEME,
+    wavelet::THEME,
 ];
 
 impl Feature {

@@ -31,6 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::{only, positive, same_version};
+use crate::mistakes::Mistakes;
 use crate::smoothing::Smoothed;
 
 mod waiting;
@@ -91,15 +92,10 @@ impl OperatorKind for Fill {
         _: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>> {
         let input = only(inputs)?;
-        let columns = Smoothed::plan(input, &config.columns, &config.rename);
-        let how = How::plan(config, input.domain());
-        let (columns, how) = match (columns, how) {
-            (Ok(columns), Ok(how)) => (columns, how),
-            (columns, how) => {
-                let errors = [columns.err(), how.err()];
-                return Err(errors.into_iter().flatten().flatten().collect());
-            }
-        };
+        let mut mistakes = Mistakes::default();
+        let columns = mistakes.all(Smoothed::plan(input, &config.columns, &config.rename));
+        let how = mistakes.all(How::plan(config, input.domain()));
+        let (columns, how) = mistakes.or(columns.zip(how))?;
         let input = input.clone();
         Ok(Planned {
             output: columns.schema.clone(),

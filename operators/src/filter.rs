@@ -9,19 +9,15 @@
 //!
 //! Null is not true: a row whose condition is null is left out, and counted as `filtered`.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
-use foreline_engine::{
-    ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema,
-};
+use foreline_engine::{ConfigError, Family, Fault, OperatorKind, Planned, Resolver, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::only;
 use crate::evaluate::{Fates, Typed, compile};
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 
 /// A SQL condition such as `rpm > 10`; rows for which it is false or null are left out.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -54,22 +50,11 @@ impl OperatorKind for Filter {
             ]);
         }
         let condition = Typed { expression, data_type: DataType::Boolean };
-        let schema = input.clone();
-        Ok(Planned {
-            output: input.clone(),
-            late: LateSupport::Stateless,
-            state_version: 0,
-            build: Arc::new(move |_| {
-                let function = Condition(condition.clone());
-                Ok(Box::new(Stateless { input: schema.clone(), function }))
-            }),
-            notes: Vec::new(),
-            depends_on: Vec::new(),
-        })
+        Ok(planned(input, input.clone(), Condition(condition)))
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Condition(Typed);
 
 impl PerRow for Condition {

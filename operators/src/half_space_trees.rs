@@ -134,7 +134,7 @@ fn expected(
     let ranges = match (&config.ranges, config.learn) {
         (Some(ranges), None) => ranges,
         (None, Some(learn)) => {
-            return learn.plan(domain).map(Expected::Learnt).map_err(|e| vec![e]);
+            return learn.plan("learn", domain).map(Expected::Learnt).map_err(|e| vec![e]);
         }
         (None, None) => {
             let error = ConfigError::new("", "nothing says where values are to be expected");

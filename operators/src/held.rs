@@ -13,6 +13,8 @@ use arrow::row::{RowConverter, SortField};
 use foreline_engine::{Batch, Column, Fault, Reason, Schema};
 use serde::{Deserialize, Serialize};
 
+use crate::emitted::sorted;
+
 /// A row came when its key held as many waiting rows as it may.
 pub(crate) const WAITING_FULL: Reason = Reason("waiting_full");
 
@@ -133,14 +135,8 @@ impl Marks {
 
     /// A batch of `schema` of the rows with these columns, by key hash; rows of one key stay in the order they are in.
     pub(crate) fn batch(self, schema: &Schema, columns: Vec<ArrayRef>) -> Result<Batch, Fault> {
-        let n_rows = u32::try_from(self.hashes.len()).expect("an epoch emits fewer than 2^32 rows");
-        let sorted = self.hashes.is_sorted();
-        let mut order: Vec<u32> = (0..n_rows).collect();
-        order.sort_by_key(|&row| self.hashes[row as usize]);
         let rows = RecordBatch::try_new(Arc::clone(schema.arrow()), columns)?;
-        let batch = Batch::new(rows, self.hashes.into(), self.positions.into())
-            .map_err(|e| Fault::new(e.to_string()))?;
-        Ok(if sorted { batch } else { batch.take(&UInt32Array::from(order))? })
+        sorted(rows, self.hashes, self.positions)
     }
 }
 

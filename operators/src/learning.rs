@@ -1,7 +1,8 @@
 //! Learning periods: what is usual, taken from the first rows of each key.
 //!
-//! What a reader would get wrong: `rows` counts values that are not null, and a period of some `duration` goes on
-//! until it has two values, below which there is no spread. What was learnt stays as it is; a gap does not undo it.
+//! What a reader would get wrong: `rows` counts values that are not null, and what detects waits with a period of some
+//! `duration` until it has two values, below which there is no spread. What was learnt stays as it is; a gap does not
+//! undo it.
 
 use foreline_engine::{ConfigError, Extent, TimeDomain};
 use schemars::JsonSchema;
@@ -16,7 +17,8 @@ pub struct Learn {
     /// It ends with so many values that are not null; at least 2.
     #[serde(default)]
     pub rows: Option<u64>,
-    /// It ends so long after the first value that is not null, such as `7d`; a number where the event time is a count.
+    /// It ends so long after the first value that is not null, in a scaler after the first row of the key, such as `7d`; a
+    /// number where the event time is a count.
     #[serde(default)]
     pub duration: Option<Extent>,
 }
@@ -34,22 +36,24 @@ impl Learn {
     /// The period in a stream of `domain`.
     ///
     /// # Errors
-    /// When it is none, at `learn`.
-    pub(crate) fn plan(&self, domain: TimeDomain) -> Result<Period, ConfigError> {
-        match (self.rows, self.duration) {
-            (Some(rows), None) if rows >= 2 => Ok(Period::Rows(rows)),
+    /// When it is none, at `at`.
+    pub(crate) fn plan(&self, at: &str, domain: TimeDomain) -> Result<Period, ConfigError> {
+        let error = match (self.rows, self.duration) {
+            (Some(rows), None) if rows >= 2 => return Ok(Period::Rows(rows)),
             (Some(rows), None) => {
                 let what = format!("nothing is learnt from '{rows}' values");
-                Err(ConfigError::new("learn.rows", what).help("give a number of at least 2"))
+                ConfigError::new("rows", what).help("give a number of at least 2")
             }
-            (None, Some(length)) => positive("learn.duration", length, domain).map(Period::Length),
-            (None, None) => Err(ConfigError::new("learn", "nothing says how long to learn")
-                .help("add one of rows, duration")),
-            (Some(_), Some(_)) => {
-                let what = "rows and duration exclude one another";
-                Err(ConfigError::new("learn", what).help("keep one of them"))
-            }
-        }
+            (None, Some(length)) => match positive("duration", length, domain) {
+                Ok(length) => return Ok(Period::Length(length)),
+                Err(error) => error,
+            },
+            (None, None) => ConfigError::new("", "nothing says how long to learn")
+                .help("add one of rows, duration"),
+            (Some(_), Some(_)) => ConfigError::new("", "rows and duration exclude one another")
+                .help("keep one of them"),
+        };
+        Err(error.under(at))
     }
 }
 
@@ -58,8 +62,13 @@ impl Period {
     pub(crate) fn has(self, n: u64, since: i64, at: i64) -> bool {
         match self {
             Period::Rows(rows) => n < rows,
-            Period::Length(length) => n < 2 || at.saturating_sub(since) < length,
+            Period::Length(length) => at.saturating_sub(since) < length,
         }
+    }
+
+    /// The same of one that goes on until there is a spread.
+    pub(crate) fn has_until_spread(self, n: u64, since: i64, at: i64) -> bool {
+        n < 2 || self.has(n, since, at)
     }
 }
 
@@ -87,6 +96,12 @@ impl Running {
     pub(crate) fn std(&self) -> f64 {
         if self.n < 2 { f64::NAN } else { (self.m2 / (self.n - 1) as f64).sqrt() }
     }
+
+    /// The standard deviation of the values themselves, divided by their number; 0 of none.
+    #[expect(clippy::cast_precision_loss, reason = "a key has fewer than 2^53 rows")]
+    pub(crate) fn population_std(&self) -> f64 {
+        (self.m2 / self.n.max(1) as f64).sqrt()
+    }
 }
 
 /// What was learnt of a column of a key so far.
@@ -106,7 +121,7 @@ impl Learnt {
         if self.values.n == 0 {
             self.since = at;
         }
-        self.done = !period.has(self.values.n, self.since, at);
+        self.done = !period.has_until_spread(self.values.n, self.since, at);
         if !self.done {
             self.values.add(x);
         }

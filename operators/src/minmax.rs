@@ -37,7 +37,8 @@ pub struct MinMaxConfig {
     #[serde(default)]
     pub statistics: Option<PathBuf>,
     /// Statistics of the rows so far, for each key, instead of a file: `true`, or of a time of learning after which they
-    /// stay as they are: `{ rows: 1000 }` or `{ duration: 14d }`.
+    /// stay as they are: `{ rows: 1000 }` values of each column and regime, at least 2, or `{ duration: 14d }` from the
+    /// key's first row.
     #[serde(default)]
     pub online: Option<Online>,
     /// What least and greatest value become; `[0, 1]` unless given.

@@ -18,15 +18,15 @@ use arrow::array::{ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Column, ConfigError, Family, Fault, FitRows, FitTarget, Fitted, Fitting, LateSupport,
-    OperatorKind, Planned, Resolver, Schema, Unit,
+    Column, ConfigError, Family, Fault, FitRows, FitTarget, Fitted, Fitting, OperatorKind, Planned,
+    Resolver, Schema, Unit,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::columns::{only, output, place};
 use crate::entries::Entries;
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 use crate::statistics::{self, Content, not_fitted, required};
 
 /// Most categories of a column: each is a column of its own.
@@ -112,19 +112,8 @@ impl OperatorKind for OneHot {
             }
         };
         let output = schema(input, &categories).map_err(|e| vec![e.under("columns")])?;
-        let (input, schema) = (input.clone(), output.clone());
-        let categories = Arc::new(categories);
-        Ok(Planned {
-            output,
-            late: LateSupport::Stateless,
-            state_version: 0,
-            build: Arc::new(move |_| {
-                let function = Encoded { of: Arc::clone(&categories), output: schema.clone() };
-                Ok(Box::new(Stateless { input: input.clone(), function }))
-            }),
-            notes: Vec::new(),
-            depends_on,
-        })
+        let function = Encoded { of: Arc::new(categories), output: output.clone() };
+        Ok(Planned { depends_on, ..planned(input, output, function) })
     }
 
     fn fitting(
@@ -280,7 +269,7 @@ fn fit(from: &FitRows<'_>, names: &[String], columns: &[usize]) -> Result<Fitted
     Ok(Fitted { text, summary })
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Encoded {
     of: Arc<Vec<OfColumn>>,
     output: Schema,

@@ -20,14 +20,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Column, ConfigError, Family, Fault, FitTarget, Fitting, LateSupport, OperatorKind, Planned,
-    Resolver, Schema, Unit,
+    Column, ConfigError, Family, Fault, FitTarget, Fitting, OperatorKind, Planned, Resolver,
+    Schema, Unit,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::{channel, nullable, numeric, only, output};
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 use crate::statistics;
 use projection::{Projection, Scores};
 
@@ -102,20 +102,9 @@ impl OperatorKind for Pca {
         let n_kept = projection.kept(config.components, config.variance);
         let output = schema(config, input, n_kept).map_err(|e| vec![e])?;
         let scores = Scores::new(projection, n_kept);
-        let (input, schema) = (input.clone(), output.clone());
         let wants = [config.t2.is_some(), config.q.is_some()];
-        Ok(Planned {
-            output,
-            late: LateSupport::Stateless,
-            state_version: 0,
-            build: Arc::new(move |_| {
-                let (columns, output, scores) = (columns.clone(), schema.clone(), scores.clone());
-                let function = Projected { columns, output, scores, wants };
-                Ok(Box::new(Stateless { input: input.clone(), function }))
-            }),
-            notes: Vec::new(),
-            depends_on: vec![loaded.depends_on],
-        })
+        let function = Projected { columns, output: output.clone(), scores, wants };
+        Ok(Planned { depends_on: vec![loaded.depends_on], ..planned(input, output, function) })
     }
 
     fn fitting(
@@ -205,7 +194,7 @@ fn schema(config: &PcaConfig, input: &Schema, n_kept: usize) -> Result<Schema, C
     output(columns, input.key().to_vec(), input.time(), input.primary_key().clone())
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Projected {
     columns: Vec<usize>,
     output: Schema,

@@ -124,7 +124,7 @@ struct Monitor {
 
 impl Monitor {
     fn plan(config: &PcaT2qConfig, domain: TimeDomain) -> Result<Self, Vec<ConfigError>> {
-        let period = config.learn.plan(domain).map_err(|e| vec![e]);
+        let period = config.learn.plan("learn", domain).map_err(|e| vec![e]);
         let (period, keep) = both(period, keep(config))?;
         Ok(Monitor { from: Vec::new(), period, keep, scale: config.scale })
     }

@@ -25,11 +25,11 @@ use serde::Deserialize;
 
 use crate::columns::{numeric, only, output};
 use crate::entries::Entries;
-use crate::stateless::Stateless;
+use crate::stateless;
 use crate::statistics::{self, required};
 use counters::Counters;
 use known::Known;
-use label::Label;
+use label::{Label, Labelled};
 
 mod counters;
 mod k_means;
@@ -123,7 +123,8 @@ impl OperatorKind for Regime {
         let planned = if config.counters {
             with_counters(settings.input, schema, label, names)
         } else {
-            alone(settings.input, schema, label)
+            let function = Labelled { label, output: schema.clone() };
+            stateless::planned(&settings.input, schema, function)
         };
         Ok(Planned { depends_on, ..planned })
     }
@@ -250,21 +251,6 @@ impl Settings {
                 .with_unit(Some(Unit::new("{count}")))
         }));
         output(columns, input.key().to_vec(), input.time(), input.primary_key().clone())
-    }
-}
-
-fn alone(input: Schema, output: Schema, label: Label) -> Planned {
-    let schema = output.clone();
-    Planned {
-        output,
-        late: LateSupport::Stateless,
-        state_version: 0,
-        build: Arc::new(move |_| {
-            let function = label::Labelled { label: label.clone(), output: schema.clone() };
-            Ok(Box::new(Stateless { input: input.clone(), function }))
-        }),
-        notes: Vec::new(),
-        depends_on: Vec::new(),
     }
 }
 

@@ -13,15 +13,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use foreline_engine::{
-    ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema,
-};
+use foreline_engine::{ConfigError, Family, Fault, OperatorKind, Planned, Resolver, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::{only, output, place};
 use crate::entries::Entries;
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 
 /// Gives columns other names.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -69,7 +67,10 @@ impl OperatorKind for Rename {
         }
         let (key, primary_key) = (input.key().to_vec(), input.primary_key().clone());
         match output(columns, key, input.time(), primary_key) {
-            Ok(schema) if errors.is_empty() => Ok(planned(input.clone(), schema)),
+            Ok(schema) if errors.is_empty() => {
+                let function = Renamed { output: schema.clone() };
+                Ok(planned(input, schema, function))
+            }
             Ok(_) => Err(errors),
             Err(e) => {
                 errors.push(e.under("columns"));
@@ -79,22 +80,7 @@ impl OperatorKind for Rename {
     }
 }
 
-fn planned(input: Schema, output: Schema) -> Planned {
-    let schema = output.clone();
-    Planned {
-        output,
-        late: LateSupport::Stateless,
-        state_version: 0,
-        build: Arc::new(move |_| {
-            let function = Renamed { output: schema.clone() };
-            Ok(Box::new(Stateless { input: input.clone(), function }))
-        }),
-        notes: Vec::new(),
-        depends_on: Vec::new(),
-    }
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Renamed {
     output: Schema,
 }

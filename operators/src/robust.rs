@@ -37,8 +37,8 @@ pub struct RobustConfig {
     /// The file of statistics, which `foreline train` writes. Either this or `online`.
     #[serde(default)]
     pub statistics: Option<PathBuf>,
-    /// Statistics of the rows so far, for each key, instead of a file: `true`, or of a time of learning after which they
-    /// stay as they are: `{ rows: 1000 }` or `{ duration: 14d }`.
+    /// Statistics of the rows so far, for each key, instead of a file, of a time of learning after which they stay as they
+    /// are: `{ rows: 1000 }` values of each column and regime, 2 to 10,000. Quantiles cannot be learnt for ever.
     #[serde(default)]
     pub online: Option<Online>,
     /// Which quantiles the spread is between; `[0.25, 0.75]`, the quartiles, unless given.
@@ -150,7 +150,7 @@ mod tests {
             ),
             (
                 json!({ "online": { "rows": 20_000 } }),
-                &["online.rows: '20000' is not a number of rows to learn from"],
+                &["online.rows: '20000' values are too many to keep"],
             ),
             (
                 json!({ "online": { "rows": 9 }, "quantiles": [0.5, 0.2] }),

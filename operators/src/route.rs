@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Column, ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema,
+    Column, ConfigError, Family, Fault, OperatorKind, Planned, Resolver, Schema,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use crate::columns::{only, output};
 use crate::entries::Entries;
 use crate::evaluate::{Fates, Typed, compile};
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 
 /// Names the way that each row goes.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -85,7 +85,7 @@ normal: { from: routed, filter: "route = 'normal'" }"#;
         match output(columns, key, input.time(), primary_key) {
             Ok(schema) if errors.is_empty() => {
                 let routes = Routes { ways, otherwise: config.otherwise.clone(), output: schema };
-                Ok(planned(input.clone(), routes))
+                Ok(planned(input, routes.output.clone(), routes))
             }
             Ok(_) => Err(errors),
             Err(e) => {
@@ -109,19 +109,6 @@ fn condition(
     }
     let what = format!("the condition is {}, not true or false", expression.data_type());
     Err(ConfigError::new(at, what).help("compare it with something, such as 'rpm > 10'"))
-}
-
-fn planned(input: Schema, routes: Routes) -> Planned {
-    Planned {
-        output: routes.output.clone(),
-        late: LateSupport::Stateless,
-        state_version: 0,
-        build: Arc::new(move |_| {
-            Ok(Box::new(Stateless { input: input.clone(), function: routes.clone() }))
-        }),
-        notes: Vec::new(),
-        depends_on: Vec::new(),
-    }
 }
 
 #[derive(Debug, Clone)]

@@ -11,21 +11,19 @@
 //! time and by nothing else: the same rows in every run and in every stream of the same key, however the input is split
 //! into files, and rows of one key and time all together or not at all. No random numbers are drawn.
 
-use std::sync::Arc;
-
 use arrow::array::{AsArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use foreline_engine::{
-    ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, Resolver, Schema, hash_keys,
+    ConfigError, Family, Fault, OperatorKind, Planned, Resolver, Schema, hash_keys,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::only;
 use crate::gate::{Gate, planned};
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{self, Fate, PerRow};
 
 /// Lets through a part of the rows. Exactly one of `every` and `share` says which.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -66,7 +64,10 @@ impl OperatorKind for Sample {
                 "give a number of at least 1",
             ),
             (Some(every), None) => Ok(planned(input, Nth(every))),
-            (None, Some(share)) if share > 0.0 && share <= 1.0 => Ok(shared(input, share)),
+            (None, Some(share)) if share > 0.0 && share <= 1.0 => {
+                let function = Shared { schema: input.clone(), share };
+                Ok(stateless::planned(input, input.clone(), function))
+            }
             (None, Some(share)) => {
                 let what = format!("'{share}' is not a share");
                 error("share", what, "give a number above 0 and at most 1")
@@ -98,22 +99,7 @@ impl Gate for Nth {
     }
 }
 
-fn shared(input: &Schema, share: f64) -> Planned {
-    let schema = input.clone();
-    Planned {
-        output: input.clone(),
-        late: LateSupport::Stateless,
-        state_version: 0,
-        build: Arc::new(move |_| {
-            let function = Shared { schema: schema.clone(), share };
-            Ok(Box::new(Stateless { input: schema.clone(), function }))
-        }),
-        notes: Vec::new(),
-        depends_on: Vec::new(),
-    }
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Shared {
     schema: Schema,
     share: f64,

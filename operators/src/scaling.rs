@@ -10,13 +10,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use foreline_engine::{ConfigError, FitTarget, Fitting, LateSupport, Planned, Resolver, Schema};
+use foreline_engine::{ConfigError, FitTarget, Fitting, Planned, Resolver, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::only;
 use crate::entries::Entries;
-use crate::stateless::Stateless;
+use crate::learning::Learn;
+use crate::stateless;
 use crate::statistics;
 use by::By;
 use fixed::Fixed;
@@ -67,20 +68,9 @@ pub(crate) enum Method {
 pub enum Online {
     /// `true`: all rows so far.
     Always(bool),
-    /// The statistics stay as they are after a time of learning.
-    Learning(Learning),
-}
-
-/// A time of learning; exactly one of `rows` and `duration` says how long it is.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Learning {
-    /// So many values of each column, for each key and regime.
-    #[serde(default)]
-    pub rows: Option<u64>,
-    /// So long from the first row of the key, such as `14d`; a number where the event time is a count.
-    #[serde(default)]
-    pub duration: Option<foreline_engine::Extent>,
+    /// The statistics stay as they are after a time of learning: so many values of each column, for each key and regime,
+    /// or so long from the first row of the key.
+    Learning(Learn),
 }
 
 /// How a value is scaled.
@@ -124,6 +114,11 @@ impl Method {
             Method::Robust { quantiles } => quantiles,
             Method::MinMax { .. } | Method::Standard => [0.25, 0.75],
         }
+    }
+
+    /// Whether the values themselves have to be kept.
+    fn keeps(self) -> bool {
+        matches!(self, Method::Robust { .. })
     }
 
     fn check(self) -> Result<(), ConfigError> {
@@ -189,7 +184,8 @@ impl Asked<'_> {
             (Some(path), None) => {
                 let loaded = statistics::load(path, given).map_err(|e| vec![e])?;
                 let fixed = Fixed::new(&shape, self, &loaded.content)?;
-                Ok(Self::planned(shape, fixed, loaded.depends_on))
+                let planned = stateless::planned(&shape.input, shape.places.schema, fixed);
+                Ok(Planned { depends_on: vec![loaded.depends_on], ..planned })
             }
             (None, Some(Online::Always(false))) | (None, None) => {
                 Err(vec![ConfigError::new("", "nothing says where the statistics are from").help(
@@ -201,19 +197,6 @@ impl Asked<'_> {
                 Err(vec![ConfigError::new("", "statistics and online exclude one another")
                     .help("keep one of them")])
             }
-        }
-    }
-
-    fn planned(shape: Shape, fixed: Fixed, depends_on: String) -> Planned {
-        Planned {
-            output: shape.places.schema.clone(),
-            late: LateSupport::Stateless,
-            state_version: 0,
-            build: Arc::new(move |_| {
-                Ok(Box::new(Stateless { input: shape.input.clone(), function: fixed.clone() }))
-            }),
-            notes: Vec::new(),
-            depends_on: vec![depends_on],
         }
     }
 

@@ -13,15 +13,14 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use foreline_engine::{
-    Column, ConfigError, Family, Fault, LateSupport, OperatorKind, Planned, PrimaryKey, Resolver,
-    Schema,
+    Column, ConfigError, Family, Fault, OperatorKind, Planned, PrimaryKey, Resolver, Schema,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::{only, output, place};
 use crate::entries::Entries;
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::stateless::{Fate, PerRow, planned};
 
 /// Keeps, orders and renames columns.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -92,7 +91,8 @@ impl OperatorKind for Select {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(planned(input.clone(), schema, from))
+        let function = Chosen { from, output: schema.clone() };
+        Ok(planned(input, schema, function))
     }
 }
 
@@ -130,25 +130,11 @@ fn chosen(
     output(columns, key, time, primary_key).map_err(|e| vec![e.under("columns")])
 }
 
-fn planned(input: Schema, output: Schema, from: Vec<usize>) -> Planned {
-    let schema = output.clone();
-    Planned {
-        output,
-        late: LateSupport::Stateless,
-        state_version: 0,
-        build: Arc::new(move |_| {
-            let function = Chosen { from: from.clone(), output: schema.clone() };
-            Ok(Box::new(Stateless { input: input.clone(), function }))
-        }),
-        notes: Vec::new(),
-        depends_on: Vec::new(),
-    }
-}
-
-#[derive(Debug)]
-struct Chosen {
-    from: Vec<usize>,
-    output: Schema,
+/// Some of the columns.
+#[derive(Debug, Clone)]
+pub(crate) struct Chosen {
+    pub(crate) from: Vec<usize>,
+    pub(crate) output: Schema,
 }
 
 impl PerRow for Chosen {

@@ -6,17 +6,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    ConfigError, Fault, FitRows, FitTarget, Fitted, Fitting, LateSupport, Planned, PrimaryKey,
-    Resolver, Schema,
+    ConfigError, FitRows, FitTarget, Fitted, Fitting, Planned, PrimaryKey, Resolver, Schema,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::columns::{channel, numeric, only, output};
-use crate::stateless::{Fate, PerRow, Stateless};
+use crate::select::Chosen;
+use crate::stateless;
 use crate::statistics::{self, Content, not_fitted};
 
 /// Most columns that are judged: some are compared with each other.
@@ -113,18 +112,9 @@ impl Asked<'_> {
         let each = columns.iter().zip(&selection.columns);
         let dropped: Vec<usize> = each.filter(|(_, j)| !j.kept).map(|(&c, _)| c).collect();
         let (output, kept) = without(input, &dropped).map_err(|e| vec![e])?;
-        let (input, schema) = (input.clone(), output.clone());
-        Ok(Planned {
-            output,
-            late: LateSupport::Stateless,
-            state_version: 0,
-            build: Arc::new(move |_| {
-                let function = Kept { from: kept.clone(), output: schema.clone() };
-                Ok(Box::new(Stateless { input: input.clone(), function }))
-            }),
-            notes: Vec::new(),
-            depends_on: vec![loaded.depends_on],
-        })
+        let function = Chosen { from: kept, output: output.clone() };
+        let planned = stateless::planned(input, output, function);
+        Ok(Planned { depends_on: vec![loaded.depends_on], ..planned })
     }
 
     /// As the step's `fitting`.
@@ -201,17 +191,4 @@ fn without(input: &Schema, dropped: &[usize]) -> Result<(Schema, Vec<usize>), Co
     let key = input.key().iter().filter_map(place).collect();
     let time = place(&input.time()).unwrap_or(0);
     Ok((output(columns, key, time, primary_key)?, kept))
-}
-
-#[derive(Debug)]
-struct Kept {
-    from: Vec<usize>,
-    output: Schema,
-}
-
-impl PerRow for Kept {
-    fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault> {
-        let columns = self.from.iter().map(|&c| Arc::clone(rows.column(c))).collect();
-        Ok((RecordBatch::try_new(Arc::clone(self.output.arrow()), columns)?, None))
-    }
 }

@@ -36,7 +36,8 @@ pub struct StandardConfig {
     #[serde(default)]
     pub statistics: Option<PathBuf>,
     /// Statistics of the rows so far, for each key, instead of a file: `true`, or of a time of learning after which they
-    /// stay as they are: `{ rows: 1000 }` or `{ duration: 14d }`.
+    /// stay as they are: `{ rows: 1000 }` values of each column and regime, at least 2, or `{ duration: 14d }` from the
+    /// key's first row.
     #[serde(default)]
     pub online: Option<Online>,
     /// A spread below this is none: the column is taken for constant and becomes 0; 1e-9 unless given.

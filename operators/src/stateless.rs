@@ -4,11 +4,13 @@
 //! any more it goes out as deleted: a sink then takes it back.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use foreline_engine::{
-    Account, Batch, DeadLetter, Epoch, Fault, Input, Operator, Out, Reason, Schema,
+    Account, Batch, DeadLetter, Epoch, Fault, Input, LateSupport, Operator, Out, Planned, Reason,
+    Schema,
 };
 
 /// What a row becomes.
@@ -26,6 +28,24 @@ pub(crate) enum Fate {
 pub(crate) trait PerRow: Debug {
     /// A row of the output for each row, and what becomes of it; `None` when all go on.
     fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault>;
+}
+
+/// The step that sends rows of `input` through `function`, which makes rows of `output` of them.
+pub(crate) fn planned<F>(input: &Schema, output: Schema, function: F) -> Planned
+where
+    F: PerRow + Clone + Send + Sync + 'static,
+{
+    let input = input.clone();
+    Planned {
+        output,
+        late: LateSupport::Stateless,
+        state_version: 0,
+        build: Arc::new(move |_| {
+            Ok(Box::new(Stateless { input: input.clone(), function: function.clone() }))
+        }),
+        notes: Vec::new(),
+        depends_on: Vec::new(),
+    }
 }
 
 /// The operator of a function of rows.

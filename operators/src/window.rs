@@ -230,7 +230,7 @@ fn output_schema(shape: Shape, input: &Schema, wanted: &[Wanted]) -> Result<Sche
             let rule = call.feature.unit;
             let data_type = if rule.is_whole() { DataType::Int64 } else { DataType::Float64 };
             Column::new(format!("{}_{}", column.name, call.suffix), data_type)
-                .with_unit(rule.apply(column.unit.as_ref(), &time_unit))
+                .with_unit(rule.apply(&call.args, column.unit.as_ref(), &time_unit))
         }));
     }
     let position = shape.times().is_none() && needs_position(input);

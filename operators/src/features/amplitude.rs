@@ -30,6 +30,7 @@ const TABLE: &[Feature] = &[
     Feature::new("clearance_factor", Ratio, Absolute, "`peak / (sum sqrt(|x|) / n)^2`, of the values less their mean with `remove_mean`; null where all are 0", |s, _| Some(s.peak() / (s.absolute.mean_root * s.absolute.mean_root))),
     Feature::new("first", Same, Sums, "first value that is not null", |s, _| s.values.first().copied()),
     Feature::new("last", Same, Sums, "last value that is not null", |s, _| s.values.last().copied()),
+    Feature::new("length", Count, Sums, "tsfresh: number of values that are not null; null where there is none, otherwise `count`", |s, _| Some(number(s.len()))),
     Feature::new("sum_values", Same, Sums, "tsfresh: `sum x`", |s, _| Some(s.moments.mean * s.moments.n)),
     Feature::new("abs_energy", Squared, Sums, "tsfresh: `sum x^2`", |s, _| Some(s.moments.mean_square * s.moments.n)),
     Feature::new("root_mean_square", Same, Sums, "tsfresh: `sqrt(sum x^2 / n)`, whatever `remove_mean` says", |s, _| Some(s.moments.mean_square.sqrt())),

@@ -1,5 +1,7 @@
 //! The parameters of a feature: what it can be told, and what it is told.
 
+use super::sample::number;
+
 /// A parameter of a feature.
 #[derive(Debug)]
 pub struct Param {
@@ -22,6 +24,8 @@ pub enum ParamKind {
     Number(f64, f64),
     /// True or false.
     Flag,
+    /// One of these words; its value is its place among them.
+    Choice(&'static [&'static str]),
 }
 
 impl Param {
@@ -49,6 +53,17 @@ impl Param {
             }
             ParamKind::Number(least, most) => (least..=most).contains(&value),
             ParamKind::Flag => value == 0.0 || value == 1.0,
+            ParamKind::Choice(words) => (0..words.len()).any(|place| number(place) == value),
+        }
+    }
+
+    /// A value as a file has it.
+    #[must_use]
+    pub fn written(&self, value: f64) -> String {
+        match self.kind {
+            ParamKind::Flag => (value != 0.0).to_string(),
+            ParamKind::Choice(words) => words[whole(value)].to_owned(),
+            ParamKind::Whole(..) | ParamKind::Number(..) => value.to_string(),
         }
     }
 
@@ -63,6 +78,7 @@ impl Param {
                 _ => format!("a number from {least} to {most}"),
             },
             ParamKind::Flag => "true or false".to_owned(),
+            ParamKind::Choice(words) => format!("one of {}", words.join(", ")),
         }
     }
 }
@@ -73,7 +89,7 @@ pub struct Args([f64; Args::MOST]);
 
 impl Args {
     /// Most parameters of a feature.
-    pub const MOST: usize = 3;
+    pub const MOST: usize = 4;
 
     /// The parameter at `index`, set to `value`.
     pub(super) fn set(&mut self, index: usize, value: f64) {
@@ -88,13 +104,8 @@ impl Args {
 
     /// The whole number at `index`.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the plan lets whole numbers from 0 to 2^32 through"
-    )]
     pub fn whole(&self, index: usize) -> usize {
-        self.0[index] as usize
+        whole(self.0[index])
     }
 
     /// Whether the flag at `index` is set.
@@ -102,4 +113,13 @@ impl Args {
     pub fn flag(&self, index: usize) -> bool {
         self.0[index] != 0.0
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the plan lets whole numbers from 0 to 2^32 through"
+)]
+fn whole(value: f64) -> usize {
+    value as usize
 }

@@ -109,6 +109,9 @@ impl FeatureCall {
         let value = match (given, param.kind) {
             (Given::Flag(is), ParamKind::Flag) => Some(super::sample::flag(*is)),
             (Given::Number(x), ParamKind::Whole(..) | ParamKind::Number(..)) => Some(*x),
+            (Given::Text(word), ParamKind::Choice(words)) => {
+                words.iter().position(|w| w == word).map(super::sample::number)
+            }
             _ => None,
         };
         value.filter(|v| param.fits(*v)).map(Some).ok_or_else(|| {
@@ -121,10 +124,7 @@ impl FeatureCall {
 
 /// A value as a part of a column's name that needs no quotes in SQL: `0_9`, `m2`, `true`.
 fn in_a_name(param: &Param, value: f64) -> String {
-    match param.kind {
-        ParamKind::Flag => (value != 0.0).to_string(),
-        _ => value.to_string().replace('.', "_").replace('-', "m"),
-    }
+    param.written(value).replace('.', "_").replace('-', "m")
 }
 
 impl fmt::Display for Given {
@@ -224,12 +224,16 @@ fn parameter(param: &Param) -> Value {
             schema
         }
         ParamKind::Flag => json_schema!({ "type": "boolean", "description": doc }),
+        ParamKind::Choice(words) => {
+            json_schema!({ "type": "string", "description": doc, "enum": words })
+        }
     };
     if let Some(default) = param.default {
         let value = match param.kind {
             ParamKind::Flag => (default != 0.0).into(),
             ParamKind::Whole(..) => Value::from(whole(default)),
             ParamKind::Number(..) => default.into(),
+            ParamKind::Choice(_) => param.written(default).into(),
         };
         schema.insert("default".to_owned(), value);
     }
@@ -265,6 +269,10 @@ mod tests {
             (json!({ "number_crossing_m": { "m": -1.5 } }), "number_crossing_m_m1_5"),
             (json!({ "cid_ce": { "normalize": true } }), "cid_ce_true"),
             (
+                json!({ "change_quantiles": { "ql": 0, "qh": 0.5, "f_agg": "var" } }),
+                "change_quantiles_0_0_5_var",
+            ),
+            (
                 json!({ "permutation_entropy": { "dimension": 4, "tau": 2 } }),
                 "permutation_entropy_2_4",
             ),
@@ -296,6 +304,10 @@ mod tests {
             (
                 json!({ "cid_ce": { "normalize": 1 } }),
                 vec!["cid_ce.normalize: '1' is not a 'normalize'"],
+            ),
+            (
+                json!({ "agg_autocorrelation": { "f_agg": "sum" } }),
+                vec!["agg_autocorrelation.f_agg: 'sum' is not a 'f_agg'"],
             ),
             (json!({ "rms": { "lag": 1 } }), vec!["rms.lag: feature 'rms' has no parameter 'lag'"]),
             (

@@ -1,8 +1,10 @@
 //! From one value to the next: changes, crossings, peaks, and how a value depends on those before.
 
+use super::aggregate::{Aggregate, F_AGG};
+use super::order::quantile;
 use super::sample::{Sample, count, number, share};
 use super::{Args, Feature, Needs, Param, ParamKind, Theme, UnitRule};
-use Needs::{Central, Sums};
+use Needs::{Central, Sorted, Sums};
 use UnitRule::{Count, Cubed, Ratio, Same};
 
 pub(super) const THEME: Theme =
@@ -12,6 +14,9 @@ const LAG: Param = Param::or("lag", ParamKind::Whole(1, 100_000), 1.0, "how many
 
 /// Most values back that a partial autocorrelation may go: it is computed by way of all that are nearer.
 const MAX_PARTIAL_LAG: u32 = 100;
+
+/// Most lags that are put together: each takes a pass over the values.
+const MAX_AGGREGATED_LAG: u32 = 1_000;
 
 #[rustfmt::skip]
 const TABLE: &[Feature] = &[
@@ -27,10 +32,20 @@ const TABLE: &[Feature] = &[
     Feature::new("partial_autocorrelation", Ratio, Central, "tsfresh: correlation with the value `lag` back that those between do not explain (Levinson-Durbin on covariances divided by n - lag); null for a constant and unless `lag < n / 2`", partial_autocorrelation).with(&[
         Param::or("lag", ParamKind::Whole(1, MAX_PARTIAL_LAG), 1.0, "how many values back"),
     ]),
+    Feature::new("agg_autocorrelation", Ratio, Central, "tsfresh: `autocorrelation` of lags 1 to `maxlag`, as far as there are values for them, put together; 0 for a constant (tsfresh: where m2 < 1e-10)", agg_autocorrelation).with(&[
+        F_AGG,
+        Param::or("maxlag", ParamKind::Whole(1, MAX_AGGREGATED_LAG), 40.0, "the greatest lag"),
+    ]),
     Feature::new("absolute_sum_of_changes", Same, Sums, "tsfresh: `sum |x[i + 1] - x[i]|`", |s, _| Some(changes(s.values).map(f64::abs).sum())),
     Feature::new("mean_abs_change", Same, Sums, "tsfresh: mean of `|x[i + 1] - x[i]|`; null below two values", |s, _| Some(changes(s.values).map(f64::abs).sum::<f64>() / (s.moments.n - 1.0))),
     Feature::new("mean_change", Same, Sums, "tsfresh: `(last - first) / (n - 1)`; null below two values", |s, _| Some((s.values.last()? - s.values.first()?) / (s.moments.n - 1.0))),
     Feature::new("mean_second_derivative_central", Same, Sums, "tsfresh: mean of `(x[i + 2] - 2 x[i + 1] + x[i]) / 2`; null below three values", |s, _| second_derivative(s.values)),
+    Feature::new("change_quantiles", UnitRule::Aggregate(3), Sorted, "tsfresh: changes from a value to the next, where both are between two quantiles or at them, put together; 0 where there are none", change_quantiles).with(&[
+        Param::needed("ql", ParamKind::Number(0.0, 1.0), "the lower quantile"),
+        Param::needed("qh", ParamKind::Number(0.0, 1.0), "the upper quantile"),
+        Param::or("isabs", ParamKind::Flag, 0.0, "whether changes are taken without their sign"),
+        F_AGG,
+    ]).ascending(),
     Feature::new("cid_ce", Same, Central, "tsfresh: complexity `sqrt(sum (x[i + 1] - x[i])^2)`; with `normalize` divided by `sqrt(m2)`, 0 for a constant", complexity).with(&[
         Param::or("normalize", ParamKind::Flag, 0.0, "whether to divide by the standard deviation"),
     ]),
@@ -91,6 +106,25 @@ fn covariance(sample: &Sample<'_>, lag: usize) -> f64 {
 fn autocorrelation(sample: &Sample<'_>, args: &Args) -> Option<f64> {
     let (lag, m) = (args.whole(0), &sample.moments);
     (lag < sample.len() && m.spreads()).then(|| covariance(sample, lag) / m.m2)
+}
+
+fn agg_autocorrelation(sample: &Sample<'_>, args: &Args) -> Option<f64> {
+    let (most, m) = (args.whole(1).min(sample.len() - 1), &sample.moments);
+    if most == 0 || !m.spreads() {
+        return Some(0.0);
+    }
+    let each: Vec<f64> = (1..=most).map(|lag| covariance(sample, lag) / m.m2).collect();
+    Some(Aggregate::told(args, 0).of(&each))
+}
+
+fn change_quantiles(sample: &Sample<'_>, args: &Args) -> Option<f64> {
+    let [low, high] = [0, 1].map(|i| quantile(sample.sorted, args.number(i)));
+    let inside = |x: f64| low <= x && x <= high;
+    let pairs = sample.values.windows(2).filter(|pair| inside(pair[0]) && inside(pair[1]));
+    let changes = pairs.map(|pair| pair[1] - pair[0]);
+    let changes: Vec<f64> =
+        if args.flag(2) { changes.map(f64::abs).collect() } else { changes.collect() };
+    Some(if changes.is_empty() { 0.0 } else { Aggregate::told(args, 3).of(&changes) })
 }
 
 /// Levinson's recursion: the last coefficient of the autoregression of each order up to `lag`.

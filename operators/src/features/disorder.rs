@@ -4,9 +4,12 @@
 //! number; beyond [`MAX_COMPARED`] values they are null.
 
 use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
 
+use super::fourier::density;
 use super::sample::{Sample, number};
 use super::{Args, Feature, Needs, Param, ParamKind, Theme, UnitRule};
+use crate::anova::correlation;
 use Needs::{Central, Sums};
 use UnitRule::Ratio;
 
@@ -35,6 +38,9 @@ const TABLE: &[Feature] = &[
     Feature::new("binned_entropy", Ratio, Sums, "tsfresh: `-sum p ln p` over equal bins from the least to the greatest value", |s, a| Some(histogram_entropy(s.values, (s.moments.min, s.moments.max), a.whole(0)))).with(&[
         Param::or("max_bins", ParamKind::Whole(2, MAX_BINS), 10.0, "how many bins"),
     ]),
+    Feature::new("fourier_entropy", Ratio, Sums, "tsfresh: `binned_entropy` of the power spectral density, `spkt_welch_density` of all lines; null for a constant", |s, a| entropy_of_lines(s, a.whole(0))).with(&[
+        Param::or("bins", ParamKind::Whole(2, MAX_BINS), 10.0, "how many bins"),
+    ]),
     Feature::new("permutation_entropy", Ratio, Sums, "tsfresh: `-sum p ln p` over the orders in which the values of a stretch rank, of equal ones the earlier lower; null for fewer values than a stretch", permutation_entropy).with(&[
         Param::or("tau", ParamKind::Whole(1, 100_000), 1.0, "how far a stretch starts after the one before"),
         Param::or("dimension", ParamKind::Whole(2, 10), 3.0, "how many values a stretch has"),
@@ -44,6 +50,7 @@ const TABLE: &[Feature] = &[
     Feature::new("lempel_ziv_complexity", Ratio, Sums, "tsfresh: words of the LZ78 dictionary of the values' bins / n", lempel_ziv_complexity).with(&[
         Param::or("bins", ParamKind::Whole(1, MAX_BINS), 10.0, "how many equal bins from the least to the greatest value"),
     ]),
+    Feature::new("benford_correlation", Ratio, Sums, "tsfresh: correlation of the shares of values whose first digit is 1, 2, ..., 9 with those that Benford's law expects, `log10(1 + 1 / d)`; depends on the unit; null where all shares are equal", |s, _| benford(s.values)),
 ];
 
 /// `-sum p ln p` of counts.
@@ -97,6 +104,19 @@ fn histogram_entropy(values: &[f64], (low, high): (f64, f64), n: usize) -> f64 {
         counts[bins.of(x)] += 1;
     }
     entropy(counts.into_iter(), values.len())
+}
+
+/// The entropy of lines as parts of the greatest.
+fn entropy_of_lines(sample: &Sample<'_>, n_bins: usize) -> Option<f64> {
+    // What a constant leaves of lines is rounding.
+    if sample.moments.min == sample.moments.max {
+        return None;
+    }
+    let lines = density(sample.values);
+    let greatest = lines.iter().copied().fold(0.0, f64::max);
+    let parts: Vec<f64> = lines.iter().map(|power| power / greatest).collect();
+    let least = parts.iter().copied().fold(1.0, f64::min);
+    (greatest > 0.0).then(|| histogram_entropy(&parts, (least, 1.0), n_bins))
 }
 
 fn permutation_entropy(sample: &Sample<'_>, args: &Args) -> Option<f64> {
@@ -190,4 +210,51 @@ fn lempel_ziv_complexity(sample: &Sample<'_>, args: &Args) -> Option<f64> {
         }
     }
     Some(number(words.len()) / m.n)
+}
+
+/// The digits that a number can begin with.
+const DIGITS: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+
+/// NaN where all shares are equal.
+fn benford(values: &[f64]) -> Option<f64> {
+    let mut counts = [0; DIGITS.len()];
+    for &x in values {
+        // 0 begins with none of them.
+        if let Some(place) = first_digit(x).checked_sub(1) {
+            counts[place] += 1;
+        }
+    }
+    let shares = counts.map(|c| number(c) / number(values.len()));
+    let law = DIGITS.map(|digit| libm::log10(1.0 + 1.0 / digit));
+    Some(correlation(&shares, &law).0)
+}
+
+/// The first digit of the shortest decimal that is read as `x`, which is what one sees; 0 of 0.
+fn first_digit(x: f64) -> usize {
+    struct First(usize);
+    impl fmt::Write for First {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            let digit = part.bytes().next().filter(u8::is_ascii_digit);
+            self.0 = digit.map_or(0, |digit| usize::from(digit - b'0'));
+            // The rest is not looked at.
+            Err(fmt::Error)
+        }
+    }
+    let mut first = First(0);
+    let _ = write!(first, "{:e}", x.abs());
+    first.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_digits_are_those_that_one_sees() {
+        let cases = [(0.0, 0), (-0.0, 0), (5e-324, 5), (-0.07, 7), (1e22, 1), (0.3, 3), (9.99, 9)];
+        for (x, digit) in cases {
+            assert_eq!(first_digit(x), digit, "{x}");
+        }
+        assert_eq!(first_digit(0.3 - 0.1), 1, "it is 0.19999999999999998");
+    }
 }

@@ -51,7 +51,7 @@ const TABLE: &[Feature] = &[
     clippy::cast_sign_loss,
     reason = "a place is at least 0 and below the number of values"
 )]
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let last = sorted.len() - 1;
     let place = number(last) * q;
     let below = (place as usize).min(last);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Feature, ParamKind, THEMES, UnitRule};
+use super::{Feature, THEMES, UnitRule};
 
 const INTRODUCTION: &str = "# Window features
 
@@ -45,11 +45,8 @@ fn page() -> String {
 
 fn parameters(feature: &Feature) -> String {
     let each = feature.params.iter().map(|p| {
-        let default = match (p.default, p.kind) {
-            (Some(d), ParamKind::Flag) => format!("; {} unless given", d != 0.0),
-            (Some(d), _) => format!("; {d} unless given"),
-            (None, _) => String::new(),
-        };
+        let default = p.default.map(|d| format!("; {} unless given", p.written(d)));
+        let default = default.unwrap_or_default();
         format!("`{}`: {}, {}{default}", p.name, p.doc, p.range())
     });
     each.collect::<Vec<_>>().join("<br>")
@@ -63,6 +60,8 @@ fn unit(rule: UnitRule) -> &'static str {
         UnitRule::PerTime => "the column's by time",
         UnitRule::Ratio => "1",
         UnitRule::Degrees => "deg",
+        UnitRule::Aggregate(_) => "the column's, its square for `var`",
+        UnitRule::Term(_) => "1, the column's for 0",
         UnitRule::Count => "count (`int64`)",
         UnitRule::Flag => "0 or 1 (`int64`)",
     }

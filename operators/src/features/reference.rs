@@ -3,7 +3,7 @@
 use foreline_engine::TimeDomain;
 use serde_json::{Value, json};
 
-use crate::features::{Args, Feature, FeatureCall, Passes, Sample};
+use crate::features::{Args, Feature, FeatureCall, Param, ParamKind, Passes, Sample};
 use crate::testing::recorded::recorded;
 use crate::testing::{Table, check, sameness};
 
@@ -34,6 +34,14 @@ fn windows_of_many_values_agree_with_tsfresh() {
     check("window", &config, &signal, &expected);
 }
 
+#[test]
+fn one_long_window_agrees_with_tsfresh() {
+    let config = json!({ "count": { "rows": 480 }, "features": { "s": calls(), "d": calls() } });
+    let signal = utc(include_str!("../../reference/features_signal.csv"));
+    let expected = utc(include_str!("../../reference/features_longest.csv"));
+    check("window", &config, &signal, &expected);
+}
+
 /// Features whose reference values are in the files of `window`.
 const ELSEWHERE: &str = "count missing missing_share intercept mean std min max range rms skewness kurtosis crest_factor slope first last";
 
@@ -51,13 +59,13 @@ fn every_feature_has_reference_values() {
 /// Each feature with parameters that it takes.
 fn each() -> Vec<Value> {
     let told = |f: &Feature| {
-        let given = f.params.iter().filter(|p| p.default.is_none()).enumerate();
+        let given = (0..).zip(f.params.iter().filter(|p| p.default.is_none()));
+        let least = |p: &Param| if let ParamKind::Whole(least, _) = p.kind { least } else { 0 };
         let given: serde_json::Map<String, Value> =
-            given.map(|(i, p)| (p.name.to_owned(), json!(i))).collect();
+            given.map(|(i, p)| (p.name.to_owned(), json!(least(p).max(i)))).collect();
         if given.is_empty() { json!(f.name) } else { json!({ f.name: given }) }
     };
-    let least = |f: &Feature| f.name != "mean_n_absolute_max";
-    Feature::all().filter(|f| least(f)).map(told).collect()
+    Feature::all().map(told).collect()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The values of a window as features see them, and what is computed once for all features of a column.
 
 use crate::moments::{Central, Moments, mean_of_mapped};
+pub(super) use crate::signal::count as number;
 
 /// The values of a window that are not null.
 #[derive(Debug)]
@@ -112,12 +113,6 @@ impl Sample<'_> {
     pub(super) fn len(&self) -> usize {
         self.values.len()
     }
-}
-
-/// A whole number of rows as a feature's value.
-#[expect(clippy::cast_precision_loss, reason = "a window has fewer than 2^53 rows")]
-pub(super) fn number(n: usize) -> f64 {
-    n as f64
 }
 
 /// `a / b`, both whole; `None` where `b` is 0.

@@ -1,11 +1,24 @@
 //! Lines through the values: over event time, and over the number of the value as tsfresh has it.
 
+use super::aggregate::{Aggregate, F_AGG};
 use super::sample::{Sample, number};
-use super::{Feature, Needs, Theme, UnitRule};
+use super::{Args, Feature, Needs, Param, ParamKind, Theme, UnitRule};
+use crate::moments::{self, Moments};
 use Needs::{Central, Sums};
 use UnitRule::{PerTime, Ratio, Same};
 
 pub(super) const THEME: Theme = Theme { title: "Trend", features: TABLE };
+
+const CHUNKS: &[Param] = &[
+    Param::needed(
+        "chunk_len",
+        ParamKind::Whole(1, 1_000_000),
+        "how many values become one; the last may be of fewer",
+    ),
+    F_AGG,
+];
+/// Where `f_agg` is among them.
+const IN_CHUNKS: UnitRule = UnitRule::Aggregate(1);
 
 #[rustfmt::skip]
 const TABLE: &[Feature] = &[
@@ -16,6 +29,11 @@ const TABLE: &[Feature] = &[
     Feature::new("linear_trend_rvalue", Ratio, Central, "tsfresh: Pearson's correlation of value and number; null for a constant", |s, _| Line::of(s)?.r),
     Feature::new("linear_trend_stderr", Same, Central, "tsfresh: standard error of that slope: `sqrt((1 - r^2) Syy / Sxx / (n - 2))`; null below three values and for a constant", |s, _| Line::of(s)?.standard_error()),
     Feature::new("linear_trend_pvalue", Ratio, Central, "tsfresh: two-sided p-value that the slope is 0, by Student's t with n - 2 degrees of freedom; null below three values and for a constant", |s, _| Line::of(s)?.p_value()),
+    Feature::new("agg_linear_trend_slope", IN_CHUNKS, Sums, "tsfresh: `linear_trend_slope` of chunks of values that became one; null where there is but one chunk, as all of `agg_linear_trend`", |s, a| Some(Line::of_chunks(s, a)?.slope)).with(CHUNKS),
+    Feature::new("agg_linear_trend_intercept", IN_CHUNKS, Sums, "tsfresh: `linear_trend_intercept` of them", |s, a| Some(Line::of_chunks(s, a)?.intercept)).with(CHUNKS),
+    Feature::new("agg_linear_trend_rvalue", Ratio, Sums, "tsfresh: `linear_trend_rvalue` of them; null where they are constant (tsfresh: 0)", |s, a| Line::of_chunks(s, a)?.r).with(CHUNKS),
+    Feature::new("agg_linear_trend_stderr", IN_CHUNKS, Sums, "tsfresh: `linear_trend_stderr` of them; null below three chunks (tsfresh: 0) and where they are constant", |s, a| Line::of_chunks(s, a)?.standard_error()).with(CHUNKS),
+    Feature::new("agg_linear_trend_pvalue", Ratio, Sums, "tsfresh: `linear_trend_pvalue` of them; null below three chunks and where they are constant", |s, a| Line::of_chunks(s, a)?.p_value()).with(CHUNKS),
 ];
 
 /// Slope, and value at the first time. Least squares about the means of both, with time counted from the first
@@ -51,12 +69,24 @@ struct Line {
 
 impl Line {
     fn of(sample: &Sample<'_>) -> Option<Self> {
-        let (n, m) = (sample.moments.n, &sample.moments);
+        Line::through(sample.values, &sample.moments)
+    }
+
+    /// That over chunks of the values.
+    fn of_chunks(sample: &Sample<'_>, args: &Args) -> Option<Self> {
+        let aggregate = Aggregate::told(args, 1);
+        let chunks = sample.values.chunks(args.whole(0));
+        let values: Vec<f64> = chunks.map(|chunk| aggregate.of(chunk)).collect();
+        Line::through(&values, &Moments::of(&values, moments::Central::Wanted))
+    }
+
+    fn through(values: &[f64], m: &Moments) -> Option<Self> {
+        let n = m.n;
         if n < 2.0 {
             return None;
         }
         let middle = (n - 1.0) / 2.0;
-        let both = sample.values.iter().enumerate();
+        let both = values.iter().enumerate();
         let both = both.map(|(i, x)| (number(i) - middle) * (x - m.mean)).sum::<f64>() / n;
         let numbers = (n * n - 1.0) / 12.0;
         let slope = both / numbers;

@@ -70,7 +70,7 @@ impl Past {
         if self.n_learnt == 0 {
             self.since = at;
         }
-        self.has_learnt = !period.has(self.n_learnt, self.since, at);
+        self.has_learnt = !period.has_until_spread(self.n_learnt, self.since, at);
         if !self.has_learnt {
             self.n_learnt += 1;
             for ([lo, hi], &x) in self.ranges.iter_mut().zip(row) {

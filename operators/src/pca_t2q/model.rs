@@ -62,7 +62,7 @@ impl Past {
         if self.sums.n == 0 {
             self.sums.since = at;
         }
-        let learns = period.has(self.sums.n, self.sums.since, at);
+        let learns = period.has_until_spread(self.sums.n, self.sums.since, at);
         if learns {
             self.sums.add(row);
         }

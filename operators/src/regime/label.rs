@@ -106,7 +106,7 @@ pub(super) fn name(rounded: &[f64], decimals: &[u8]) -> String {
 }
 
 /// The step without counters.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Labelled {
     pub(super) label: Label,
     pub(super) output: Schema,

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::by::{By, Regime};
 use super::places::Places;
 use super::summary::{Figures, quantile};
-use super::{Learning, Line, Method, Online, Shape};
-use crate::columns::{channel, positive, same_version};
+use super::{Line, Method, Online, Shape};
+use crate::columns::{channel, same_version};
+use crate::learning::{Period, Running};
 
 /// Raised whenever `Known` changes.
 const STATE_VERSION: u32 = 1;
@@ -31,7 +32,7 @@ pub(super) fn plan(
     method: Method,
     online: Online,
 ) -> Result<Planned, Vec<ConfigError>> {
-    let until = Until::plan(online, method, shape.input.domain()).map_err(|e| vec![e])?;
+    let until = until(online, method, shape.input.domain()).map_err(|e| vec![e])?;
     let Shape { input, places, by, constant } = shape;
     let rule = Rule { method, constant, until };
     Ok(Planned {
@@ -48,41 +49,29 @@ pub(super) fn plan(
     })
 }
 
-/// When the statistics are as they stay.
-#[derive(Debug, Clone, Copy)]
-enum Until {
-    Never,
-    /// So many values of a column.
-    Values(u64),
-    /// So long after the first row of the key.
-    Since(i64),
-}
-
-impl Until {
-    fn plan(online: Online, method: Method, domain: TimeDomain) -> Result<Self, ConfigError> {
-        let keeps = matches!(method, Method::Robust { .. });
-        match online {
-            Online::Learning(Learning { rows: Some(rows), duration: None }) => {
-                let most = if keeps { MAX_KEPT } else { u64::MAX };
-                if (1..=most).contains(&rows) {
-                    return Ok(Until::Values(rows));
-                }
-                let help = if keeps { "give a number from 1 to 10000" } else { "give at least 1" };
-                let what = format!("'{rows}' is not a number of rows to learn from");
-                Err(ConfigError::new("online.rows", what).help(help))
-            }
-            _ if keeps => {
-                let what = "quantiles need the rows they are of, so there must be a last one";
-                Err(ConfigError::new("online", what).help("write 'online: { rows: 1000 }'"))
-            }
-            Online::Learning(Learning { rows: None, duration: Some(length) }) => {
-                Ok(Until::Since(positive("online.duration", length, domain)?))
-            }
-            Online::Learning(_) => {
-                let what = "exactly one of rows and duration says how long to learn";
-                Err(ConfigError::new("online", what).help("write 'online: true' to learn for ever"))
-            }
-            Online::Always(_) => Ok(Until::Never),
+/// When the statistics are as they stay; `None`: never.
+fn until(
+    online: Online,
+    method: Method,
+    domain: TimeDomain,
+) -> Result<Option<Period>, ConfigError> {
+    let period = match online {
+        Online::Always(_) => None,
+        Online::Learning(learn) => Some(learn.plan("online", domain)?),
+    };
+    if !method.keeps() {
+        return Ok(period);
+    }
+    match period {
+        Some(Period::Rows(rows)) if rows <= MAX_KEPT => Ok(period),
+        Some(Period::Rows(rows)) => {
+            let what = format!("'{rows}' values are too many to keep");
+            let help = format!("give a number from 2 to {MAX_KEPT}");
+            Err(ConfigError::new("online.rows", what).help(help))
+        }
+        Some(Period::Length(_)) | None => {
+            let what = "quantiles need the rows they are of, so there must be a last one";
+            Err(ConfigError::new("online", what).help("write 'online: { rows: 1000 }'"))
         }
     }
 }
@@ -92,7 +81,8 @@ impl Until {
 struct Rule {
     method: Method,
     constant: f64,
-    until: Until,
+    /// When there is nothing more to learn; `None`: never.
+    until: Option<Period>,
 }
 
 /// What is known of a key.
@@ -109,10 +99,7 @@ struct Known {
 /// The values of a column so far.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Seen {
-    n: u64,
-    mean: f64,
-    /// The sum of squares about the mean.
-    m2: f64,
+    values: Running,
     min: f64,
     max: f64,
     /// The values in order, of a method that needs them.
@@ -120,25 +107,20 @@ struct Seen {
 }
 
 impl Seen {
-    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 rows")]
     fn learn(&mut self, x: f64, keep: bool) {
         (self.min, self.max) =
-            if self.n == 0 { (x, x) } else { (self.min.min(x), self.max.max(x)) };
-        self.n += 1;
-        let d = x - self.mean;
-        self.mean += d / self.n as f64;
-        self.m2 += d * (x - self.mean);
+            if self.values.n == 0 { (x, x) } else { (self.min.min(x), self.max.max(x)) };
+        self.values.add(x);
         if keep {
             let place = self.sorted.partition_point(|v| v.total_cmp(&x).is_lt());
             self.sorted.insert(place, x);
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^53 rows")]
     fn figures(&self, quantiles: [f64; 2]) -> Figures {
         Figures {
-            mean: self.mean,
-            std: (self.m2 / (self.n as f64).max(1.0)).sqrt(),
+            mean: self.values.mean,
+            std: self.values.population_std(),
             min: self.min,
             max: self.max,
             low: quantile(&self.sorted, quantiles[0]),
@@ -150,21 +132,17 @@ impl Seen {
 }
 
 impl Rule {
-    /// Takes a value in, as long as there is something to learn.
-    fn learn(&self, seen: &mut Seen, x: f64, age: i64) {
-        let learns = match self.until {
-            Until::Never => true,
-            Until::Values(n) => seen.n < n,
-            Until::Since(length) => age < length,
-        };
+    /// Takes the value at `at` in, as long as a key that is known since `since` learns.
+    fn learn(&self, seen: &mut Seen, x: f64, since: i64, at: i64) {
+        let learns = self.until.is_none_or(|period| period.has(seen.values.n, since, at));
         if learns && x.is_finite() {
-            seen.learn(x, matches!(self.method, Method::Robust { .. }));
+            seen.learn(x, self.method.keeps());
         }
     }
 
     /// The scaled value; NaN where it is missing or nothing was learnt yet.
     fn scale(&self, seen: &Seen, x: f64) -> f64 {
-        if !x.is_finite() || seen.n == 0 {
+        if !x.is_finite() || seen.values.n == 0 {
             return f64::NAN;
         }
         self.line(seen).at(x)
@@ -221,14 +199,13 @@ impl Learner {
                     let regime = split.regimes[regime].as_ref().filter(|r| !r.is_empty());
                     known.place(regime, channels.len())
                 });
-                let age = times[row].saturating_sub(since);
                 for (c, (values, result)) in channels.iter().zip(&mut results).enumerate() {
                     let x = values[row];
-                    self.rule.learn(&mut known.overall[c], x, age);
+                    self.rule.learn(&mut known.overall[c], x, since, times[row]);
                     let seen = match place {
                         Some(place) => {
                             let seen = &mut known.regimes[place].1[c];
-                            self.rule.learn(seen, x, age);
+                            self.rule.learn(seen, x, since, times[row]);
                             seen
                         }
                         None => &known.overall[c],

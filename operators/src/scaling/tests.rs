@@ -165,12 +165,13 @@ fn says_what_is_wrong() {
         ),
         (
             json!({ "columns": ["x"], "online": { "rows": 5, "duration": 5 } }),
-            &["online: exactly one of rows and duration says how long to learn"],
+            &["online: rows and duration exclude one another"],
         ),
         (
-            json!({ "columns": ["x"], "online": { "rows": 0 } }),
-            &["online.rows: '0' is not a number of rows to learn from"],
+            json!({ "columns": ["x"], "online": { "rows": 1 } }),
+            &["online.rows: nothing is learnt from '1' values"],
         ),
+        (json!({ "columns": ["x"], "online": {} }), &["online: nothing says how long to learn"]),
         (
             json!({ "columns": ["x"], "online": { "duration": "5s" } }),
             &["online.duration: '5s' is a duration, but the event time is a count"],

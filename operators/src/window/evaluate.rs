@@ -5,13 +5,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use foreline_engine::{Batch, DeadLetter, Fault, Keyed, Schema, TimeDomain};
 
 use super::panes::{Cut, Panes};
 use super::ranked::Ranked;
 use crate::columns::{channel, has_missing, nullable, time_column};
+use crate::emitted::sorted;
 use crate::features::{Call, Feature, Needs, Passes, Sample};
 use crate::history::{History, WINDOW_FULL};
 
@@ -145,23 +146,8 @@ impl Evaluator {
         let features = self.columns.iter().flat_map(|c| &c.features);
         columns.extend(features.zip(emitted.features).map(|(c, v)| finished(c.feature, v)));
         let rows = RecordBatch::try_new(Arc::clone(schema.arrow()), columns)?;
-        let sorted = hashes.is_sorted();
-        let order: Option<Vec<u32>> = (!sorted).then(|| by_hash(&hashes));
-        let batch = Batch::new(rows, hashes.into(), emitted.positions.into())
-            .map_err(|e| Fault::new(e.to_string()))?;
-        Ok(Some(match order {
-            Some(order) => batch.take(&UInt32Array::from(order))?,
-            None => batch,
-        }))
+        sorted(rows, hashes, emitted.positions).map(Some)
     }
-}
-
-/// Rows by key hash; rows of one key stay in the order they are in.
-fn by_hash(hashes: &[u64]) -> Vec<u32> {
-    let n_rows = u32::try_from(hashes.len()).expect("an epoch emits fewer than 2^32 rows");
-    let mut order: Vec<u32> = (0..n_rows).collect();
-    order.sort_by_key(|&row| hashes[row as usize]);
-    order
 }
 
 fn finished(feature: &Feature, values: Vec<f64>) -> ArrayRef {

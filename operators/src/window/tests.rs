@@ -365,12 +365,19 @@ fn powers_of_units_follow_from_the_feature() {
     let mut columns = utc("m,t,x\n").schema.columns().to_vec();
     columns[2].unit = Some(Unit::new("mm/s"));
     let input = Schema::new(columns, &["m"], "t").unwrap();
-    let features =
-        json!({ "x": ["var", "c3", "has_duplicate", { "fft_coefficient_angle": { "coeff": 1 } }] });
+    let features = json!({ "x": [
+        "var", "c3", "has_duplicate",
+        { "fft_coefficient_angle": { "coeff": 1 } },
+        { "change_quantiles": { "ql": 0, "qh": 1 } },
+        { "change_quantiles": { "ql": 0, "qh": 1, "f_agg": "var" } },
+        { "ar_coefficient": { "coeff": 0 } },
+        { "ar_coefficient": { "coeff": 1 } },
+    ] });
     let config = json!({ "session": { "gap": "1s" }, "features": features });
     let output = crate::testing::plan("window", &config, &input).output;
     let units: Vec<_> = output.columns()[4..].iter().map(|c| c.unit.clone().unwrap()).collect();
-    assert_eq!(units.iter().map(Unit::code).collect::<Vec<_>>(), ["mm2/s2", "mm3/s3", "1", "deg"]);
+    let known = ["mm2/s2", "mm3/s3", "1", "deg", "mm/s", "mm2/s2", "mm/s", "1"];
+    assert_eq!(units.iter().map(Unit::code).collect::<Vec<_>>(), known);
 }
 
 #[test]
