@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use arrow::array::AsArray;
 use foreline_engine::{
     Batch, Clock, CollectSink, Graph, LatePolicy, MemorySource, Options, OrderRules, SinkNode,
     SourceNode, StepNode, StreamId, run,
@@ -20,15 +21,14 @@ fn row_by_row() -> Options {
 #[test]
 fn ids_differ_by_rule_and_by_kind_of_time() {
     let config: AlertConfig = parse_config(&json!({ "when": "x > 90" })).unwrap();
-    let ids = |rule: &str, domain| {
+    let id = |rule: &str, domain| {
         let input = Table::parse(domain, "m,t,x\na,5,95\n");
         let planned = plan_rule(rule, &config, &input.schema, &Given).unwrap();
         let (_, batch) = run_over(planned, &input, OrderRules::default(), Options::default());
-        let ids = batch.rows.column_by_name("alert").unwrap();
-        arrow::util::display::array_value_to_string(ids, 0).unwrap()
+        let ids = batch.rows.column_by_name("alert").unwrap().as_string::<i32>();
+        ids.value(0).to_owned()
     };
-    let ids =
-        [ids("hot", Logical), ids("hot", UtcNanos), ids("warm", Logical), ids("hot", Logical)];
+    let ids = [id("hot", Logical), id("hot", UtcNanos), id("warm", Logical), id("hot", Logical)];
     assert_eq!(ids[0], ids[3]);
     assert!(ids[0] != ids[1] && ids[0] != ids[2], "{ids:?}");
 }
@@ -79,6 +79,24 @@ fn a_late_row_takes_back_an_alert_that_should_not_have_been() {
     });
     assert_eq!(all.collect::<Vec<_>>(), [(5, false), (5, true), (12, false)]);
     assert_eq!(stands.times(&output), [12]);
+}
+
+#[test]
+fn the_example_of_the_manual_has_its_id() {
+    let minute = 60 * SECOND;
+    let begin = nanos("2026-01-05 10:00:00");
+    let at = |i: i64| begin + i * minute;
+    let rows = (0..8).map(|i| format!("p1,{},{}\n", at(i), if i < 7 { 95 } else { 70 }));
+    let input =
+        Table::parse(UtcNanos, &format!("machine,ts,temperature\n{}", rows.collect::<String>()));
+    let config = json!({ "when": "temperature > 90", "for": "3m" });
+    let config: AlertConfig = parse_config(&config).unwrap();
+    let planned = plan_rule("hot", &config, &input.schema, &Given).unwrap();
+    let output = planned.output.clone();
+    let (_, stands) = run_over(planned, &input, OrderRules::default(), row_by_row());
+    assert_eq!(stands.times(&output), [at(3), at(7)]);
+    let ids = stands.rows.column_by_name("alert").unwrap().as_string::<i32>();
+    assert_eq!(ids.iter().flatten().collect::<Vec<_>>(), ["bb07db4b313416ad"; 2]);
 }
 
 /// A second later each time it is asked.

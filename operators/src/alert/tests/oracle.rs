@@ -74,14 +74,16 @@ fn agrees(case: &Case, seeds: std::ops::Range<u64>) {
         }
         assert_eq!(told(&outcome), expected, "seed {seed}, {case:?}");
     }
-    assert!(n_changes > 20, "{n_changes} changes say little of {case:?}");
+    assert!(n_changes > 10, "{n_changes} changes say little of {case:?}");
 }
 
 #[test]
 fn agrees_on_delays() {
     let case = Case { hold: 10, clear_for: 14, ..Case::default() };
     agrees(&case, 0..1);
-    agrees(&Case { clear: Some(19.6), max_gap: Some(25), ..case.clone() }, 2..4);
+    agrees(&Case { clear: Some(19.6), ..case.clone() }, 2..3);
+    let gaps = Case { hold: 22, clear_for: 8, max_gap: Some(20), ..Case::default() };
+    agrees(&gaps, 3..5);
     agrees(&Case { hold: 0, clear: Some(19.8), clear_for: 0, ..case }, 4..5);
 }
 
