@@ -16,7 +16,7 @@ use crate::testing::{Cell, Outcome, Table, once};
 const SECOND: i64 = 1_000_000_000;
 
 /// Nanoseconds of `2020-10-21 17:30:00`, taken for UTC.
-fn nanos(stamp: &str) -> i64 {
+pub(crate) fn nanos(stamp: &str) -> i64 {
     let part = |range: std::ops::Range<usize>| stamp[range].parse::<i64>().expect("digits");
     let (year, month, day) = (part(0..4), part(5..7), part(8..10));
     // Days since 1970-03-01, counting years from March so that a leap day is the last.
@@ -26,7 +26,7 @@ fn nanos(stamp: &str) -> i64 {
 }
 
 /// The dryer fan of 2020: `vz` is the velocity along Z in mm/s.
-fn dryer(path: &Path) -> Table {
+pub(crate) fn dryer(path: &Path) -> Table {
     let text = std::fs::read_to_string(path).expect("the file can be read");
     let mut table = String::from("machine,ts,vz\n");
     for line in text.lines().skip(1).filter(|line| !line.trim().is_empty()) {

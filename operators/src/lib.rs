@@ -73,6 +73,9 @@ pub mod union;
 pub mod waveform;
 pub mod window;
 
+// Sections of the pipeline file that are kinds of operator, but no steps.
+pub mod alert;
+
 // What several of them share.
 mod annotate;
 pub mod biquad;
@@ -177,6 +180,9 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<window::Window>(),
 ];
 
+/// The kinds of operator behind sections of the pipeline file, which nobody writes under `steps`.
+pub const SECTIONS: &[Registration] = &[Registration::of::<alert::Alert>()];
+
 #[cfg(test)]
 mod tests {
     use schemars::SchemaGenerator;
@@ -191,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_option_is_described() {
-        for registration in OPERATORS {
+        for registration in OPERATORS.iter().chain(SECTIONS) {
             let mut generator = SchemaGenerator::default();
             let _reference = (registration.schema)(&mut generator);
             assert!(!generator.definitions().is_empty(), "{} has no schema", registration.name);

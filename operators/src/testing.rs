@@ -17,7 +17,7 @@ use foreline_engine::{
     Account, Expression, ExpressionError, LateSupport, Planned, Resolver, SHARDS, Schema,
 };
 
-use crate::{OPERATORS, signal};
+use crate::{OPERATORS, SECTIONS, signal};
 
 #[cfg(test)]
 pub(crate) use fitting::WithFile;
@@ -93,7 +93,8 @@ pub fn try_plan_joined(
     config: &serde_json::Value,
     inputs: &[Schema],
 ) -> Result<Planned, Vec<String>> {
-    let registration = OPERATORS.iter().find(|r| r.name == kind).expect("the kind is registered");
+    let mut kinds = OPERATORS.iter().chain(SECTIONS);
+    let registration = kinds.find(|r| r.name == kind).expect("the kind is registered");
     let config = (registration.parse)(config).map_err(|e| vec![e.to_string()])?;
     let planned = config.plan(inputs, &Given);
     planned.map_err(|errors| errors.iter().map(ToString::to_string).collect())

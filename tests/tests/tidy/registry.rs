@@ -21,6 +21,10 @@ fn declared(files: &[File]) -> Vec<(&str, Option<&str>)> {
         if stem == "testing" || stem.starts_with("testing/") {
             continue;
         }
+        // Sections of the pipeline file have a table of their own.
+        if foreline_operators::SECTIONS.iter().any(|section| section.name == stem) {
+            continue;
+        }
         let (_, after) = file.text.split_once(MARK).expect("it was just found");
         let name = after
             .split_once("const NAME: &'static str = \"")
