@@ -28,8 +28,6 @@ use crate::train::fit;
 const PIPELINE: &str = include_str!("../../examples/quickstart.yaml");
 /// Its file in the demo's folder.
 const FILE: &str = "quickstart.yaml";
-/// The stream with the predictions.
-const STREAM: &str = "rul";
 /// The entry of `training:`.
 const TRAINING: &str = "pump";
 /// The entry of `evaluation:`.
@@ -122,19 +120,20 @@ fn machines(plan: &Plan, evaluated: &Evaluated, running: &Running) -> anyhow::Re
     Ok(table)
 }
 
-/// The alert of each machine whose last prediction meets an alert's condition.
+/// The alert that is open of each machine at the end of its readings.
 fn alerts(
     plan: &Plan,
     running: &Running,
 ) -> Result<BTreeMap<String, String>, crate::failure::Failure> {
-    let kept = keep(plan, &[STREAM], running.workers(), None)?;
-    let (schema, batch) = kept.streams.get(STREAM).context("the stream that was asked for")?;
+    let names: Vec<&str> = plan.alerts.iter().map(|a| a.name.as_str()).collect();
+    let kept = keep(plan, &names, running.workers(), None)?;
     let mut raised = BTreeMap::new();
-    for alert in plan.alerts.iter().filter(|a| plan.stream_name(a.from) == STREAM) {
-        let met = alert.when.evaluate(&batch.rows).map_err(anyhow::Error::from)?;
-        let met = arrow::array::AsArray::as_boolean(&met).clone();
+    for alert in &plan.alerts {
+        let (schema, batch) = kept.streams.get(&alert.name).context("the alert's changes")?;
+        let change = batch.rows.column_by_name("change").context("what has changed")?;
+        let change = arrow::array::AsArray::as_string::<i32>(change).clone();
         for (group, key) in batch.groups().zip(key_names(batch, schema)) {
-            if met.value(group.end - 1) && arrow::array::Array::is_valid(&met, group.end - 1) {
+            if change.value(group.end - 1) != "cleared" {
                 raised.insert(key, format!("{} ({})", alert.name, alert.condition));
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use arrow::array::Array as _;
+use arrow::array::{Array as _, AsArray as _, BooleanArray};
 use arrow::util::display::array_value_to_string;
 use clap::Args;
 use foreline_engine::{Batch, Schema};
@@ -105,8 +105,10 @@ fn carry_out(
     let purpose = Purpose { checking: true, inputs, ..Purpose::default() };
     let plan = load(file, Format::Text, purpose)?;
     let expect = &case.expect;
-    let streams: BTreeSet<&str> =
+    let mut streams: BTreeSet<&str> =
         expect.rows.keys().chain(expect.counts.keys()).map(String::as_str).collect();
+    let alerts = plan.alerts.iter().filter(|_| expect.alerts.is_some());
+    streams.extend(alerts.map(|a| a.name.as_str()));
     let mut streams: Vec<&str> = streams.into_iter().collect();
     if streams.is_empty() {
         streams.push(foreline_spec::DEAD_LETTERS);
@@ -124,10 +126,24 @@ fn carry_out(
         let (schema, batch) = kept.streams.get(stream).context("the stream was kept")?;
         differences.extend(compare(stream, schema, batch, &want, case.tolerance));
     }
+    for alert in plan.alerts.iter().filter(|_| expect.alerts.is_some()) {
+        let rule = |row: &&Map<String, Value>| row.get("rule") == Some(&alert.name.as_str().into());
+        let want: Vec<_> = expect.alerts.iter().flatten().filter(rule).cloned().collect();
+        let (schema, batch) = kept.streams.get(&alert.name).context("the alert was kept")?;
+        let raised = raised(batch)?;
+        differences.extend(compare(&alert.name, schema, &raised, &want, case.tolerance));
+    }
     if let Some(want) = &expect.dead_letters {
         differences.extend(compare_dead(&kept, want));
     }
     Ok(differences)
+}
+
+/// The changes by which an alert was raised.
+fn raised(changes: &Batch) -> anyhow::Result<Batch> {
+    let change = changes.rows.column_by_name("change").context("an alert's changes")?;
+    let is_raised = change.as_string::<i32>().iter().map(|c| Some(c == Some("raised")));
+    Ok(changes.filter(&is_raised.collect::<BooleanArray>())?)
 }
 
 /// Rows as the file has them, or as a CSV file has them (every value text).

@@ -1,6 +1,6 @@
 //! A plan as a picture: Mermaid, DOT and SVG.
 //!
-//! All three show the same nodes: sources, steps, sinks, and alerts beside the stream they watch. The SVG is laid
+//! All three show the same nodes: sources, steps, views, sinks, and alerts beside the stream they watch. The SVG is laid
 //! out here: a node stands one layer right of the last one it reads, in the order of the layer before.
 
 use std::fmt::Write as _;
@@ -8,13 +8,14 @@ use std::fmt::Write as _;
 use foreline_engine::StreamId;
 
 use crate::explain::summary;
-use crate::plan::Plan;
+use crate::plan::{Plan, StepPlan};
 use crate::read::DIAGNOSTICS;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sort {
     Source,
     Step,
+    View,
     Sink,
     Alert,
 }
@@ -30,7 +31,8 @@ struct Drawn {
 
 fn nodes(plan: &Plan) -> Vec<Drawn> {
     let sources = plan.sources.len();
-    let steps = plan.steps.len();
+    let alert = |s: &StepPlan| plan.alerts.iter().position(|a| a.name == s.name);
+    let steps = plan.steps.iter().filter(|s| plan.is_own(s)).count();
     let mut all = Vec::new();
     for (i, s) in plan.sources.iter().enumerate() {
         let detail = format!("{} · {}", s.kind, summary(&plan.schema(StreamId::Source(i))));
@@ -40,18 +42,33 @@ fn nodes(plan: &Plan) -> Vec<Drawn> {
     let diagnostics: Vec<_> = DIAGNOSTICS.iter().filter(taken).collect();
     let place = |stream: &StreamId| match *stream {
         StreamId::Source(i) => i,
-        StreamId::Step(i) => sources + i,
+        StreamId::Step(i) => match alert(&plan.steps[i]) {
+            Some(a) => sources + steps + plan.views.len() + diagnostics.len() + a,
+            None => sources + plan.steps[..i].iter().filter(|s| plan.is_own(s)).count(),
+        },
+        StreamId::View(i) | StreamId::Log(i) => sources + steps + i,
         StreamId::DeadLetters | StreamId::Late => {
             let before = diagnostics.iter().take_while(|d| d.1 != *stream);
-            sources + steps + before.count()
+            sources + steps + plan.views.len() + before.count()
         }
     };
-    for (i, s) in plan.steps.iter().enumerate() {
+    for (i, s) in plan.steps.iter().enumerate().filter(|(_, s)| plan.is_own(s)) {
         let detail = format!("{} · {}", s.kind, summary(&plan.schema(StreamId::Step(i))));
         all.push(Drawn::new(Sort::Step, &s.name, detail, s.inputs.iter().map(place).collect()));
     }
+    for view in &plan.views {
+        let key = view.relation.key().iter().map(|k| view.relation.columns()[*k].name.as_str());
+        let key = key.collect::<Vec<_>>().join(", ");
+        let detail = format!("{} · {} columns by {key}", view.kind, view.relation.columns().len());
+        let reads = view.made_of(plan).iter().map(place).collect();
+        all.push(Drawn::new(Sort::View, &view.name, detail, reads));
+    }
     for (name, _, holds) in &diagnostics {
         all.push(Drawn::new(Sort::Source, name, (*holds).to_owned(), Vec::new()));
+    }
+    for alert in &plan.alerts {
+        let detail = alert.condition.clone();
+        all.push(Drawn::new(Sort::Alert, &alert.name, detail, vec![place(&alert.from)]));
     }
     for sink in &plan.sinks {
         let from = place(&sink.from);
@@ -62,10 +79,6 @@ fn nodes(plan: &Plan) -> Vec<Drawn> {
             }
         }
     }
-    for alert in &plan.alerts {
-        let detail = alert.condition.clone();
-        all.push(Drawn::new(Sort::Alert, &alert.name, detail, vec![place(&alert.from)]));
-    }
     all
 }
 
@@ -73,6 +86,7 @@ impl Drawn {
     fn new(sort: Sort, title: &str, detail: String, reads: Vec<usize>) -> Self {
         let prefix = match sort {
             Sort::Source | Sort::Step => "stream",
+            Sort::View => "view",
             Sort::Sink => "sink",
             Sort::Alert => "alert",
         };
@@ -90,6 +104,7 @@ pub fn mermaid(plan: &Plan) -> String {
         let (open, close) = match node.sort {
             Sort::Source => ("([", "])"),
             Sort::Step => ("[", "]"),
+            Sort::View => ("[/", "/]"),
             Sort::Sink => ("[(", ")]"),
             Sort::Alert => ("{{", "}}"),
         };
@@ -118,6 +133,7 @@ pub fn dot(plan: &Plan) -> String {
         let shape = match node.sort {
             Sort::Source => "oval",
             Sort::Step => "box",
+            Sort::View => "parallelogram",
             Sort::Sink => "cylinder",
             Sort::Alert => "hexagon",
         };
@@ -188,7 +204,7 @@ text{font-family:system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;tex
 .t{font-size:14px;font-weight:600}.d{font-size:11.5px;fill:#52606d}
 rect{stroke-width:1.5}.edge{fill:none;stroke:#7b8794;stroke-width:1.5}.head{fill:#7b8794}
 .source rect{fill:#e3f8ff;stroke:#2bb0ed}.step rect{fill:#f5f7fa;stroke:#7b8794}
-.sink rect{fill:#e3f9e5;stroke:#31b237}.alert rect{fill:#fff3c4;stroke:#de911d}
+.view rect{fill:#f0ebff;stroke:#8662c7}.sink rect{fill:#e3f9e5;stroke:#31b237}.alert rect{fill:#fff3c4;stroke:#de911d}
 </style>
 <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>
 ";
@@ -261,6 +277,7 @@ fn shape(node: &Drawn, place: Place) -> String {
     let (class, radius) = match node.sort {
         Sort::Source => ("source", NODE_HEIGHT_PX / 2),
         Sort::Step => ("step", 6),
+        Sort::View => ("view", 2),
         Sort::Sink => ("sink", 14),
         Sort::Alert => ("alert", 2),
     };

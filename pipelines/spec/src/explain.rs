@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use arrow::datatypes::DataType;
-use foreline_engine::{ClockPolicy, DeviceClock, Extent, LatePolicy, Schema, StreamId, TimeDomain};
+use foreline_engine::{
+    ClockPolicy, Column, DeviceClock, Extent, LatePolicy, Schema, StreamId, TimeDomain,
+};
 
 use crate::guarantee::guarantees;
-use crate::plan::Plan;
+use crate::plan::{AlertPlan, Plan, ViewPlan};
 
 /// The plan as text: every stream with its key, event time, primary key and columns with type and unit, and where it goes.
 #[must_use]
@@ -25,10 +27,25 @@ pub fn explain(plan: &Plan) -> String {
             line(&mut text, "clocks", &clock_in_words(clock, &source.schema));
         }
     }
-    for (i, step) in plan.steps.iter().enumerate() {
+    for (i, step) in plan.steps.iter().enumerate().filter(|(_, s)| plan.is_own(s)) {
         let from: Vec<&str> = step.inputs.iter().map(|s| plan.stream_name(*s)).collect();
         let head = format!("step {} ({}) from {}", step.name, step.kind, from.join(", "));
         stream(&mut text, plan, StreamId::Step(i), &head);
+    }
+    for (i, view) in plan.views.iter().enumerate() {
+        let from: Vec<&str> = view.made_of(plan).into_iter().map(|s| plan.stream_name(s)).collect();
+        let _ = writeln!(text, "\nview {} ({}) from {}", view.name, view.kind, from.join(", "));
+        let name = |i: &usize| view.relation.columns()[*i].name.as_str();
+        line(
+            &mut text,
+            "key",
+            &view.relation.key().iter().map(name).collect::<Vec<_>>().join(", "),
+        );
+        columns(&mut text, view.relation.columns());
+        line(&mut text, "at most", &format!("{} rows", view.max_rows));
+        let readers = [StreamId::View(i), StreamId::Log(i)].map(|id| readers(plan, id));
+        let readers = readers.into_iter().filter(|r| !r.is_empty()).collect::<Vec<_>>().join(", ");
+        line(&mut text, "goes to", if readers.is_empty() { "readers outside" } else { &readers });
     }
     for sink in &plan.sinks {
         let from = plan.stream_name(sink.from);
@@ -53,6 +70,8 @@ pub fn explain(plan: &Plan) -> String {
         let from = plan.stream_name(alert.from);
         let _ = writeln!(text, "\nalert {} from {from}", alert.name);
         line(&mut text, "when", &alert.condition);
+        let readers = readers(plan, alert.stream);
+        line(&mut text, "goes to", if readers.is_empty() { "readers outside" } else { &readers });
     }
     for fitting in &plan.fittings {
         let from = plan.stream_name(fitting.from);
@@ -87,8 +106,14 @@ fn stream(text: &mut String, plan: &Plan, id: StreamId, head: &str) {
         parts.push("position");
     }
     line(text, "row id", &parts.join(", "));
-    let width = schema.columns().iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
-    for (i, column) in schema.columns().iter().enumerate() {
+    columns(text, schema.columns());
+    let readers = readers(plan, id);
+    line(text, "goes to", if readers.is_empty() { "nothing" } else { &readers });
+}
+
+fn columns(text: &mut String, columns: &[Column]) {
+    let width = columns.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
+    for (i, column) in columns.iter().enumerate() {
         let what = if i == 0 { "columns" } else { "" };
         let unit = column.unit.as_ref().map_or(String::new(), |u| format!("  {u}"));
         let kind = match column.sample_rate {
@@ -99,8 +124,6 @@ fn stream(text: &mut String, plan: &Plan, id: StreamId, head: &str) {
         let text_of = format!("{}{:pad$}  {kind:<9}{unit}", column.name, "");
         line(text, what, text_of.trim_end());
     }
-    let readers = readers(plan, id);
-    line(text, "goes to", if readers.is_empty() { "nothing" } else { &readers });
 }
 
 /// How far the devices' clocks are believed.
@@ -122,10 +145,18 @@ fn clock_in_words(clock: &DeviceClock, schema: &Schema) -> String {
 }
 
 fn readers(plan: &Plan, id: StreamId) -> String {
-    let steps = plan.steps.iter().filter(|s| s.inputs.contains(&id)).map(|s| s.name.as_str());
+    let steps = plan.steps.iter().filter(|s| plan.is_own(s) && s.inputs.contains(&id));
+    let steps = steps.map(|s| s.name.as_str());
     let sinks = plan.sinks.iter().filter(|s| s.from == id).map(|s| s.name.as_str());
-    let alerts = plan.alerts.iter().filter(|a| a.from == id).map(|a| a.name.as_str());
-    steps.chain(sinks).chain(alerts).collect::<Vec<_>>().join(", ")
+    let watches = |a: &&AlertPlan| match (a.from, id) {
+        // It watches what changes of a view.
+        (StreamId::View(i), StreamId::Log(log)) => i == log,
+        (from, id) => from == id && !matches!(id, StreamId::View(_)),
+    };
+    let alerts = plan.alerts.iter().filter(watches).map(|a| a.name.as_str());
+    let made = |v: &&ViewPlan| v.made_of(plan).contains(&id);
+    let views = plan.views.iter().filter(made).map(|v| v.name.as_str());
+    steps.chain(views).chain(sinks).chain(alerts).collect::<Vec<_>>().join(", ")
 }
 
 fn length(n: i64, domain: TimeDomain) -> String {

@@ -9,9 +9,10 @@ use std::fmt;
 
 use foreline_connectors::{ColumnConfig, ColumnType, History};
 use foreline_engine::Extent;
+use foreline_operators::alert::AlertConfig;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
 /// What every source has beside its kind.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -170,12 +171,156 @@ pub struct StepCommon {
     pub from: Names,
 }
 
+/// A relation that is kept up while rows come and change: exactly one of the keys but `from` and `max_rows` says how.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ViewConfig {
+    /// What it is made of: a view, or for `latest` a source or a step.
+    pub from: String,
+    /// The latest rows of each key of a stream.
+    #[serde(default)]
+    pub latest: Option<LatestConfig>,
+    /// The rows for which a SQL condition holds.
+    #[serde(default, rename = "where")]
+    pub filter: Option<String>,
+    /// Columns computed by SQL expressions, added to those of the view or in place of one.
+    #[serde(default)]
+    pub derive: Option<BTreeMap<String, String>>,
+    /// The rows beside those of another view.
+    #[serde(default)]
+    pub join: Option<JoinConfig>,
+    /// One row for all that agree in some columns.
+    #[serde(default)]
+    pub group: Option<GroupConfig>,
+    /// The first rows in some order.
+    #[serde(default)]
+    pub top: Option<TopConfig>,
+    /// Most rows it may have; with more the run stops and says so. Default 1,000,000.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_rows: Option<usize>,
+}
+
+/// Which rows of a stream are its latest: by its key, those with the greatest event time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LatestConfig {
+    /// How many of each key. Default 1, or with `within` 100,000, which is the most.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub rows: Option<usize>,
+    /// Only those no older than this behind the latest one of their key.
+    #[serde(default)]
+    pub within: Option<Extent>,
+}
+
+/// How rows of two views are put together.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinConfig {
+    /// The other view.
+    pub with: String,
+    /// The columns that must agree; `{ line: name }` where the other view calls its column differently. They are the
+    /// whole key of the other view, so that a row finds at most one. A null agrees with nothing.
+    pub on: JoinOn,
+    /// What becomes of a row that finds none: `keep` it with nulls, or `drop` it. Default `keep`.
+    #[serde(default)]
+    pub unmatched: Unmatched,
+    /// The columns of the other view that come out. Default: all that it is not found by.
+    #[serde(default)]
+    pub columns: Option<Vec<String>>,
+}
+
+/// The columns by which rows of two views find one another.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum JoinOn {
+    /// They have the same names in both.
+    Same(Vec<String>),
+    /// By the name of the column here, that of the other view.
+    Named(BTreeMap<String, String>),
+}
+
+/// What becomes of a row that finds no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unmatched {
+    /// It comes out, with nulls.
+    #[default]
+    Keep,
+    /// It does not come out.
+    Drop,
+}
+
+/// What is found of groups of rows. Each of the functions takes columns, and the name of the result of each:
+/// `mean: { rul_hours: mean_rul }`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// The columns that rows of a group agree in: the key of this view.
+    pub by: Vec<String>,
+    /// A column with the number of rows.
+    #[serde(default)]
+    pub rows: Option<String>,
+    /// How many values are not null.
+    #[serde(default)]
+    pub count: BTreeMap<String, String>,
+    /// Their sum, exact and rounded once.
+    #[serde(default)]
+    pub sum: BTreeMap<String, String>,
+    /// Their mean: the exact sum over their number.
+    #[serde(default)]
+    pub mean: BTreeMap<String, String>,
+    /// The least.
+    #[serde(default)]
+    pub min: BTreeMap<String, String>,
+    /// The greatest.
+    #[serde(default)]
+    pub max: BTreeMap<String, String>,
+    /// How many different values. A change costs as much as the group has different ones.
+    #[serde(default)]
+    pub distinct: BTreeMap<String, String>,
+    /// Quantiles, linear between two values: `{ rul_hours: { p10: 0.1, p50: 0.5 } }`. A change costs as much as the group
+    /// has different values.
+    #[serde(default)]
+    pub quantile: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+/// Which rows come first.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopConfig {
+    /// How many.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub rows: usize,
+    /// The columns that they are ordered by. Nulls come last, and ties are in the order of the key.
+    pub by: Names,
+    /// Whether the least or the greatest comes first. Default `least`.
+    #[serde(default)]
+    pub first: First,
+    /// So many for each group of rows that agree in these columns. Default: of all rows.
+    #[serde(default)]
+    pub within: Vec<String>,
+}
+
+/// What comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum First {
+    /// The least value.
+    #[default]
+    Least,
+    /// The greatest.
+    Greatest,
+}
+
 /// What every sink has beside its kind.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SinkCommon {
-    /// The streams it takes: sources, steps, `dead_letters`, the rows that could not be used, and `late`, those that came
-    /// behind their key's watermark, with how far.
+    /// The streams it takes: sources, steps, alerts, `dead_letters`, the rows that could not be used, and `late`, those that
+    /// came behind their key's watermark, with how far. Of a view it keeps a table: rows are replaced and deleted as the
+    /// view changes. `<view>.changes` is the stream of its changes.
     pub from: Names,
 }
 
@@ -286,36 +431,40 @@ fn rows_of_an_epoch() -> usize {
     65_536
 }
 
-/// A condition on a stream that somebody is to be told of. It is checked with the pipeline; `run` does not raise it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AlertConfig {
-    /// The stream that is watched.
+/// A condition that somebody is to be told of: the stream or view that is watched, and the rule.
+#[derive(Debug, Clone)]
+pub struct AlertEntry {
+    /// What is watched: a source, a step, an alert, or a view.
     pub from: String,
-    /// A SQL condition on a row: the alert is raised while it holds.
-    pub when: String,
-    /// A SQL condition on a row that ends the alert, such as a limit further away. Default: `when` no longer holds.
-    #[serde(default)]
-    pub clear: Option<String>,
-    /// How long `when` must hold before the alert is raised.
-    #[serde(default, rename = "for")]
-    pub hold: Option<Extent>,
-    /// How bad it is. Default `warning`.
-    #[serde(default)]
-    pub severity: AlertSeverity,
+    /// The rule.
+    pub rule: AlertConfig,
 }
 
-/// How bad an alert is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertSeverity {
-    /// Worth knowing.
-    Info,
-    /// Somebody should look at it.
-    #[default]
-    Warning,
-    /// Somebody must act.
-    Critical,
+impl<'de> Deserialize<'de> for AlertEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut map = serde_json::Map::<String, serde_json::Value>::deserialize(deserializer)?;
+        let from = map.remove("from").ok_or_else(|| D::Error::missing_field("from"))?;
+        let from = serde_json::from_value(from).map_err(D::Error::custom)?;
+        let rule = serde_json::from_value(map.into()).map_err(D::Error::custom)?;
+        Ok(AlertEntry { from, rule })
+    }
+}
+
+impl JsonSchema for AlertEntry {
+    fn schema_name() -> Cow<'static, str> {
+        "Alert".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = AlertConfig::json_schema(generator);
+        let about = "What is watched: a source, a step, an alert, or a view.";
+        let from = serde_json::json!({ "type": "string", "description": about });
+        let object = schema.ensure_object();
+        let properties = object.entry("properties").or_insert_with(|| serde_json::json!({}));
+        properties["from"] = from;
+        object.insert("required".to_owned(), serde_json::json!(["from"]));
+        schema
+    }
 }
 
 /// How `foreline train` makes the weights of a model from a stream of the pipeline (`from`), or the statistics of a
@@ -467,6 +616,10 @@ pub struct TestExpect {
     /// By stream, how many rows it has.
     #[serde(default)]
     pub counts: BTreeMap<String, u64>,
+    /// The alerts that are raised, each with its `rule`, by rule in the order of key and event time:
+    /// `[{ rule: rul_low, machine: P-7 }]`. Columns left out are not compared; `[]` expects none.
+    #[serde(default)]
+    pub alerts: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
     /// By reason, how many rows became dead letters. `{}` expects none.
     #[serde(default)]
     pub dead_letters: Option<BTreeMap<String, u64>>,

@@ -82,7 +82,7 @@ fn sources_of(plan: &Plan, stream: StreamId) -> Vec<usize> {
     let above = plan.leading_to([stream]);
     let source = |id: &StreamId| match id {
         StreamId::Source(i) => Some(*i),
-        StreamId::Step(_) | StreamId::DeadLetters | StreamId::Late => None,
+        _ => None,
     };
     above.iter().filter_map(source).collect()
 }

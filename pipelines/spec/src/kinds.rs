@@ -6,8 +6,8 @@ use schemars::SchemaGenerator;
 use serde_json::{Map, Value as Json, json};
 
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
-    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig,
+    AlertEntry, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
+    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, ViewConfig,
 };
 
 /// The tables of kinds.
@@ -48,6 +48,7 @@ pub(crate) struct Language {
     pub(crate) source: BlockLanguage,
     pub(crate) step: BlockLanguage,
     pub(crate) sink: BlockLanguage,
+    pub(crate) view: Json,
     pub(crate) alert: Json,
     pub(crate) training: Json,
     pub(crate) evaluation: Json,
@@ -70,7 +71,8 @@ impl Language {
         let step = BlockLanguage { kinds: steps.collect(), common: of::<StepCommon>(g) };
         let sinks = kinds.sinks.iter().map(|k| (k.name, k.summary, (k.schema)(g).to_value()));
         let sink = BlockLanguage { kinds: sinks.collect(), common: of::<SinkCommon>(g) };
-        let (alert, training) = (of::<AlertConfig>(g), of::<TrainingConfig>(g));
+        let view = of::<ViewConfig>(g);
+        let (alert, training) = (of::<AlertEntry>(g), of::<TrainingConfig>(g));
         let evaluation = of::<EvaluationConfig>(g);
         let (test, epoch) = (of::<TestConfig>(g), of::<EpochConfig>(g));
         let (snapshot, journal) = (of::<SnapshotConfig>(g), of::<JournalConfig>(g));
@@ -81,6 +83,7 @@ impl Language {
             source,
             step,
             sink,
+            view,
             alert,
             training,
             evaluation,
@@ -137,6 +140,7 @@ impl Language {
                 "sources": named(self.block(&self.source), "Where rows come from, by the name of the stream."),
                 "steps": named(self.block(&self.step), "What is computed, by the name of the stream."),
                 "sinks": named(self.block(&self.sink), "Where rows go."),
+                "views": named(self.view.clone(), "Relations that are kept up while rows come and change."),
                 "alerts": named(self.alert.clone(), "Conditions that somebody is to be told of."),
                 "training": named(self.training.clone(), "How `foreline train` makes weights and statistics."),
                 "evaluation": named(self.evaluation.clone(), "How `foreline evaluate` judges predictions."),

@@ -34,17 +34,17 @@ pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
-    AlertConfig, AlertSeverity, Columns, EpochConfig, EvaluationConfig, JournalConfig, JudgedRows,
-    Late, Names, RemainingConfig, ServeConfig, SinkCommon, SnapshotConfig, SourceCommon,
-    StepCommon, TargetConfig, TestConfig, TestExpect, TestRows, TrainingConfig, TruthConfig,
-    TruthTable,
+    AlertEntry, Columns, EpochConfig, EvaluationConfig, First, GroupConfig, JoinConfig, JoinOn,
+    JournalConfig, JudgedRows, Late, LatestConfig, Names, RemainingConfig, ServeConfig, SinkCommon,
+    SnapshotConfig, SourceCommon, StepCommon, TargetConfig, TestConfig, TestExpect, TestRows,
+    TopConfig, TrainingConfig, TruthConfig, TruthTable, Unmatched, ViewConfig,
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
 pub use outline::{Outline, outline};
 pub use plan::{
     AlertPlan, ExtraSink, FittingPlan, GraphError, Plan, ServePlan, SinkPlan, SourcePlan, StepPlan,
-    TrainingPlan, TrainingTarget,
+    TrainingPlan, TrainingTarget, ViewPlan,
 };
 pub use read::{DEAD_LETTERS, LATE};
 pub use render::RenderStyle;

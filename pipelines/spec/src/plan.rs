@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use foreline_connectors::{ColumnConfig, PlannedSink, PlannedSource};
 use foreline_engine::{
-    Expression, Fitting, Graph, Identity, LatePolicy, OrderRules, Planned, Schema, Sink, SinkError,
-    SinkNode, SourceError, SourceNode, StepNode, StreamId, dead_letter_schema, late_schema,
+    Expression, Fitting, Graph, Identity, LatePolicy, OrderRules, Planned, Relation, Schema, Sink,
+    SinkError, SinkNode, SourceError, SourceNode, StepNode, StreamId, ViewKind, ViewNode,
+    dead_letter_schema, late_schema,
 };
 
-use crate::file::{AlertSeverity, TestConfig};
+use crate::file::TestConfig;
 use crate::read::{DEAD_LETTERS, LATE, diagnostic};
 use crate::secret::Secret;
 
@@ -25,9 +26,11 @@ pub struct Plan {
     pub sources: Vec<SourcePlan>,
     /// Its steps, each after those it reads.
     pub steps: Vec<StepPlan>,
+    /// Its views, each after those it is made of. The step of a view of the latest rows is among the steps, with its name.
+    pub views: Vec<ViewPlan>,
     /// Its sinks, one entry a stream.
     pub sinks: Vec<SinkPlan>,
-    /// Its alerts. They are checked; `run` does not raise them.
+    /// Its alerts. The step of each is among the steps, with its name.
     pub alerts: Vec<AlertPlan>,
     /// The models that can be trained.
     pub training: Vec<TrainingPlan>,
@@ -98,6 +101,25 @@ pub struct StepPlan {
     pub planned: Planned,
 }
 
+/// A view of a [`Plan`].
+#[derive(Debug, Clone)]
+pub struct ViewPlan {
+    /// Its name.
+    pub name: String,
+    /// The name of the stream of its changes.
+    pub changes: String,
+    /// How it is made, in a word: the key in the file.
+    pub kind: &'static str,
+    /// What it holds.
+    pub relation: Relation,
+    /// How it is made.
+    pub how: ViewKind,
+    /// Most rows it may have.
+    pub max_rows: usize,
+    /// What the file says of it, on one line and without secrets, to tell whether it has changed.
+    pub config: String,
+}
+
 /// A sink of a [`Plan`], for one stream.
 #[derive(Debug, Clone)]
 pub struct SinkPlan {
@@ -116,20 +138,14 @@ pub struct SinkPlan {
 /// An alert of a [`Plan`].
 #[derive(Debug, Clone)]
 pub struct AlertPlan {
-    /// Its name.
+    /// Its name, which is that of the stream of its changes.
     pub name: String,
-    /// The stream it watches.
+    /// What it watches.
     pub from: StreamId,
-    /// The condition as text, for reports.
+    /// The stream of its changes.
+    pub stream: StreamId,
+    /// What raises it, for reports.
     pub condition: String,
-    /// True for a row that raises it.
-    pub when: Arc<dyn Expression>,
-    /// True for a row that ends it; without it `when` being false does.
-    pub clear: Option<Arc<dyn Expression>>,
-    /// How long `when` must hold, in the unit of the stream's time.
-    pub hold: Option<i64>,
-    /// How bad it is.
-    pub severity: AlertSeverity,
 }
 
 /// What a model is to predict.
@@ -220,6 +236,10 @@ impl Plan {
     #[must_use]
     pub fn stream(&self, name: &str) -> Option<StreamId> {
         let source = self.sources.iter().position(|s| s.name == name).map(StreamId::Source);
+        // First, because the step of a view of the latest rows has its name.
+        let source = source.or(self.views.iter().position(|v| v.name == name).map(StreamId::View));
+        let source =
+            source.or(self.views.iter().position(|v| v.changes == name).map(StreamId::Log));
         let step = || self.steps.iter().position(|s| s.name == name).map(StreamId::Step);
         source.or_else(step).or_else(|| diagnostic(name))
     }
@@ -230,9 +250,18 @@ impl Plan {
         match stream {
             StreamId::Source(i) => &self.sources[i].name,
             StreamId::Step(i) => &self.steps[i].name,
+            StreamId::View(i) => &self.views[i].name,
+            StreamId::Log(i) => &self.views[i].changes,
             StreamId::DeadLetters => DEAD_LETTERS,
             StreamId::Late => LATE,
         }
+    }
+
+    /// Whether a step is one of the file. A view of the latest rows and an alert each have a step of their name.
+    #[must_use]
+    pub fn is_own(&self, step: &StepPlan) -> bool {
+        self.views.iter().all(|v| v.name != step.name)
+            && self.alerts.iter().all(|a| a.name != step.name)
     }
 
     /// The schema of a stream.
@@ -241,6 +270,8 @@ impl Plan {
         match stream {
             StreamId::Source(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].planned.output.clone(),
+            StreamId::View(i) => self.views[i].relation.state(),
+            StreamId::Log(i) => self.views[i].relation.log(),
             StreamId::DeadLetters => dead_letter_schema(),
             StreamId::Late => late_schema(),
         }
@@ -266,6 +297,10 @@ impl Plan {
             }
             nodes.insert(s.name.clone(), text);
         }
+        // What a view of the latest rows is made by is among the steps.
+        for v in self.views.iter().filter(|v| !matches!(v.how, ViewKind::Standing(_))) {
+            nodes.insert(v.name.clone(), v.config.clone());
+        }
         for s in &self.sinks {
             let name = format!("{}/{}", s.name, self.stream_name(s.from));
             nodes.insert(name, s.config.clone());
@@ -284,9 +319,7 @@ impl Plan {
     /// # Errors
     /// When a source cannot be opened, a sink not be made, or an extra sink names no stream.
     pub fn graph(&self, extra: Vec<ExtraSink>) -> Result<Graph, GraphError> {
-        let all = (0..self.sources.len()).map(StreamId::Source);
-        let mut graph =
-            self.part(&all.chain((0..self.steps.len()).map(StreamId::Step)).collect())?;
+        let mut graph = self.part(&self.everything())?;
         for sink in &self.sinks {
             let made = (sink.sink.make)().map_err(|e| GraphError::Sink(sink.name.clone(), e))?;
             graph.sinks.push(SinkNode { name: sink.name.clone(), from: sink.from, sink: made });
@@ -309,12 +342,11 @@ impl Plan {
             let from = self.stream(&sink.stream).ok_or(GraphError::Stream(sink.stream))?;
             wanted.push((from, sink.name, sink.sink));
         }
-        let made = |s: &StreamId| matches!(s, StreamId::Source(_) | StreamId::Step(_));
+        let made = |s: &StreamId| !matches!(s, StreamId::DeadLetters | StreamId::Late);
         let named = wanted.iter().map(|w| w.0).filter(made);
         let mut needed = self.leading_to(named);
         if needed.is_empty() {
-            let all = (0..self.sources.len()).map(StreamId::Source);
-            needed = all.chain((0..self.steps.len()).map(StreamId::Step)).collect();
+            needed = self.everything();
         }
         let mut graph = self.part(&needed)?;
         for (from, name, sink) in wanted {
@@ -323,7 +355,13 @@ impl Plan {
         Ok(graph)
     }
 
-    /// `streams` and everything they are made from.
+    fn everything(&self) -> BTreeSet<StreamId> {
+        let sources = (0..self.sources.len()).map(StreamId::Source);
+        let steps = (0..self.steps.len()).map(StreamId::Step);
+        sources.chain(steps).chain((0..self.views.len()).map(StreamId::View)).collect()
+    }
+
+    /// `streams` and everything they are made from; of the changes of a view, the view.
     pub(crate) fn leading_to(
         &self,
         streams: impl IntoIterator<Item = StreamId>,
@@ -331,8 +369,15 @@ impl Plan {
         let mut open: Vec<StreamId> = streams.into_iter().collect();
         let mut needed = BTreeSet::new();
         while let Some(stream) = open.pop() {
-            if let (true, StreamId::Step(i)) = (needed.insert(stream), stream) {
-                open.extend(&self.steps[i].inputs);
+            let stream = match stream {
+                StreamId::Log(i) => StreamId::View(i),
+                other => other,
+            };
+            match stream {
+                _ if !needed.insert(stream) => {}
+                StreamId::Step(i) => open.extend(&self.steps[i].inputs),
+                StreamId::View(i) => open.extend(self.views[i].streams()),
+                _ => {}
             }
         }
         needed
@@ -344,6 +389,7 @@ impl Plan {
             name: self.name.clone(),
             sources: Vec::new(),
             steps: Vec::new(),
+            views: Vec::new(),
             sinks: Vec::new(),
         };
         for stream in needed {
@@ -358,10 +404,35 @@ impl Plan {
                         planned: step.planned.clone(),
                     });
                 }
-                StreamId::DeadLetters | StreamId::Late => {}
+                StreamId::View(i) => {
+                    let view = &self.views[i];
+                    let how = renumbered(&view.how, |stream| renumber(needed, stream));
+                    let mut node = ViewNode::new(&view.name, view.relation.clone(), how);
+                    node.max_rows = view.max_rows;
+                    graph.views.push(node);
+                }
+                StreamId::Log(_) | StreamId::DeadLetters | StreamId::Late => {}
             }
         }
         Ok(graph)
+    }
+}
+
+impl ViewPlan {
+    /// The views and the step that it is made of.
+    pub(crate) fn streams(&self) -> Vec<StreamId> {
+        match self.how {
+            ViewKind::Standing(stream) => vec![stream],
+            ref how => how.views().into_iter().map(StreamId::View).collect(),
+        }
+    }
+
+    /// What it is made of, as people see it: of a view of the latest rows the stream that they are of.
+    pub(crate) fn made_of(&self, plan: &Plan) -> Vec<StreamId> {
+        match self.how {
+            ViewKind::Standing(StreamId::Step(i)) => plan.steps[i].inputs.clone(),
+            _ => self.streams(),
+        }
     }
 }
 
@@ -384,6 +455,29 @@ fn renumber(needed: &BTreeSet<StreamId>, stream: StreamId) -> StreamId {
     match stream {
         StreamId::Source(_) => StreamId::Source(before(|s| matches!(s, StreamId::Source(_)))),
         StreamId::Step(_) => StreamId::Step(before(|s| matches!(s, StreamId::Step(_)))),
+        StreamId::View(_) => StreamId::View(before(|s| matches!(s, StreamId::View(_)))),
+        StreamId::Log(i) => match renumber(needed, StreamId::View(i)) {
+            StreamId::View(i) => StreamId::Log(i),
+            other => other,
+        },
         diagnostic @ (StreamId::DeadLetters | StreamId::Late) => diagnostic,
     }
+}
+
+/// How a view is made, of streams and views with other numbers.
+fn renumbered(how: &ViewKind, number: impl Fn(StreamId) -> StreamId) -> ViewKind {
+    let view = |i: usize| match number(StreamId::View(i)) {
+        StreamId::View(i) => i,
+        _ => i,
+    };
+    let mut how = how.clone();
+    match &mut how {
+        ViewKind::Standing(stream) => *stream = number(*stream),
+        ViewKind::Filter { of, .. }
+        | ViewKind::Derive { of, .. }
+        | ViewKind::Group { of, .. }
+        | ViewKind::Top { of, .. } => *of = view(*of),
+        ViewKind::Join { left, right, .. } => (*left, *right) = (view(*left), view(*right)),
+    }
+    how
 }

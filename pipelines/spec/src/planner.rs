@@ -11,6 +11,7 @@ mod serve;
 mod source;
 mod tests;
 mod training;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -27,9 +28,8 @@ use foreline_sql::SqlExpressions;
 use crate::check::{Only, PlanOptions};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::explain::type_name;
-use crate::file::AlertConfig;
-use crate::plan::{AlertPlan, Plan, SinkPlan, StepPlan};
-use crate::read::{Block, Named, PipelineFile, diagnostic, from_config};
+use crate::plan::{Plan, SinkPlan, StepPlan};
+use crate::read::{Block, PipelineFile, diagnostic, from_config};
 use crate::yaml::{Node, Span, Value};
 
 /// What the plan of a kind may ask for.
@@ -60,6 +60,9 @@ impl Resolver for Given<'_> {
         self.options.checking
     }
 }
+
+/// What follows the name of a view in that of the stream of its changes.
+const CHANGES: &str = ".changes";
 
 /// What stands behind the name of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +104,7 @@ impl<'a> Planner<'a> {
             name,
             sources: Vec::new(),
             steps: Vec::new(),
+            views: Vec::new(),
             sinks: Vec::new(),
             alerts: Vec::new(),
             training: Vec::new(),
@@ -147,11 +151,13 @@ impl<'a> Planner<'a> {
             };
             self.streams.insert(step.name, planned);
         }
+        if wanted.is_none() {
+            self.relations();
+        }
         self.corrections();
         self.training(wanted.is_some());
         if wanted.is_none() {
             self.sinks();
-            self.alerts();
             self.evaluation();
             self.tests();
             self.serve();
@@ -160,15 +166,21 @@ impl<'a> Planner<'a> {
         self.plan
     }
 
-    /// Reports names that a source and a step share.
+    /// Reports names that sources, steps, views and alerts share.
     fn names(&mut self) {
-        for step in &self.file.steps {
-            if let Some(source) = self.file.sources.iter().find(|s| s.name == step.name) {
-                let message = format!("'{}' is the name of a source already", step.name);
-                let error = Diagnostic::error(Code::NAME_TWICE, step.name_span, message)
+        let file = self.file;
+        let sources = file.sources.iter().map(|s| (s.name, s.name_span, "source"));
+        let steps = file.steps.iter().map(|s| (s.name, s.name_span, "step"));
+        let views = file.views.iter().map(|v| (v.name, v.name_span, "view"));
+        let alerts = file.alerts.iter().map(|a| (a.name, a.name_span, "alert"));
+        let all: Vec<_> = sources.chain(steps).chain(views).chain(alerts).collect();
+        for (i, (name, span, _)) in all.iter().enumerate() {
+            if let Some((_, first, what)) = all[..i].iter().find(|other| other.0 == *name) {
+                let message = format!("'{name}' is the name of a {what} already");
+                let error = Diagnostic::error(Code::NAME_TWICE, *span, message)
                     .label("used again")
-                    .related(source.name_span, "the source")
-                    .help("sources and steps share their names: choose another one");
+                    .related(*first, format!("the {what}"))
+                    .help("sources, steps, views and alerts share their names: choose another one");
                 self.out.push(error);
             }
         }
@@ -211,7 +223,12 @@ impl<'a> Planner<'a> {
     /// The stream called `name`; an unknown one is reported at `span`.
     fn find(&mut self, name: &str, span: Span) -> Option<StreamId> {
         let file = self.file;
-        let names = || file.sources.iter().map(|s| s.name).chain(file.steps.iter().map(|s| s.name));
+        let names = || {
+            let sources = file.sources.iter().map(|s| s.name);
+            let steps = sources.chain(file.steps.iter().map(|s| s.name));
+            let views = steps.chain(file.views.iter().map(|v| v.name));
+            views.chain(file.alerts.iter().map(|a| a.name))
+        };
         if let Some(known) = names().find(|n| *n == name) {
             self.used.insert(known);
         }
@@ -226,7 +243,9 @@ impl<'a> Planner<'a> {
             Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
                 .help("name it in the 'from' of a sink")
         } else {
-            let message = format!("there is no source or step '{name}'");
+            let what =
+                if file.views.is_empty() { "source or step" } else { "source, step or view" };
+            let message = format!("there is no {what} '{name}'");
             Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
                 .label("unknown stream")
                 .expected(name, names())
@@ -242,7 +261,7 @@ impl<'a> Planner<'a> {
             let span = from_place(node, i);
             let found = match diagnostic(name) {
                 Some(id) if self.is_sink(node) => Some(id),
-                _ => self.find(name, span),
+                _ => self.input(name, node, span),
             };
             if names[..i].contains(name) {
                 let message = format!("'{name}' is there twice");
@@ -258,6 +277,27 @@ impl<'a> Planner<'a> {
             return None;
         }
         inputs.into_iter().collect()
+    }
+
+    /// One stream of a `from`. Of a view sinks may take the changes, `<view>.changes`, and steps nothing.
+    fn input(&mut self, name: &str, node: &Node, span: Span) -> Option<StreamId> {
+        let changes = name.strip_suffix(CHANGES).filter(|_| self.is_sink(node));
+        match (self.find(changes.unwrap_or(name), span)?, changes) {
+            (StreamId::View(i), Some(_)) => Some(StreamId::Log(i)),
+            (_, Some(of)) => {
+                let message = format!("'{of}' is no view, so it has no changes");
+                let error = Diagnostic::error(Code::UNKNOWN_STREAM, span, message);
+                self.out.push(error.help(format!("write '{of}'")));
+                None
+            }
+            (StreamId::View(_), None) if !self.is_sink(node) => {
+                let message = format!("'{name}' is a view, and steps read streams");
+                let error = Diagnostic::error(Code::UNKNOWN_STREAM, span, message);
+                self.out.push(error.help("compute it in a view, or name what the view is made of"));
+                None
+            }
+            (stream, None) => Some(stream),
+        }
     }
 
     fn is_sink(&self, node: &Node) -> bool {
@@ -392,39 +432,6 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn alerts(&mut self) {
-        let file = self.file;
-        for alert in &file.alerts {
-            if let Some(plan) = self.alert(alert) {
-                self.plan.alerts.push(plan);
-            }
-        }
-        if let Some(first) = file.alerts.first() {
-            let message = "alerts are checked, but this version of 'run' does not raise them";
-            self.out.push(Diagnostic::warning(Code::NOTE, first.name_span, message));
-        }
-    }
-
-    fn alert(&mut self, alert: &Named<'_, AlertConfig>) -> Option<AlertPlan> {
-        let config = &alert.config;
-        let from = self.find(&config.from, alert.node.place("from", alert.name_span))?;
-        let schema = self.plan.schema(from);
-        let when = self.condition(alert.node, "when", &config.when, &schema);
-        let clear =
-            config.clear.as_ref().map(|sql| self.condition(alert.node, "clear", sql, &schema));
-        let hold = config.hold.map(|e| self.length(alert.node, "for", e, &schema));
-        // All three are looked at before any of them is given up.
-        Some(AlertPlan {
-            name: alert.name.to_owned(),
-            from,
-            condition: config.when.clone(),
-            when: when?,
-            clear: clear.map_or(Some(None), |c| c.map(Some))?,
-            hold: hold.map_or(Some(None), |h| h.map(Some))?,
-            severity: config.severity,
-        })
-    }
-
     /// A SQL condition under `key`.
     fn condition(
         &mut self,
@@ -507,6 +514,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let sources = file.sources.iter().map(|s| (s.name, s.name_span));
+        // A view is read from outside.
         for (name, span) in sources.chain(file.steps.iter().map(|s| (s.name, s.name_span))) {
             if !self.used.contains(name) {
                 let message = format!("nothing reads '{name}'");

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
-    AlertConfig, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
-    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig,
+    AlertEntry, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
+    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, ViewConfig,
 };
 use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
 use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};
@@ -41,6 +41,7 @@ const SECTIONS: &[&str] = &[
     "name",
     "sources",
     "steps",
+    "views",
     "alerts",
     "sinks",
     "training",
@@ -55,10 +56,8 @@ const SECTIONS: &[&str] = &[
 ];
 
 /// Sections of the format that this version cannot carry out, and what to use instead.
-const LATER_SECTIONS: &[(&str, &str)] = &[
-    ("reference", "remove it; join such columns into the input before it is read"),
-    ("views", "remove it; write the stream to a sink and query that"),
-];
+const LATER_SECTIONS: &[(&str, &str)] =
+    &[("reference", "make it a source, keep the latest row of each key in a view, and join that")];
 
 /// A source, step or sink.
 #[derive(Debug)]
@@ -100,7 +99,8 @@ pub(crate) struct PipelineFile<'n> {
     pub(crate) sources: Vec<Block<'n, SourceCommon, dyn SourceConfig>>,
     pub(crate) steps: Vec<Block<'n, StepCommon, dyn StepConfig>>,
     pub(crate) sinks: Vec<Block<'n, SinkCommon, dyn SinkConfig>>,
-    pub(crate) alerts: Vec<Named<'n, AlertConfig>>,
+    pub(crate) views: Vec<Named<'n, ViewConfig>>,
+    pub(crate) alerts: Vec<Named<'n, AlertEntry>>,
     pub(crate) training: Vec<Named<'n, TrainingConfig>>,
     pub(crate) evaluation: Vec<Named<'n, EvaluationConfig>>,
     pub(crate) tests: Vec<Named<'n, TestConfig>>,
@@ -151,6 +151,7 @@ impl Reader<'_> {
             sinks: self.blocks(root, "sinks", "sink", &language.sink, |name, value| {
                 kinds.sinks.iter().find(|k| k.name == name).map(|k| (k.parse)(value))
             }),
+            views: self.named(root, "views", &language.view),
             alerts: self.named(root, "alerts", &language.alert),
             training: self.named(root, "training", &language.training),
             evaluation: self.named(root, "evaluation", &language.evaluation),
@@ -438,13 +439,6 @@ impl Reader<'_> {
         let mut tests = Vec::new();
         for node in entry.value.items() {
             let span = node.entries().first().map_or(node.span, |e| e.key_span);
-            if let Some(alerts) = node.get("expect").and_then(|e| e.entry("alerts")) {
-                let message =
-                    "a test cannot expect alerts: this version checks them but does not raise them";
-                let error = Diagnostic::error(Code::NOT_AVAILABLE, alerts.key_span, message);
-                self.out.push(error.help("expect the 'rows' of the stream that the alert watches"));
-                continue;
-            }
             let owner = Owner { name: "tests", span };
             if let Some(config) = self.typed(node, node, &language.test, owner) {
                 let name = match node.get("name").map(|n| &n.value) {

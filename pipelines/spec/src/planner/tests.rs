@@ -60,10 +60,11 @@ impl Planner<'_> {
 
     fn test_expect(&mut self, test: &Named<'_, TestConfig>) {
         let expect = &test.config.expect;
-        if expect.rows.is_empty() && expect.counts.is_empty() && expect.dead_letters.is_none() {
+        let nothing_more = expect.dead_letters.is_none() && expect.alerts.is_none();
+        if expect.rows.is_empty() && expect.counts.is_empty() && nothing_more {
             let message = format!("the test '{}' expects nothing, so it cannot fail", test.name);
             let span = test.node.entry("expect").map_or(test.name_span, |e| e.key_span);
-            let help = "add 'rows', 'counts' or 'dead_letters'";
+            let help = "add 'rows', 'counts', 'alerts' or 'dead_letters'";
             self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message).help(help));
         }
         let node = test.node.get("expect");
@@ -74,10 +75,33 @@ impl Planner<'_> {
         for name in expect.counts.keys().filter(|n| diagnostic(n).is_none()) {
             self.find(name, place("counts", name));
         }
+        self.test_alerts(test);
         for (name, rows) in &expect.rows {
             if let Some(id) = diagnostic(name).or_else(|| self.find(name, place("rows", name))) {
                 let schema = self.plan.schema(id);
                 self.test_rows(rows, test.node, &format!("expect.rows.{name}"), &schema);
+            }
+        }
+    }
+
+    /// Each alert that is expected has the name of a rule, and columns of its changes.
+    fn test_alerts(&mut self, test: &Named<'_, TestConfig>) {
+        let file = self.file;
+        for (i, row) in test.config.expect.alerts.iter().flatten().enumerate() {
+            let at =
+                |name: &str| test.node.place(&format!("expect.alerts[{i}].{name}"), test.name_span);
+            let rule = row.get("rule").and_then(serde_json::Value::as_str).unwrap_or_default();
+            if !file.alerts.iter().any(|a| a.name == rule) {
+                let message = format!("there is no alert '{rule}'");
+                let error = Diagnostic::error(Code::UNKNOWN_STREAM, at("rule"), message);
+                let known = file.alerts.iter().map(|a| a.name);
+                self.out.push(error.label("unknown rule").expected(rule, known));
+                continue;
+            }
+            let Some(alert) = self.plan.alerts.iter().find(|a| a.name == rule) else { continue };
+            let schema = self.plan.schema(alert.stream);
+            for name in row.keys().filter(|name| schema.index_of(name).is_none()) {
+                self.out.push(no_column(name, &schema, at(name)));
             }
         }
     }

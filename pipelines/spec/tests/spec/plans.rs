@@ -56,7 +56,10 @@ fn a_plan_has_everything_the_file_says() {
     let (smooth, features) = (StreamId::Step(0), StreamId::Step(1));
     assert_eq!(sinks, [("lake", features), ("lake", smooth), ("rejects", StreamId::DeadLetters)]);
     let alert = &plan.alerts[0];
-    assert_eq!((alert.hold, alert.clear.is_some()), (Some(180_000_000_000), true));
+    assert_eq!(
+        (alert.condition.as_str(), plan.stream("high")),
+        ("vibration_mean > 4.5", Some(alert.stream))
+    );
 }
 
 #[test]
