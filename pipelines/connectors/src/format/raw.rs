@@ -108,13 +108,14 @@ pub(super) fn plan(
         Ok(rate) => raw.sample_rate = rate,
         Err(e) => mistakes.push(e),
     }
+    let n_mistakes = mistakes.len();
     for column in wanted {
         match raw.cell(column) {
             Ok(cell) => raw.cells[column.index] = cell,
             Err(e) => mistakes.push(e),
         }
     }
-    if raw.n_channels == 0 {
+    if raw.n_channels == 0 && mistakes.len() == n_mistakes {
         let e = ConfigError::new("raw", "no column takes the samples");
         mistakes.push(e.help("declare a waveform for each channel, or a float64 column"));
     }
