@@ -40,6 +40,28 @@ fn of(samples: &[f32]) -> Option<Vec<u32>> {
 /// Samples whose bits show whether they were rounded once.
 const SAMPLES: [f32; 6] = [0.1, -0.0, f32::MIN_POSITIVE, 16_777_217.0, f32::MAX, -1e-45];
 
+const EMPTY: &str = "has no samples; null stands for a waveform that is missing";
+const NO_NUMBER: &str = "is no number";
+const NOT_FINITE: &str = "is no finite number of 32 bits";
+const NO_LIST: &str = "is no list of numbers";
+const NOT_WHOLE: &str = "is no whole number of samples";
+const TOO_LONG: &str = "has more than 1048576 samples: split it";
+
+/// What is said of a burst in column `v`, of which one sample may be to blame.
+fn refused(shown: &str, sample: Option<usize>, what: &str) -> String {
+    let reason = match what {
+        NOT_FINITE => "non_finite",
+        TOO_LONG => "waveform_too_long",
+        _ => "bad_value",
+    };
+    let sample = sample.map_or(String::new(), |at| format!("sample {at} of "));
+    format!("{reason}: column 'v': {sample}'{shown}' {what}")
+}
+
+fn dead_of(out: &Decoded) -> Vec<String> {
+    out.dead.iter().map(|d| format!("{}: {}", d.reason, d.detail)).collect()
+}
+
 fn bytes(samples: &[f32]) -> Vec<u8> {
     samples.iter().flat_map(|s| s.to_le_bytes()).collect()
 }
@@ -73,35 +95,28 @@ fn a_json_array_is_a_waveform() {
 fn a_waveform_of_json_is_whole_or_a_dead_letter() {
     let json = planned(json!("json"), burst(none()), &[]);
     let long = format!("[{}0]", "0,".repeat(SAMPLES_MAX));
-    for (value, dead) in [
-        (
-            "[]",
-            "bad_value: column 'v': '[]' has no samples; null stands for a waveform that is missing",
-        ),
-        ("[1,\"2\"]", "bad_value: column 'v': sample 1 of '[1,\"2\"]' is no number"),
-        ("[1,null,2]", "bad_value: column 'v': sample 1 of '[1,null,2]' is no number"),
-        ("[1,true]", "bad_value: column 'v': sample 1 of '[1,true]' is no number"),
-        ("[[1,2],[3]]", "bad_value: column 'v': sample 0 of '[[1,2],[3]]' is no number"),
-        ("[{\"a\":1}]", "bad_value: column 'v': sample 0 of '[{\"a\":1}]' is no number"),
-        ("[1,NaN]", "non_finite: column 'v': sample 1 of '[1,NaN]' is no finite number of 32 bits"),
-        ("[1e39]", "non_finite: column 'v': sample 0 of '[1e39]' is no finite number of 32 bits"),
-        (
-            "[0,-Infinity]",
-            "non_finite: column 'v': sample 1 of '[0,-Infinity]' is no finite number of 32 bits",
-        ),
-        ("7", "bad_value: column 'v': '7' is no list of numbers"),
-        ("{\"a\":1}", "bad_value: column 'v': '{\"a\":1}' is no list of numbers"),
-        ("\"x\"", "bad_value: column 'v': sample 0 of 'x' is no number"),
-        (
-            &long,
-            "waveform_too_long: column 'v': '[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0' has more than 1048576 samples: split it",
-        ),
+    for (value, sample, what) in [
+        ("[]", None, EMPTY),
+        ("[1,\"2\"]", Some(1), NO_NUMBER),
+        ("[1,null,2]", Some(1), NO_NUMBER),
+        ("[1,true]", Some(1), NO_NUMBER),
+        ("[[1,2],[3]]", Some(0), NO_NUMBER),
+        ("[{\"a\":1}]", Some(0), NO_NUMBER),
+        ("[1,NaN]", Some(1), NOT_FINITE),
+        ("[1e39]", Some(0), NOT_FINITE),
+        ("[0,-Infinity]", Some(1), NOT_FINITE),
+        ("7", None, NO_LIST),
+        ("{\"a\":1}", None, NO_LIST),
+        ("\"x\"", Some(0), NO_NUMBER),
+        (&long, None, TOO_LONG),
     ] {
         let good = r#"{"machine":"a","ts":1,"v":[0.5]}"#;
         let payload = format!("[{good},{{\"machine\":\"a\",\"ts\":2,\"v\":{value}}},{good}]");
         let row = |n: u32| format!("{n}: a 1970-01-01T00:00:00.001Z [0.5]");
         let (rows, found) = json.shown(payload.as_bytes(), &[]);
-        assert_eq!((rows, found), (vec![row(10), row(12)], vec![dead.to_owned()]));
+        let text = value.trim_matches('"');
+        let shown = &text[..text.len().min(64)];
+        assert_eq!((rows, found), (vec![row(10), row(12)], vec![refused(shown, sample, what)]));
     }
     let limit = format!(r#"{{"machine":"a","ts":1,"v":[{}0]}}"#, "0,".repeat(SAMPLES_MAX - 1));
     assert_eq!(
@@ -139,57 +154,33 @@ fn a_messagepack_array_or_bin_is_a_waveform() {
     assert_eq!(bits(&decode(Packed::Nil)), [None]);
     assert_eq!(bits(&decode("1 2".into())), [of(&[1.0, 2.0])], "text is read as a field of CSV");
     let nested = Packed::Array(vec![Packed::Array(vec![1.into()])]);
-    for (value, dead) in [
-        (
-            Packed::Array(vec![]),
-            "bad_value: column 'v': '(an array)' has no samples; null stands for a waveform that is missing",
-        ),
-        (
-            Packed::Array(vec![1.into(), "x".into()]),
-            "bad_value: column 'v': sample 1 of '(an array)' is no number",
-        ),
-        (
-            Packed::Array(vec![1.into(), Packed::Nil]),
-            "bad_value: column 'v': sample 1 of '(an array)' is no number",
-        ),
-        (nested, "bad_value: column 'v': sample 0 of '(an array)' is no number"),
-        (
-            Packed::Array(vec![1e300.into()]),
-            "non_finite: column 'v': sample 0 of '(an array)' is no finite number of 32 bits",
-        ),
-        (
-            Packed::Binary(vec![0; 7]),
-            "bad_value: column 'v': '(7 bytes)' is no whole number of samples",
-        ),
-        (
-            Packed::Binary(vec![]),
-            "bad_value: column 'v': '(0 bytes)' has no samples; null stands for a waveform that is missing",
-        ),
-        (
-            Packed::Binary(bytes(&[1.0, f32::NAN])),
-            "non_finite: column 'v': sample 1 of '(8 bytes)' is no finite number of 32 bits",
-        ),
-        (
-            Packed::Binary(vec![0; 4 * (SAMPLES_MAX + 1)]),
-            "waveform_too_long: column 'v': '(4194308 bytes)' has more than 1048576 samples: split it",
-        ),
-        (
-            Packed::Array(vec![0.into(); SAMPLES_MAX + 1]),
-            "waveform_too_long: column 'v': '(an array)' has more than 1048576 samples: split it",
-        ),
-        (1.5.into(), "bad_value: column 'v': '1.5' is no list of numbers"),
+    let array = "(an array)";
+    for (value, shown, sample, what) in [
+        (Packed::Array(vec![]), array, None, EMPTY),
+        (Packed::Array(vec![1.into(), "x".into()]), array, Some(1), NO_NUMBER),
+        (Packed::Array(vec![1.into(), Packed::Nil]), array, Some(1), NO_NUMBER),
+        (nested, array, Some(0), NO_NUMBER),
+        (Packed::Array(vec![1e300.into()]), array, Some(0), NOT_FINITE),
+        (Packed::Binary(vec![0; 7]), "(7 bytes)", None, NOT_WHOLE),
+        (Packed::Binary(vec![]), "(0 bytes)", None, EMPTY),
+        (Packed::Binary(bytes(&[1.0, f32::NAN])), "(8 bytes)", Some(1), NOT_FINITE),
+        (Packed::Binary(vec![0; 4 * (SAMPLES_MAX + 1)]), "(4194308 bytes)", None, TOO_LONG),
+        (Packed::Array(vec![0.into(); SAMPLES_MAX + 1]), array, None, TOO_LONG),
+        (1.5.into(), "1.5", None, NO_LIST),
     ] {
         let out = decode(value);
-        let found: Vec<String> =
-            out.dead.iter().map(|d| format!("{}: {}", d.reason, d.detail)).collect();
-        assert_eq!((out.rows.len(), found), (0, vec![dead.to_owned()]));
+        assert_eq!((out.rows.len(), dead_of(&out)), (0, vec![refused(shown, sample, what)]));
     }
 }
 
 #[test]
 fn what_is_a_waveform_elsewhere_is_a_text_as_before() {
     use rmpv::Value as Packed;
-    let columns = json!({ "machine": { "type": "string" }, "ts": { "type": "timestamp" }, "t": { "type": "string" } });
+    let columns = json!({
+        "machine": { "type": "string" },
+        "ts": { "type": "timestamp" },
+        "t": { "type": "string" },
+    });
     let msgpack = planned(json!("msgpack"), columns, &[1]);
     let shown = |value: Packed| {
         let mut payload = Vec::new();

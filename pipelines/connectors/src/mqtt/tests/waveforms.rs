@@ -37,7 +37,7 @@ fn arrived(format: Value, payloads: &[Vec<u8>]) -> (Vec<(i64, Vec<u32>)>, Vec<St
     let mut out = Decoded::default();
     let mut sent = false;
     let begun = Instant::now();
-    while (out.records as usize) < payloads.len() {
+    while out.records < payloads.len() as u64 {
         assert!(begun.elapsed() < PATIENCE, "{:?}", source.counts());
         match source.poll(64 * 1024).unwrap() {
             foreline_engine::Poll::Ready(chunk) => decoder.decode(&chunk, &mut out),

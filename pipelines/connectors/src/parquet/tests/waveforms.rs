@@ -59,11 +59,11 @@ fn open_source(folder: &Path, path: &str) -> Box<dyn Source> {
     (ParquetFiles::plan(&config, &inputs, given).unwrap().open)().unwrap()
 }
 
-/// What a source yields: cycle and bits of each row, and dead letters.
-fn read(
-    folder: &Path,
-    path: &str,
-) -> Result<(Vec<(i64, Option<Vec<u32>>)>, Vec<String>), SourceError> {
+/// Cycle and bits of each row, and dead letters.
+type Yield = (Vec<(i64, Option<Vec<u32>>)>, Vec<String>);
+
+/// What a source yields.
+fn read(folder: &Path, path: &str) -> Result<Yield, SourceError> {
     let mut source = open_source(folder, path);
     let mut decoder = source.decoder();
     let mut out = Decoded::default();
