@@ -21,6 +21,7 @@ mod following;
 mod merging;
 mod options;
 mod real_data;
+mod waveforms;
 
 /// Paths relative to a folder; nothing else.
 struct Folder(PathBuf);

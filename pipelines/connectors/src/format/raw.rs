@@ -71,7 +71,7 @@ struct Raw {
     sample_rate: f64,
     /// What each column takes, by its place; `None` where the envelope has it.
     cells: Vec<Option<Cell>>,
-    n_channels: usize,
+    n_channels: u32,
     /// Whether a burst is one row, as the channels say.
     whole: bool,
     time: usize,
@@ -79,7 +79,7 @@ struct Raw {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
-    Channel(usize),
+    Channel(u32),
     Number,
 }
 
@@ -188,13 +188,18 @@ impl Raw {
                 (Some(i64::from_le_bytes(*stamp)), samples)
             }
         };
-        let row_bytes = SAMPLE_BYTES * self.n_channels;
+        let row_bytes = self.row_bytes();
         if samples.is_empty() || !samples.len().is_multiple_of(row_bytes) {
             let n = samples.len();
             let detail = format!("{n} bytes are no whole number of samples of {row_bytes} bytes");
             return Err(Rejected::malformed(detail));
         }
         Ok((stamp, samples))
+    }
+
+    /// The bytes of the samples of one instant.
+    fn row_bytes(&self) -> usize {
+        SAMPLE_BYTES * self.n_channels.max(1) as usize
     }
 
     /// The time of sample `index` of `n`.
@@ -225,7 +230,7 @@ impl Raw {
 
     /// The burst as a row a sample.
     fn samples(&self, samples: &[u8], stamp: i64, to: &mut Taker<'_>) {
-        let row_bytes = SAMPLE_BYTES * self.n_channels;
+        let row_bytes = self.row_bytes();
         let n = samples.len() / row_bytes;
         for (index, row) in samples.chunks_exact(row_bytes).enumerate() {
             let time = self.time(stamp, index, n);
@@ -236,7 +241,7 @@ impl Raw {
                 Some(match (*self.cells.get(column)?)? {
                     Cell::Number => Value::Int(i64::try_from(index).unwrap_or(i64::MAX)),
                     Cell::Channel(channel) => {
-                        let at = channel * SAMPLE_BYTES;
+                        let at = channel as usize * SAMPLE_BYTES;
                         let bytes = *row[at..].first_chunk::<SAMPLE_BYTES>()?;
                         Value::Float(f64::from(f32::from_le_bytes(bytes)))
                     }
@@ -250,7 +255,7 @@ impl Layout for Raw {
     fn records(&self, payload: &[u8]) -> u64 {
         match self.whole {
             true => 1,
-            false => (payload.len() / (SAMPLE_BYTES * self.n_channels.max(1))) as u64,
+            false => (payload.len() / self.row_bytes()) as u64,
         }
     }
 
@@ -265,7 +270,7 @@ impl Layout for Raw {
         match (self.whole, stamp) {
             (false, Some(stamp)) => self.samples(samples, stamp, to),
             (_, stamp) => {
-                let n = samples.len() / (SAMPLE_BYTES * self.n_channels);
+                let n = samples.len() / self.row_bytes();
                 self.burst(payload, samples, stamp.map(|stamp| self.time(stamp, 0, n)), to);
             }
         }

@@ -151,6 +151,9 @@ pub(crate) enum Value<'a> {
     Samples(Samples<'a>),
 }
 
+// A value goes by value from the payload to the column, for every field of every record.
+const _: () = assert!(size_of::<Option<Value<'_>>>() <= 32);
+
 impl Value<'_> {
     /// The value as text: what a message about it quotes.
     pub(crate) fn shown(&self) -> Cow<'_, [u8]> {

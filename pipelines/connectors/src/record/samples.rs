@@ -58,9 +58,9 @@ pub(crate) struct Packed<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) form: Form,
     /// The channel that is meant, from 0.
-    pub(crate) channel: usize,
+    pub(crate) channel: u32,
     /// How many there are; 1 at least.
-    pub(crate) n_channels: usize,
+    pub(crate) n_channels: u32,
 }
 
 /// What a sample is in bytes; little-endian.
@@ -105,12 +105,14 @@ impl<'a> Packed<'a> {
         to: &mut Burst<'_>,
         sample: impl Fn([u8; N]) -> f32,
     ) -> Result<(), Unfit> {
-        let rows = self.bytes.chunks_exact(N * self.n_channels);
+        let rows = self.bytes.chunks_exact(N * self.n_channels as usize);
         if !rows.remainder().is_empty() {
             return Err(NOT_WHOLE);
         }
         to.fits(rows.len())?;
-        let of_channel = rows.filter_map(|row| row[self.channel * N..].first_chunk::<N>());
+        to.samples.reserve(rows.len());
+        let at = N * self.channel as usize;
+        let of_channel = rows.filter_map(|row| row[at..].first_chunk::<N>());
         to.samples.extend(of_channel.map(|bytes| sample(*bytes)));
         Ok(())
     }
