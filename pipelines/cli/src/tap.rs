@@ -4,7 +4,7 @@
 //! takes none away. Rows come as the source has them: not yet put in order, repeated ones included.
 
 use std::io::Write as _;
-use std::ops::Range;
+use std::iter::once;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -141,7 +141,7 @@ fn members(rows: &RecordBatch, row: usize) -> Result<Map<String, Value>, ArrowEr
                 let items = lists.value(row);
                 Value::Array(values(&items, 0..items.len())?)
             }
-            _ => values(column, row..row + 1)?.pop().unwrap_or_default(),
+            _ => values(column, once(row))?.pop().unwrap_or_default(),
         };
         members.insert(field.name().clone(), value);
     }
@@ -149,7 +149,10 @@ fn members(rows: &RecordBatch, row: usize) -> Result<Map<String, Value>, ArrowEr
 }
 
 /// Values of an array as JSON: numbers and truth values bare, all else as text.
-fn values(array: &dyn Array, places: Range<usize>) -> Result<Vec<Value>, ArrowError> {
+fn values(
+    array: &dyn Array,
+    places: impl Iterator<Item = usize>,
+) -> Result<Vec<Value>, ArrowError> {
     use DataType as D;
     let bare = matches!(array.data_type(), D::Float32 | D::Float64 | D::Int64 | D::Boolean);
     let format = FormatOptions::default();

@@ -88,13 +88,13 @@ impl ColumnConfig {
                 let message = format!("the waveform '{name}' has no 'sample_rate'");
                 return error(message, "give its samples a second, as in sample_rate: 25600");
             }
-            (None, Some(hertz)) => match SampleRate::new(hertz) {
-                Some(rate) => Column::waveform(name, rate),
-                None => {
+            (None, Some(hertz)) => {
+                let Some(rate) = SampleRate::new(hertz) else {
                     let message = format!("{hertz} samples a second cannot be");
                     return error(message, "give a number above zero, such as 25600");
-                }
-            },
+                };
+                Column::waveform(name, rate)
+            }
         };
         Ok(column.with_unit(self.unit.as_deref().map(Unit::new)))
     }

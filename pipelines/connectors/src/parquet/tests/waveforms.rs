@@ -86,8 +86,8 @@ fn read(folder: &Path, path: &str) -> Result<Yield, SourceError> {
     Ok((rows, dead))
 }
 
-fn bits(samples: &[f32]) -> Option<Vec<u32>> {
-    Some(samples.iter().map(|s| s.to_bits()).collect())
+fn bits(samples: &[f32]) -> Vec<u32> {
+    samples.iter().map(|s| s.to_bits()).collect()
 }
 
 #[test]
@@ -109,8 +109,12 @@ fn a_waveform_comes_back_bit_for_bit_as_it_was_corrected() {
     sink.write(2, &[corrected]).unwrap();
     sink.commit(2).unwrap();
     let (rows, dead) = read(folder.path(), "rul").unwrap();
-    let expected =
-        [(1, bits(&SAMPLES)), (2, None), (4, bits(&[2.0, 3.0])), (3, bits(&[0.5, -0.5]))];
+    let expected = [
+        (1, Some(bits(&SAMPLES))),
+        (2, None),
+        (4, Some(bits(&[2.0, 3.0]))),
+        (3, Some(bits(&[0.5, -0.5]))),
+    ];
     assert_eq!((rows, dead), (expected.to_vec(), vec![]));
 }
 
@@ -136,13 +140,16 @@ fn lists_of_other_writers_are_waveforms() {
     let large = LargeListArray::from_iter_primitive::<Float64Type, _, _>([Some(doubles), None]);
     theirs(folder.path(), Arc::new(large));
     let (rows, dead) = read(folder.path(), "theirs.parquet").unwrap();
-    assert_eq!((rows, dead), (vec![(1, bits(&SAMPLES)), (2, None)], vec![]));
+    assert_eq!((rows, dead), (vec![(1, Some(bits(&SAMPLES))), (2, None)], vec![]));
 
     let item = Arc::new(Field::new_list_field(DataType::Int16, false));
     let counts = Arc::new(Int16Array::from(vec![1, -2, 3, -4]));
     theirs(folder.path(), Arc::new(FixedSizeListArray::try_new(item, 2, counts, None).unwrap()));
     let (rows, dead) = read(folder.path(), "*.parquet").unwrap();
-    assert_eq!((rows, dead), (vec![(1, bits(&[1.0, -2.0])), (2, bits(&[3.0, -4.0]))], vec![]));
+    assert_eq!(
+        (rows, dead),
+        (vec![(1, Some(bits(&[1.0, -2.0]))), (2, Some(bits(&[3.0, -4.0])))], vec![])
+    );
 }
 
 #[test]
@@ -158,7 +165,7 @@ fn a_list_that_is_no_waveform_is_a_dead_letter() {
     ]);
     theirs(folder.path(), Arc::new(lists));
     let (rows, dead) = read(folder.path(), "theirs.parquet").unwrap();
-    assert_eq!(rows, [(5, bits(&[4.0]))]);
+    assert_eq!(rows, [(5, Some(bits(&[4.0])))]);
     assert_eq!(
         dead,
         [
