@@ -99,7 +99,7 @@ impl Source {
         let rate = column.sample_rate.filter(|_| column.data_type == waveform_type());
         let Some(rate) = rate else {
             let what = format!("column '{name}' has no waveforms but {}", column.data_type);
-            let help = "cut its rows into waveforms by the step 'waveform' before";
+            let help = "declare it as 'type: waveform' where bursts come, or cut its rows by the step 'waveform' before";
             return Err(ConfigError::new(at, what).help(help));
         };
         Ok(Source {

@@ -4,13 +4,15 @@
 //! takes none away. Rows come as the source has them: not yet put in order, repeated ones included.
 
 use std::io::Write as _;
+use std::iter::once;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use arrow::array::{Array as _, RecordBatch};
+use arrow::array::{Array, AsArray as _, RecordBatch};
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::Args;
 use foreline_connectors::Tap;
@@ -26,6 +28,10 @@ use crate::session::{Purpose, load, stop_on_signal};
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How long to wait when there is nothing.
 const PAUSE: Duration = Duration::from_millis(20);
+/// A list of so many values is shown whole on a line.
+const SAMPLES_WHOLE: usize = 8;
+/// How many values of a longer one are.
+const SAMPLES_BEGIN: usize = 4;
 
 /// What `foreline tap` takes.
 #[derive(Debug, Args)]
@@ -37,7 +43,7 @@ pub struct Arguments {
     /// End after so many rows and dead letters.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     rows: u64,
-    /// One JSON object a line.
+    /// One JSON object a line; waveforms whole.
     #[arg(long)]
     json: bool,
 }
@@ -127,21 +133,41 @@ fn show(out: &Decoded, partition: &str, json: bool, left: &mut u64) -> Result<()
 }
 
 /// A row by column; what is missing is null.
-fn members(rows: &RecordBatch, row: usize) -> Result<Map<String, Value>, arrow::error::ArrowError> {
-    let format = FormatOptions::default();
+fn members(rows: &RecordBatch, row: usize) -> Result<Map<String, Value>, ArrowError> {
     let mut members = Map::new();
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        let shown = ArrayFormatter::try_new(column, &format)?.value(row).to_string();
-        let bare =
-            matches!(field.data_type(), DataType::Float64 | DataType::Int64 | DataType::Boolean);
-        let value = match column.is_null(row) {
-            true => Value::Null,
-            false if bare => serde_json::from_str(&shown).unwrap_or(Value::String(shown)),
-            false => Value::String(shown),
+        let value = match column.as_list_opt::<i32>() {
+            Some(lists) if lists.is_valid(row) => {
+                let items = lists.value(row);
+                Value::Array(values(&items, 0..items.len())?)
+            }
+            _ => values(column, once(row))?.pop().unwrap_or_default(),
         };
         members.insert(field.name().clone(), value);
     }
     Ok(members)
+}
+
+/// Values of an array as JSON: numbers and truth values bare, all else as text.
+fn values(
+    array: &dyn Array,
+    places: impl Iterator<Item = usize>,
+) -> Result<Vec<Value>, ArrowError> {
+    use DataType as D;
+    let bare = matches!(array.data_type(), D::Float32 | D::Float64 | D::Int64 | D::Boolean);
+    let format = FormatOptions::default();
+    let formatter = ArrayFormatter::try_new(array, &format)?;
+    let value = |place| {
+        if array.is_null(place) {
+            return Value::Null;
+        }
+        let shown = formatter.value(place).to_string();
+        match bare {
+            true => serde_json::from_str(&shown).unwrap_or(Value::String(shown)),
+            false => Value::String(shown),
+        }
+    };
+    Ok(places.map(value).collect())
 }
 
 /// `column=value` for each; text from outside cannot move the terminal's cursor.
@@ -150,7 +176,57 @@ fn line(members: &Map<String, Value>) -> String {
         Value::String(text) => {
             format!("{name}={}", text.chars().flat_map(char::escape_debug).collect::<String>())
         }
+        Value::Array(samples) => format!("{name}={}", list(samples)),
         other => format!("{name}={other}"),
     });
     shown.collect::<Vec<_>>().join("  ")
+}
+
+/// A list on a line: whole where it is short, else how it begins and how long it is.
+fn list(samples: &[Value]) -> String {
+    let n = samples.len();
+    let n_shown = if n <= SAMPLES_WHOLE { n } else { SAMPLES_BEGIN };
+    let mut shown: Vec<String> = samples[..n_shown].iter().map(Value::to_string).collect();
+    if n_shown < n {
+        shown.push(format!("… {n} samples"));
+    }
+    format!("[{}]", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float64Array, ListArray, StringArray};
+    use arrow::datatypes::Float32Type;
+
+    use super::*;
+
+    #[test]
+    fn a_waveform_is_whole_as_json_and_short_on_a_line() {
+        let burst = |n: u16| Some((0..n).map(|i| Some(f32::from(i) / 10.0)).collect::<Vec<_>>());
+        let waves =
+            ListArray::from_iter_primitive::<Float32Type, _, _>([burst(3), burst(4096), None]);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("machine", Arc::new(StringArray::from(vec!["a\n", "b", "c"]))),
+            ("v", Arc::new(waves)),
+            ("t", Arc::new(Float64Array::from(vec![Some(0.5), None, Some(f64::NAN)]))),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let first = members(&rows, 0).unwrap();
+        assert_eq!(
+            Value::Object(first.clone()),
+            json!({ "machine": "a\n", "v": [0.0, 0.1, 0.2], "t": 0.5 })
+        );
+        assert!(line(&first).contains("v=[0.0, 0.1, 0.2]"), "{}", line(&first));
+        assert!(line(&first).contains("machine=a\\n"), "{}", line(&first));
+        let second = members(&rows, 1).unwrap();
+        assert_eq!(second["v"].as_array().map(Vec::len), Some(4096));
+        assert!(
+            line(&second).contains("v=[0.0, 0.1, 0.2, 0.3, … 4096 samples]"),
+            "{}",
+            line(&second)
+        );
+        assert_eq!(members(&rows, 2).unwrap()["v"], Value::Null);
+    }
 }

@@ -207,9 +207,10 @@ fn compare(
     differences
 }
 
-/// Whether a value is the expected one; numbers by value, timestamps by instant, all else as text.
+/// Whether a value is the expected one; numbers by value, timestamps by instant, lists by their items, all else as text.
 fn same(found: Option<&str>, want: &Value, tolerance: f64) -> bool {
     let want = match want {
+        Value::Array(items) => return same_items(found, items, tolerance),
         Value::Null => return found.is_none(),
         Value::String(text) if text.is_empty() => return found.is_none(),
         Value::String(text) => text.clone(),
@@ -222,6 +223,15 @@ fn same(found: Option<&str>, want: &Value, tolerance: f64) -> bool {
     }
     let instant = |t: &str| arrow::compute::kernels::cast_utils::string_to_timestamp_nanos(t).ok();
     found == want || instant(found).is_some_and(|a| Some(a) == instant(&want))
+}
+
+/// The same for a list, which is `[a, b]` as text.
+fn same_items(found: Option<&str>, want: &[Value], tolerance: f64) -> bool {
+    let inner = found.and_then(|text| text.strip_prefix('[')?.strip_suffix(']'));
+    let Some(inner) = inner else { return false };
+    let found: Vec<&str> = inner.split(',').map(str::trim).filter(|f| !f.is_empty()).collect();
+    let same = |(found, want): (&&str, &Value)| same(Some(found), want, tolerance);
+    found.len() == want.len() && found.iter().zip(want).all(same)
 }
 
 fn compare_dead(kept: &Kept, want: &BTreeMap<String, u64>) -> Vec<String> {

@@ -53,7 +53,8 @@ pub enum Format {
     Csv(CsvOptions),
     /// One MessagePack map, or an array of them.
     Msgpack(MsgpackOptions),
-    /// A burst of samples: little-endian 32-bit floats, nothing between them. One row a sample.
+    /// A burst of samples: little-endian 32-bit floats, nothing between them. One row a sample, or, where its columns are
+    /// waveforms, one row a burst.
     Raw(RawOptions),
     /// Sparkplug B: a column takes the metric of its name.
     Sparkplug(SparkplugOptions),
@@ -71,7 +72,8 @@ enum Written {
     Csv(CsvOptions),
     /// One MessagePack map, or an array of them.
     Msgpack(MsgpackOptions),
-    /// A burst of samples: little-endian 32-bit floats, nothing between them. One row a sample.
+    /// A burst of samples: little-endian 32-bit floats, nothing between them. One row a sample, or, where its columns are
+    /// waveforms, one row a burst.
     Raw(RawOptions),
     /// Sparkplug B: a column takes the metric of its name.
     Sparkplug(SparkplugOptions),
@@ -87,7 +89,7 @@ impl JsonSchema for Format {
         schemars::json_schema!({
             "description": "how payloads are written: the name of a format, or the name with its options as in { csv: { header: true } }",
             "anyOf": [
-                { "enum": ["json", "ndjson", "csv", "msgpack", "sparkplug"] },
+                { "enum": ["json", "ndjson", "csv", "msgpack", "raw", "sparkplug"] },
                 written,
             ]
         })
@@ -197,10 +199,14 @@ impl Format {
             .collect();
         let mut sheet = Vec::new();
         for (index, (name, config)) in inputs.columns.iter().enumerate() {
-            let kind = Kind::new(config, &inputs.schema.columns()[index].data_type);
+            let data_type = &inputs.schema.columns()[index].data_type;
+            let given = given.iter().position(|g| *g == index);
+            let kind = match given {
+                Some(_) => Kind::of_envelope(config, data_type),
+                None => Kind::new(config, data_type),
+            };
             match kind {
                 Ok(kind) => {
-                    let given = given.iter().position(|g| *g == index);
                     let need = Need::of(inputs.schema, index);
                     sheet.push(SheetColumn { name: name.clone(), kind, need, given });
                 }

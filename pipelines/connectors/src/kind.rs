@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use foreline_engine::{
-    ConfigError, Described, Replay, Resolver, Schema, Sink, SinkError, Source, SourceError,
-    parse_config,
+    Column, ConfigError, Described, Replay, Resolver, SampleRate, Schema, Sink, SinkError, Source,
+    SourceError, TimeDomain, Unit, parse_config,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,18 +28,29 @@ pub enum ColumnType {
     Bool,
     /// A point in time, kept as nanoseconds of UTC.
     Timestamp,
+    /// A burst of samples at a fixed rate, kept as 32-bit floating point; its first sample is at the row's event time. It needs
+    /// `sample_rate`. A payload or file writes it as its format does: JSON and MessagePack as an array of numbers, MessagePack
+    /// also as `bin`, Sparkplug as an array or bytes (binary samples are little-endian, those of a `bin` 32-bit floats), Parquet
+    /// and Arrow as a list, a field of CSV as numbers with `;` or blanks between them, `raw` as the payload itself. No sample
+    /// may be missing or infinite, and there are from 1 to 1,048,576; else the row is a dead letter. Not for `key` and `dedupe`.
+    Waveform,
 }
 
 /// One column of a source.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ColumnConfig {
     /// Its type.
     #[serde(rename = "type")]
     pub data_type: ColumnType,
     /// Its unit of measure, a UCUM code such as `mm/s`, `Cel`, `bar`; `degC` and `rpm` are understood too.
+    /// Of a waveform: that of its samples.
     #[serde(default)]
     pub unit: Option<String>,
+    /// Of a waveform, which must have it, and of nothing else: its samples a second, above 0.
+    #[serde(default)]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub sample_rate: Option<f64>,
     /// Which field of the record it is read from: its name in the header, or its place counted from 1.
     /// Left out: the field with the column's name, or without a header the next one in the order of the columns.
     /// `"#row"` is the record's line in its file less the first line that can hold a record, from 0 (int64);
@@ -53,6 +65,53 @@ pub struct ColumnConfig {
     /// time that occurs twice is the earlier of the two instants; one that is skipped is a dead letter.
     #[serde(default)]
     pub zone: Option<String>,
+}
+
+impl ColumnConfig {
+    /// The column of the stream that is declared here as `name`.
+    ///
+    /// # Errors
+    /// When a waveform has no sample rate or none that is one, or something else has one. The error is `at` the option,
+    /// below `columns.`.
+    pub fn declared(&self, name: &str) -> Result<Column, ConfigError> {
+        let error = |message: String, help: &str| {
+            Err(ConfigError::new(format!("columns.{name}.sample_rate"), message).help(help))
+        };
+        let column = match (self.data_type.arrow(), self.sample_rate) {
+            (Some(data_type), None) => Column::new(name, data_type),
+            (Some(_), Some(_)) => {
+                let message =
+                    format!("'sample_rate' belongs to a waveform, and column '{name}' is none");
+                return error(message, "remove it, or change the column's 'type' to waveform");
+            }
+            (None, None) => {
+                let message = format!("the waveform '{name}' has no 'sample_rate'");
+                return error(message, "give its samples a second, as in sample_rate: 25600");
+            }
+            (None, Some(hertz)) => {
+                let Some(rate) = SampleRate::new(hertz) else {
+                    let message = format!("{hertz} samples a second cannot be");
+                    return error(message, "give a number above zero, such as 25600");
+                };
+                Column::waveform(name, rate)
+            }
+        };
+        Ok(column.with_unit(self.unit.as_deref().map(Unit::new)))
+    }
+}
+
+impl ColumnType {
+    /// The Arrow type of a column; `None` for a waveform, whose column has a rate besides.
+    fn arrow(self) -> Option<DataType> {
+        Some(match self {
+            ColumnType::String => DataType::Utf8,
+            ColumnType::Float64 => DataType::Float64,
+            ColumnType::Int64 => DataType::Int64,
+            ColumnType::Bool => DataType::Boolean,
+            ColumnType::Timestamp => TimeDomain::UtcNanos.data_type(),
+            ColumnType::Waveform => return None,
+        })
+    }
 }
 
 /// A field of a record, by name or by place.

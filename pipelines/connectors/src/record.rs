@@ -2,17 +2,19 @@
 //!
 //! The rules about values stand here and only here, so that a number, a stamp or a missing value means the same
 //! whatever brought it: NaN is null, an infinite value and a missing time or key make the record a dead letter, whole
-//! numbers never pass through floating point.
+//! numbers never pass through floating point, a waveform is whole or its record is a dead letter.
 
 mod column;
 mod dictionary;
 mod options;
+mod samples;
 mod split;
 mod stamp;
 pub(crate) mod value;
 
 pub(crate) use column::{Column, Kind, Need, Unfit, Value, Writing};
 pub(crate) use options::{AsWritten, NullWords, default_null_words};
+pub(crate) use samples::{Burst, Form, List, Packed, SAMPLES_MAX, Samples, narrow};
 pub(crate) use split::{Cut, Delimiter, Dialect, Fields};
 pub(crate) use stamp::Stamps;
 
@@ -38,7 +40,10 @@ impl Rejected {
     pub(crate) fn field(column: &str, field: &[u8], unfit: Unfit) -> Self {
         let shown = &field[..field.len().min(QUOTED_BYTES_MAX)];
         let text = String::from_utf8_lossy(shown);
-        let detail = format!("column '{column}': '{text}' {}", unfit.what);
+        let detail = match unfit.sample {
+            None => format!("column '{column}': '{text}' {}", unfit.what),
+            Some(at) => format!("column '{column}': sample {at} of '{text}' {}", unfit.what),
+        };
         Rejected { reason: unfit.reason, detail }
     }
 

@@ -97,7 +97,7 @@ pub enum Late {
 }
 
 /// Declared columns in the order of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Columns(pub Vec<(String, ColumnConfig)>);
 
 impl<'de> Deserialize<'de> for Columns {

@@ -251,13 +251,17 @@ fn columns(
     let mut found = Vec::new();
     for (index, (name, config)) in inputs.columns.iter().enumerate() {
         let at = |field: &str| format!("columns.{name}.{field}");
+        let data_type = &inputs.schema.columns()[index].data_type;
+        let kind = match keyed.contains(name) {
+            true => Kind::of_envelope(config, data_type),
+            false => Kind::new(config, data_type),
+        };
         let origin = match keyed.iter().position(|key| key == name) {
             Some(part) => Origin::Key(part),
             None => mistakes.or(origin(name, config, header, place), Origin::Placed(place)),
         };
         place += usize::from(!matches!(origin, Origin::Row | Origin::File | Origin::Key(_)));
-        let data_type = &inputs.schema.columns()[index].data_type;
-        let kind = Kind::new(config, data_type).map_err(|(f, m)| ConfigError::new(at(f), m));
+        let kind = kind.map_err(|(f, m)| ConfigError::new(at(f), m));
         found.push(PlannedColumn {
             name: name.clone(),
             origin,

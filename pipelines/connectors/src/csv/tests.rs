@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch, UInt64Array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType};
 use arrow::util::display::array_value_to_string;
 use foreline_engine::{
-    Column, ConfigError, Decoded, Expression, ExpressionError, Poll, Position, Resolver, Schema,
-    Source, SourceError, TimeDomain, parse_config,
+    ConfigError, Decoded, Expression, ExpressionError, Poll, Position, Resolver, Schema, Source,
+    SourceError, parse_config,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Csv, CsvConfig};
-use crate::kind::{ColumnConfig, ColumnType, SourceInputs, SourceKind};
+use crate::kind::{ColumnConfig, SourceInputs, SourceKind};
 
 mod following;
 mod merging;
 mod options;
 mod real_data;
+mod waveforms;
 
 /// Paths relative to a folder; nothing else.
 struct Folder(PathBuf);
@@ -80,14 +81,7 @@ impl Declared {
     }
 
     fn schema(&self) -> Schema {
-        let data_type = |c: &ColumnConfig| match c.data_type {
-            ColumnType::String => DataType::Utf8,
-            ColumnType::Float64 => DataType::Float64,
-            ColumnType::Int64 => DataType::Int64,
-            ColumnType::Bool => DataType::Boolean,
-            ColumnType::Timestamp => TimeDomain::UtcNanos.data_type(),
-        };
-        let columns = self.columns.iter().map(|(n, c)| Column::new(n, data_type(c))).collect();
+        let columns = self.columns.iter().map(|(n, c)| c.declared(n).unwrap()).collect();
         let key: Vec<&str> = self.key.iter().map(String::as_str).collect();
         Schema::new(columns, &key, &self.time).unwrap()
     }

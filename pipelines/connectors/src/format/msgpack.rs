@@ -1,7 +1,7 @@
 //! MessagePack payloads: a map, or an array of maps.
 //!
 //! Maps have text as keys. Whole numbers stay whole, a timestamp (extension -1) is an instant, a `bin` is taken for text
-//! where a column of text is declared.
+//! where a column of text is declared. A waveform is an array of numbers, or a `bin` of little-endian 32-bit floats.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::fields::{DEPTH_MAX, Node};
 use super::json::JsonOptions;
 use super::{Layout, Taker, Wanted};
 use crate::csv::ExtraFields;
-use crate::record::{Rejected, Value, Writing};
+use crate::record::{Burst, Form, List, Packed, Rejected, Samples, Unfit, Value, Writing, narrow};
 
 /// Options of MessagePack payloads: those of JSON.
 pub type MsgpackOptions = JsonOptions;
@@ -133,13 +133,30 @@ fn plain<'v>(value: &'v ValueRef<'v>) -> Value<'v> {
         ValueRef::F32(v) => Value::Float(f64::from(*v)),
         ValueRef::F64(v) => Value::Float(*v),
         ValueRef::String(text) => Value::Bytes(text.as_bytes()),
-        ValueRef::Binary(bytes) => Value::Bytes(bytes),
-        ValueRef::Array(_) => Value::Nested(b"(an array)"),
+        ValueRef::Binary(bytes) => Value::Samples(Samples::Packed(Packed::alone(bytes, Form::F32))),
+        ValueRef::Array(items) => Value::Samples(Samples::List(items)),
         ValueRef::Map(_) => Value::Nested(b"(a map)"),
         ValueRef::Ext(TIMESTAMP, bytes) => {
             timestamp(bytes).map_or(Value::Nested(b"(a timestamp)"), Value::Time)
         }
         ValueRef::Ext(..) => Value::Nested(b"(an extension)"),
+    }
+}
+
+impl List for Vec<ValueRef<'_>> {
+    #[expect(clippy::cast_precision_loss, reason = "samples have the precision of 32 bits")]
+    fn read(&self, to: &mut Burst<'_>) -> Result<(), Unfit> {
+        self.iter().try_for_each(|item| {
+            to.push(match item {
+                ValueRef::F32(v) => Some(*v),
+                ValueRef::F64(v) => Some(narrow(*v)),
+                ValueRef::Integer(v) => match (v.as_i64(), v.as_u64()) {
+                    (Some(v), _) => Some(v as f32),
+                    (None, v) => v.map(|v| v as f32),
+                },
+                _ => None,
+            })
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //! * A metric that no column takes is passed over, and a payload without any that is taken (a death, say) has no row.
 //! * After its birth a device may name metrics by alias only. [`Births`] puts the names back before a payload is kept, so
 //!   that decoding needs no memory of earlier payloads.
+//! * A waveform is a metric that is an array of numbers of up to 32 bits or of doubles, or bytes: little-endian 32-bit floats.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use serde::Deserialize;
 
 use super::{Layout, Taker, Wanted};
 use crate::kind::{ColumnType, FieldRef};
-use crate::record::{Need, NullWords, Rejected, Value, Writing};
+use crate::record::{Form, Need, NullWords, Packed, Rejected, Samples, Value, Writing};
 
 mod births;
 mod message;
@@ -199,7 +200,14 @@ fn value(metric: &Metric) -> Value<'_> {
         Some(MetricValue::Double(v)) => Value::Float(*v),
         Some(MetricValue::Boolean(v)) => Value::Bool(*v),
         Some(MetricValue::String(v)) => Value::Text(v),
-        Some(MetricValue::Bytes(v)) => Value::Bytes(v),
+        Some(MetricValue::Bytes(v)) => match data_type {
+            Some(DataType::Packed(form)) => Value::Samples(Samples::Packed(Packed::alone(v, form))),
+            Some(DataType::OtherArray) => Value::Nested(b"(an array)"),
+            None if metric.datatype.is_none() => {
+                Value::Samples(Samples::Packed(Packed::alone(v, Form::F32)))
+            }
+            _ => Value::Bytes(v),
+        },
     }
 }
 

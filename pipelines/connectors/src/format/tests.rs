@@ -1,14 +1,16 @@
 //! Formats against payloads: rows, dead letters, positions; and that no payload whatever makes a decoder panic.
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
+use arrow::datatypes::{Float32Type, Float64Type, Int64Type, TimestampNanosecondType};
 use arrow::util::display::array_value_to_string;
-use foreline_engine::{Column as SchemaColumn, Partition, Schema, TimeDomain};
+use foreline_engine::{Partition, Schema};
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::kind::ColumnType;
+use crate::record::SAMPLES_MAX;
+
+mod waveforms;
 
 /// Columns as the pipeline file declares them; the first is the key, the second the event time.
 fn planned(format: serde_json::Value, columns: serde_json::Value, given: &[usize]) -> Planned {
@@ -35,14 +37,7 @@ fn plan(
 }
 
 fn schema(columns: &[(String, ColumnConfig)]) -> Schema {
-    let of = |c: &ColumnConfig| match c.data_type {
-        ColumnType::String => DataType::Utf8,
-        ColumnType::Float64 => DataType::Float64,
-        ColumnType::Int64 => DataType::Int64,
-        ColumnType::Bool => DataType::Boolean,
-        ColumnType::Timestamp => TimeDomain::UtcNanos.data_type(),
-    };
-    let all = columns.iter().map(|(name, c)| SchemaColumn::new(name, of(c))).collect();
+    let all = columns.iter().map(|(name, c)| c.declared(name).unwrap()).collect();
     Schema::new(all, &[&columns[0].0], &columns[1].0).unwrap()
 }
 
@@ -441,6 +436,7 @@ fn formats() -> Vec<Planned> {
             "v": { "type": "float64" },
             "n": { "type": "int64", "field": "a" },
             "b": { "type": "bool", "field": "b" },
+            "w": { "type": "waveform", "sample_rate": 10, "field": "w" },
         })
     };
     let raw = json!({
@@ -451,10 +447,16 @@ fn formats() -> Vec<Planned> {
     let mut all: Vec<Planned> = ["json", "ndjson", "msgpack", "sparkplug"]
         .map(|name| planned(json!(name), columns(), &[]))
         .into();
-    let fields = json!({ "csv": { "fields": ["machine", "ts", "v", "a", "b"] } });
+    let fields = json!({ "csv": { "fields": ["machine", "ts", "v", "a", "b", "w"] } });
     all.push(planned(fields, columns(), &[]));
     all.push(planned(json!({ "csv": { "header": true, "quote": "'" } }), columns(), &[]));
     all.push(planned(json!({ "raw": { "sample_rate": 10 } }), raw, &[0, 1]));
+    let whole = json!({
+        "machine": { "type": "string" },
+        "ts": { "type": "timestamp" },
+        "w": { "type": "waveform", "sample_rate": 10 },
+    });
+    all.push(planned(json!("raw"), whole, &[0, 1]));
     all
 }
 
@@ -483,7 +485,8 @@ proptest! {
     fn no_text_makes_a_decoder_panic(
         words in prop::collection::vec(prop::sample::select(vec![
             "{", "}", "[", "]", ",", ":", "\"", "\\", "\\u12", "\"a\"", "\"ts\"", "\"machine\"", "1", "-", "e9", "null",
-            "true", "NaN", "\n", "'", "é", " ", "2026-01-01", "machine", "ts", "v", "a", "b", "0.5", "\u{0}",
+            "true", "NaN", "\n", "'", "é", " ", "2026-01-01", "machine", "ts", "v", "a", "b", "0.5", "\u{0}", "\"w\":[", "w",
+            ";",
         ]), 0..60)
     ) {
         let text = words.concat();

@@ -1,10 +1,11 @@
 //! Arrow IPC streams as objects a line, so that their values obey the rules that all others do.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, ListArray, PrimitiveArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, TimeUnit};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::root_as_message;
@@ -12,6 +13,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::Body;
 use crate::kind::{ColumnConfig, FieldRef};
+use crate::record::SAMPLES_MAX;
 
 /// The declared columns as a body of this kind has them: an Arrow stream has stamps that need no format.
 pub(super) fn of(body: Body, columns: &[(String, ColumnConfig)]) -> Vec<(String, ColumnConfig)> {
@@ -128,6 +130,15 @@ fn plain(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
             cast(column, &DataType::Timestamp(TimeUnit::Nanosecond, Some("+00:00".into())))
         }
         DataType::Dictionary(_, values) => cast(column, values).and_then(|c| plain(&c)),
+        DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            cast(column, &DataType::List(Arc::clone(item))).and_then(|c| plain(&c))
+        }
+        DataType::List(item) if item.data_type().is_numeric() => {
+            // What 32 bits hold stays so, for samples to be written as short as they are.
+            let is_short = matches!(item.data_type(), DataType::Float32 | DataType::Float16);
+            let to = if is_short { DataType::Float32 } else { DataType::Float64 };
+            cast(column, &DataType::List(Arc::new(Field::new_list_field(to, true))))
+        }
         _ => Ok(ArrayRef::clone(column)),
     }
 }
@@ -142,6 +153,15 @@ fn show<'a>(column: &'a ArrayRef, format: &'a FormatOptions<'a>) -> Result<Show<
         };
         return Ok(Box::new(move |row| floats.is_valid(row).then(|| shown(floats.value(row)))));
     }
+    if let Some(lists) = column.as_list_opt::<i32>() {
+        let values = lists.values();
+        if let Some(values) = values.as_primitive_opt::<Float32Type>() {
+            return Ok(show_list(lists, values));
+        }
+        if let Some(values) = values.as_primitive_opt::<Float64Type>() {
+            return Ok(show_list(lists, values));
+        }
+    }
     let data_type = column.data_type();
     let bare = data_type.is_integer() || *data_type == DataType::Boolean;
     let formatter = ArrayFormatter::try_new(column, format)?;
@@ -149,4 +169,32 @@ fn show<'a>(column: &'a ArrayRef, format: &'a FormatOptions<'a>) -> Result<Show<
         let text = column.is_valid(row).then(|| formatter.value(row).to_string())?;
         Some(if bare { text } else { serde_json::Value::from(text).to_string() })
     }))
+}
+
+/// Lists of numbers as arrays; of one that is too long for any column as much as shows that.
+fn show_list<'a, T>(lists: &'a ListArray, values: &'a PrimitiveArray<T>) -> Show<'a>
+where
+    T: ArrowPrimitiveType<Native: fmt::Debug + Into<f64>>,
+{
+    Box::new(move |row| {
+        if lists.is_null(row) {
+            return None;
+        }
+        let at = |i: usize| usize::try_from(lists.value_offsets()[i]).unwrap_or_default();
+        let (start, end) = (at(row), at(row + 1));
+        let mut text = String::from("[");
+        for i in start..end.min(start + SAMPLES_MAX + 1) {
+            let value = values.value(i);
+            let comma = if i > start { "," } else { "" };
+            // Writing to a text cannot fail.
+            match value.into() {
+                _ if values.is_null(i) => write!(text, "{comma}null").ok(),
+                f64::INFINITY => write!(text, "{comma}Infinity").ok(),
+                f64::NEG_INFINITY => write!(text, "{comma}-Infinity").ok(),
+                _ => write!(text, "{comma}{value:?}").ok(),
+            };
+        }
+        text.push(']');
+        Some(text)
+    })
 }

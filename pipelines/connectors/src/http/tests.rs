@@ -17,6 +17,8 @@ use super::*;
 use crate::door::{Fate, Refused, Taken};
 use crate::kind::ColumnConfig;
 
+mod waveforms;
+
 struct Nothing;
 
 impl Resolver for Nothing {

@@ -23,6 +23,7 @@ mod faults;
 mod misbehaving;
 mod secured;
 mod sparkplug;
+mod waveforms;
 
 /// How long something may take on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);

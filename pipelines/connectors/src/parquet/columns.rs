@@ -40,7 +40,11 @@ pub(super) fn wanted(
         let mut error = |option: &str, message: String| {
             found.push(ConfigError::new(format!("columns.{name}.{option}"), message));
         };
-        let kind = Kind::new(config, &inputs.schema.columns()[index].data_type);
+        let data_type = &inputs.schema.columns()[index].data_type;
+        let kind = match keyed.contains(name) {
+            true => Kind::of_envelope(config, data_type),
+            false => Kind::new(config, data_type),
+        };
         let kind = kind.unwrap_or_else(|(option, message)| {
             error(option, message);
             Kind::Int

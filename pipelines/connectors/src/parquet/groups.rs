@@ -18,6 +18,7 @@ use super::resolve::{Resolution, Standing};
 use super::rows::GroupDecoder;
 use crate::cut::{Format, Opened, Records, Shared};
 use crate::kind::SourceInputs;
+use crate::record::Kind;
 
 /// The largest row group that is read: it is held whole, undecoded, with a few others.
 const GROUP_BYTES_MAX: u64 = 256 << 20;
@@ -87,7 +88,8 @@ impl Groups {
         let mut columns = Vec::new();
         for wanted in &*self.wanted {
             if let Origin::Field(field) = &wanted.origin {
-                columns.push(find(&name, metadata.file_metadata().schema_descr(), field)?);
+                let is_list = matches!(wanted.kind, Kind::Waveform);
+                columns.push(find(&name, metadata.file_metadata().schema_descr(), field, is_list)?);
             }
         }
         columns.extend(standing.columns(metadata.file_metadata().schema_descr()));
@@ -115,11 +117,12 @@ impl Format for Groups {
     }
 }
 
-/// The leaf that the column `field` is.
+/// The leaf that the column `field` is; of a list its items.
 fn find(
     name: &str,
     schema: &::parquet::schema::types::SchemaDescriptor,
     field: &str,
+    is_list: bool,
 ) -> Result<usize, SourceError> {
     let named: Vec<&str> = schema.columns().iter().map(|c| c.path().parts()[0].as_str()).collect();
     let leaf = named.iter().position(|n| *n == field).ok_or_else(|| {
@@ -128,6 +131,13 @@ fn find(
         SourceError::Io(format!("file '{name}' has no column '{field}'; it has {shown}"))
     })?;
     let column = schema.column(leaf);
+    if is_list {
+        if column.max_rep_level() == 1 && is_number(column.physical_type()) {
+            return Ok(leaf);
+        }
+        let message = format!("column '{field}' of '{name}' is not one list of numbers a row");
+        return Err(SourceError::Io(message));
+    }
     if column.max_rep_level() > 0
         || column.path().parts().len() > 1
         || column.physical_type() == PhysicalType::FIXED_LEN_BYTE_ARRAY
@@ -138,6 +148,11 @@ fn find(
         return Err(SourceError::Io(message));
     }
     Ok(leaf)
+}
+
+fn is_number(physical: PhysicalType) -> bool {
+    use PhysicalType as P;
+    matches!(physical, P::FLOAT | P::DOUBLE | P::INT32 | P::INT64)
 }
 
 fn read_metadata(

@@ -1,7 +1,7 @@
 //! Turns row groups into rows of a source; every worker has a decoder.
 //!
 //! Values obey the rules of the module `record`, whatever their type in the file: whole numbers, instants, texts and
-//! decimals are read into the declared type or make the row a dead letter.
+//! decimals are read into the declared type or make the row a dead letter. A waveform is a list of numbers.
 
 use std::sync::Arc;
 
@@ -12,12 +12,15 @@ use ::parquet::arrow::arrow_reader::{
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
 use ::parquet::file::metadata::ParquetMetaDataReader;
 use ::parquet::file::reader::{ChunkReader, Length};
-use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray as _, Float32Array, Float64Array, ListArray, RecordBatch, UInt64Array,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampNanosecondType, UInt32Type,
-    UInt64Type,
+    DataType, Field, Float32Type, Float64Type, Int64Type, SchemaRef, TimeUnit,
+    TimestampNanosecondType, UInt32Type, UInt64Type,
 };
+use arrow::error::ArrowError;
 use bytes::Bytes;
 use bytes::buf::{Buf as _, Reader};
 use foreline_engine::{Chunk, DeadLetter, Decoded, Decoder, Position, Reason};
@@ -28,7 +31,7 @@ use super::groups::Tail;
 use super::resolve::{Resolution, Standing};
 use super::sorted::{DELETED, REVISION};
 use crate::kind::SourceInputs;
-use crate::record::{Column, NullWords, Rejected, Value, Writing};
+use crate::record::{Column, NullWords, Rejected, Samples, Value, Writing};
 
 /// Rows that are taken out of a row group at a time.
 const BATCH_ROWS: usize = 8_192;
@@ -73,6 +76,8 @@ enum Cells<'a> {
     Time(&'a arrow::array::TimestampNanosecondArray),
     Text(&'a arrow::array::StringArray),
     Bytes(&'a arrow::array::BinaryArray),
+    F32s(&'a ListArray, &'a [f32]),
+    F64s(&'a ListArray, &'a [f64]),
 }
 
 impl GroupDecoder {
@@ -263,9 +268,40 @@ fn readable(array: &ArrayRef) -> Result<ArrayRef, String> {
         D::Timestamp(..) => D::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())),
         D::Date32 | D::Date64 => D::Timestamp(TimeUnit::Nanosecond, None),
         D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_) => D::Binary,
+        D::List(item) => return samples(array, item.data_type()).map_err(|e| e.to_string()),
         _ => D::Utf8,
     };
     cast(array, &to).map_err(|e| e.to_string())
+}
+
+/// A list of numbers with 32-bit floats as items, or else 64-bit ones, none of which is null.
+fn samples(array: &ArrayRef, item: &DataType) -> Result<ArrayRef, ArrowError> {
+    let is_short = matches!(item, DataType::Float32 | DataType::Float16);
+    let to = if is_short { DataType::Float32 } else { DataType::Float64 };
+    let field = Arc::new(Field::new_list_field(to, true));
+    let lists = cast(array, &DataType::List(Arc::clone(&field)))?;
+    let lists = lists.as_list::<i32>();
+    let values = lists.values();
+    if values.null_count() == 0 {
+        return Ok(Arc::new(lists.clone()));
+    }
+    // A sample that is missing is as bad as one that is no number.
+    let values: ArrayRef = match is_short {
+        true => Arc::new(Float32Array::from_iter_values(
+            values.as_primitive::<Float32Type>().iter().map(|v| v.unwrap_or(f32::NAN)),
+        )),
+        false => Arc::new(Float64Array::from_iter_values(
+            values.as_primitive::<Float64Type>().iter().map(|v| v.unwrap_or(f64::NAN)),
+        )),
+    };
+    let (offsets, nulls) = (lists.offsets().clone(), lists.nulls().cloned());
+    Ok(Arc::new(ListArray::try_new(field, offsets, values, nulls)?))
+}
+
+/// The items of a row.
+fn items<'a, T>(lists: &ListArray, items: &'a [T], row: usize) -> &'a [T] {
+    let at = |i: usize| usize::try_from(lists.value_offsets()[i]).unwrap_or_default();
+    &items[at(row)..at(row + 1)]
 }
 
 fn cells(array: &ArrayRef) -> Cells<'_> {
@@ -276,6 +312,15 @@ fn cells(array: &ArrayRef) -> Cells<'_> {
         DataType::Boolean => Cells::Bool(array.as_boolean()),
         DataType::Timestamp(..) => Cells::Time(array.as_primitive::<TimestampNanosecondType>()),
         DataType::Binary => Cells::Bytes(array.as_binary()),
+        DataType::List(item) => {
+            let lists = array.as_list::<i32>();
+            match item.data_type() {
+                DataType::Float32 => {
+                    Cells::F32s(lists, lists.values().as_primitive::<Float32Type>().values())
+                }
+                _ => Cells::F64s(lists, lists.values().as_primitive::<Float64Type>().values()),
+            }
+        }
         _ => Cells::Text(array.as_string()),
     }
 }
@@ -291,6 +336,7 @@ impl Cells<'_> {
             Cells::Time(a) => a.is_null(row),
             Cells::Text(a) => a.is_null(row),
             Cells::Bytes(a) => a.is_null(row),
+            Cells::F32s(lists, _) | Cells::F64s(lists, _) => lists.is_null(row),
         };
         match self {
             _ if null => Value::Null,
@@ -303,6 +349,8 @@ impl Cells<'_> {
             Cells::Time(a) => Value::Time(a.value(row)),
             Cells::Text(a) => Value::Text(a.value(row)),
             Cells::Bytes(a) => Value::Bytes(a.value(row)),
+            Cells::F32s(lists, all) => Value::Samples(Samples::F32(items(lists, all, row))),
+            Cells::F64s(lists, all) => Value::Samples(Samples::F64(items(lists, all, row))),
         }
     }
 }

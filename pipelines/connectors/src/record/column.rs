@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Int32Type};
 use foreline_engine::Reason;
 
 use super::dictionary::Dictionary;
+use super::samples::{NO_SAMPLES, Samples, Waveforms};
 use super::{NullWords, Stamps, value};
 use crate::kind::{ColumnConfig, ColumnType};
 
@@ -28,6 +29,7 @@ pub(crate) enum Kind {
     Text,
     /// Text that belongs to the key.
     Key,
+    Waveform,
 }
 
 impl Kind {
@@ -55,7 +57,26 @@ impl Kind {
             ColumnType::Timestamp => {
                 Kind::Time(Stamps::new(config.format.as_deref(), config.zone.as_deref())?)
             }
+            ColumnType::Waveform => Kind::Waveform,
         })
+    }
+
+    /// The same for a column whose values do not stand in the payload but come with it: in a topic, or the name of a file.
+    ///
+    /// # Errors
+    /// As [`Kind::new`]; and a waveform does not come so.
+    pub(crate) fn of_envelope(
+        config: &ColumnConfig,
+        data_type: &DataType,
+    ) -> Result<Self, (&'static str, String)> {
+        match Kind::new(config, data_type)? {
+            Kind::Waveform => {
+                let message =
+                    "a waveform is read from the payload, not from a topic, a property or a name";
+                Err(("type", message.to_owned()))
+            }
+            kind => Ok(kind),
+        }
     }
 }
 
@@ -81,7 +102,7 @@ impl Need {
     }
 
     fn unfit(self) -> Option<Unfit> {
-        let missing = |reason, what| Some(Unfit { reason, what });
+        let missing = |reason, what| Some(Unfit::of(reason, what));
         match self {
             Need::None => None,
             Need::Time => {
@@ -104,7 +125,7 @@ pub(crate) struct Writing {
 }
 
 /// A value as a message holds it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Value<'a> {
     /// None.
     Null,
@@ -124,9 +145,14 @@ pub(crate) enum Value<'a> {
     Text(&'a str),
     /// Bytes that may be text.
     Bytes(&'a [u8]),
-    /// Something that holds values, as it is written.
+    /// Something that holds values, as it is written: an array of numbers is so a waveform.
     Nested(&'a [u8]),
+    /// What can be a waveform.
+    Samples(Samples<'a>),
 }
+
+// A value goes by value from the payload to the column, for every field of every record.
+const _: () = assert!(size_of::<Option<Value<'_>>>() <= 32);
 
 impl Value<'_> {
     /// The value as text: what a message about it quotes.
@@ -139,6 +165,7 @@ impl Value<'_> {
             Value::Float(v) => Cow::Owned(v.to_string().into_bytes()),
             Value::Number(v) | Value::Text(v) => Cow::Borrowed(v.as_bytes()),
             Value::Bytes(v) | Value::Nested(v) => Cow::Borrowed(v),
+            Value::Samples(samples) => samples.shown(),
         }
     }
 }
@@ -150,17 +177,23 @@ pub(crate) struct Unfit {
     pub(crate) reason: Reason,
     /// To be read after the quoted field.
     pub(crate) what: &'static str,
+    /// Which sample of a waveform it is about, from 0.
+    pub(crate) sample: Option<usize>,
 }
 
 impl Unfit {
-    fn bad(what: &'static str) -> Self {
-        Unfit { reason: Reason::BAD_VALUE, what }
+    const fn of(reason: Reason, what: &'static str) -> Self {
+        Unfit { reason, what, sample: None }
+    }
+
+    pub(super) const fn bad(what: &'static str) -> Self {
+        Unfit::of(Reason::BAD_VALUE, what)
     }
 }
 
-const NOT_UTF8: Unfit =
-    Unfit { reason: Reason::BAD_ENCODING, what: "is not valid in the declared encoding" };
-const INFINITE: Unfit = Unfit { reason: Reason::NON_FINITE, what: "is infinite" };
+const NOT_UTF8: Unfit = Unfit::of(Reason::BAD_ENCODING, "is not valid in the declared encoding");
+const INFINITE: Unfit = Unfit::of(Reason::NON_FINITE, "is infinite");
+const NOT_ONE: Unfit = Unfit::bad("is not one value");
 
 #[derive(Debug)]
 enum Values {
@@ -170,6 +203,7 @@ enum Values {
     Time(Vec<i64>, Stamps),
     Text { bytes: Vec<u8>, ends: Vec<i32> },
     Key(Vec<i32>, Dictionary),
+    Waveforms(Waveforms),
 }
 
 /// A column that grows by one value a record.
@@ -193,6 +227,7 @@ impl Column {
             Kind::Time(stamps) => Values::Time(Vec::new(), stamps.clone()),
             Kind::Text => Values::Text { bytes: Vec::new(), ends: vec![0] },
             Kind::Key => Values::Key(Vec::new(), Dictionary::new()),
+            Kind::Waveform => Values::Waveforms(Waveforms::new()),
         };
         Column { values, nulls: Vec::new(), required: need.unfit(), scratch: Vec::new() }
     }
@@ -232,6 +267,9 @@ impl Column {
                 None => return self.push_text(field, writing),
             },
             Values::Text { .. } => return self.push_text(field, writing),
+            Values::Waveforms(waveforms) => {
+                waveforms.push_field(field, writing.decimal, &mut self.scratch)
+            }
         };
         match fitted {
             Err(_) if writing.null.contain(value::trim(field)) => self.push_null(),
@@ -251,9 +289,18 @@ impl Column {
     /// # Errors
     /// Why it cannot be used; nothing was added then.
     pub(crate) fn push_value(&mut self, value: Value<'_>, writing: &Writing) -> Result<(), Unfit> {
+        if let Values::Waveforms(waveforms) = &mut self.values {
+            match value {
+                Value::Samples(samples) => return waveforms.push(&samples),
+                Value::Nested(text) => return waveforms.push_json(text),
+                Value::Null | Value::Text(_) | Value::Bytes(_) => {}
+                _ => return Err(NO_SAMPLES),
+            }
+        }
         let text = match value {
             Value::Null => return self.push_null(),
-            Value::Nested(_) => return Err(Unfit::bad("is not one value")),
+            Value::Nested(_) => return Err(NOT_ONE),
+            Value::Samples(samples) => samples.text().ok_or(NOT_ONE)?.map_err(|_| NOT_UTF8)?,
             Value::Bytes(bytes) => std::str::from_utf8(bytes).map_err(|_| NOT_UTF8)?,
             Value::Text(text) | Value::Number(text) => text,
             plain => return self.push_plain(plain, writing),
@@ -330,6 +377,7 @@ impl Column {
             Values::Bool(values) => values.push(false),
             Values::Text { bytes, ends } => ends.push(end(bytes)),
             Values::Key(numbers, _) => numbers.push(0),
+            Values::Waveforms(waveforms) => waveforms.push_null(),
         }
         Ok(())
     }
@@ -341,6 +389,7 @@ impl Column {
             Values::Bool(values) => values.len(),
             Values::Text { ends, .. } => ends.len() - 1,
             Values::Key(numbers, _) => numbers.len(),
+            Values::Waveforms(waveforms) => waveforms.len(),
         }
     }
 
@@ -359,6 +408,7 @@ impl Column {
                 bytes.truncate(end.unwrap_or_default());
             }
             Values::Key(numbers, _) => numbers.truncate(n_rows),
+            Values::Waveforms(waveforms) => waveforms.truncate(n_rows),
         }
     }
 
@@ -384,6 +434,7 @@ impl Column {
                 texts.shrink();
                 Arc::new(array.expect("every number is that of a text"))
             }
+            Values::Waveforms(waveforms) => waveforms.finish(nulls),
         }
     }
 }

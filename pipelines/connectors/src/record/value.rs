@@ -3,6 +3,8 @@
 //! A number may be surrounded by blanks. Floats are correctly rounded: short decimals by one exact division,
 //! everything else by the Eisel-Lemire method of `fast-float2`.
 
+use fast_float2::FastFloat;
+
 /// Powers of ten that a double holds exactly.
 const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
@@ -54,6 +56,17 @@ fn short_float(text: &[u8], decimal: u8) -> Option<f64> {
 
 #[cold]
 fn any_float(text: &[u8], decimal: u8, scratch: &mut Vec<u8>) -> Option<f64> {
+    parsed(text, decimal, scratch)
+}
+
+/// The sample of a waveform that `text` writes: rounded once, and not to a double before. Infinities and NaN are values
+/// here.
+#[inline]
+pub(crate) fn sample(text: &[u8], decimal: u8, scratch: &mut Vec<u8>) -> Option<f32> {
+    parsed(text, decimal, scratch)
+}
+
+fn parsed<F: FastFloat>(text: &[u8], decimal: u8, scratch: &mut Vec<u8>) -> Option<F> {
     let text = trim(text);
     let text = text.strip_prefix(b"+").filter(|rest| !rest.starts_with(b"-")).unwrap_or(text);
     if decimal == b'.' {
@@ -152,6 +165,18 @@ mod tests {
         assert_eq!(parse("3,305e2"), Some(330.5));
         assert_eq!(parse("1.234,5"), None);
         assert_eq!(parse("3.305"), None);
+    }
+
+    #[test]
+    fn samples_are_rounded_once() {
+        let sample = |text: &str, decimal| sample(text.as_bytes(), decimal, &mut Vec::new());
+        assert_eq!(sample("0.1", b'.'), Some(0.1));
+        assert_eq!(sample(" -1,5e-3", b','), Some(-0.0015));
+        // Halfway between two samples but for a digit that a double does not keep.
+        assert_eq!(sample("1.00000005960464477539062500001", b'.'), Some(1.000_000_1));
+        assert_eq!(sample("1e39", b'.'), Some(f32::INFINITY));
+        assert_eq!(sample("1.5", b','), None);
+        assert_eq!(sample("x", b'.'), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The values of a batch, one at a time, as binary COPY has them.
 
 use arrow::array::{
-    Array, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, PrimitiveArray,
-    StringArray, TimestampNanosecondArray, UInt64Array,
+    Array, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, Float32Array, Float64Array,
+    Int64Array, ListArray, PrimitiveArray, StringArray, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampNanosecondType};
 use foreline_engine::{Batch, TimeDomain};
@@ -14,6 +14,12 @@ const PG_EPOCH_MICROS: i64 = 946_684_800 * 1_000_000;
 /// The bytes of a length, which go before each value.
 const LENGTH: usize = 4;
 
+/// The types `real` and `double precision`, by number, which an array names.
+const FLOAT4: u32 = 700;
+const FLOAT8: u32 = 701;
+/// Most bytes of an array besides its items.
+const ARRAY_HEAD: usize = 6 * LENGTH;
+
 /// The values of a column.
 pub(super) enum Cells<'a> {
     Text(&'a StringArray),
@@ -24,6 +30,8 @@ pub(super) enum Cells<'a> {
     Boolean(&'a BooleanArray),
     Time(&'a TimestampNanosecondArray),
     Bytes(&'a BinaryArray),
+    Reals(&'a ListArray, &'a Float32Array),
+    Doubles(&'a ListArray, &'a Float64Array),
     Same(i64),
     Row,
 }
@@ -89,6 +97,14 @@ pub(super) fn cells<'a>(
         DataType::Boolean => Cells::Boolean(column.as_boolean()),
         DataType::Timestamp(..) => Cells::Time(column.as_primitive_opt().ok_or_else(strange)?),
         DataType::Binary => Cells::Bytes(column.as_binary()),
+        DataType::List(item) => {
+            let lists = column.as_list::<i32>();
+            match item.data_type() {
+                DataType::Float32 => Cells::Reals(lists, lists.values().as_primitive()),
+                DataType::Float64 => Cells::Doubles(lists, lists.values().as_primitive()),
+                _ => return Err(strange()),
+            }
+        }
         _ => return Err(strange()),
     })
 }
@@ -112,6 +128,7 @@ pub(super) fn put(
         Cells::Boolean(a) => a.is_null(row),
         Cells::Time(a) => a.is_null(row),
         Cells::Bytes(a) => a.is_null(row),
+        Cells::Reals(lists, _) | Cells::Doubles(lists, _) => lists.is_null(row),
         Cells::Same(_) | Cells::Row => false,
     };
     if null {
@@ -134,10 +151,51 @@ pub(super) fn put(
             put_value(into, &micros.to_be_bytes());
         }
         Cells::Bytes(a) => put_value(into, a.value(row)),
+        Cells::Reals(lists, items) => {
+            put_array(into, FLOAT4, lists, *items, row, f32::to_be_bytes)?;
+        }
+        Cells::Doubles(lists, items) => {
+            put_array(into, FLOAT8, lists, *items, row, f64::to_be_bytes)?;
+        }
         Cells::Same(value) => put_value(into, &value.to_be_bytes()),
         Cells::Row => put_value(into, &place.to_be_bytes()),
     }
     Ok(true)
+}
+
+/// Adds an array of one dimension, or of none where it has no items: length; dimensions, whether there are nulls, the
+/// items' type; of each dimension the length and the first index; each item as a value.
+fn put_array<T: ArrowPrimitiveType, const N: usize>(
+    into: &mut Vec<u8>,
+    item_type: u32,
+    lists: &ListArray,
+    items: &PrimitiveArray<T>,
+    row: usize,
+    bytes: impl Fn(T::Native) -> [u8; N],
+) -> Result<(), String> {
+    let at = |i: usize| usize::try_from(lists.value_offsets()[i]).unwrap_or_default();
+    let (start, end) = (at(row), at(row + 1));
+    let has_nulls = items.null_count() > 0 && (start..end).any(|i| items.is_null(i));
+    let n_items = i32::try_from(end - start).map_err(|_| "an array has 2^31 items")?;
+    let length_at = into.len();
+    let head = [0, i32::from(n_items > 0), i32::from(has_nulls)];
+    into.reserve((end - start) * (LENGTH + N) + ARRAY_HEAD);
+    into.extend(head.iter().flat_map(|word| word.to_be_bytes()));
+    into.extend_from_slice(&item_type.to_be_bytes());
+    if n_items > 0 {
+        into.extend([n_items, 1].iter().flat_map(|word| word.to_be_bytes()));
+    }
+    for i in start..end {
+        if items.is_null(i) {
+            into.extend_from_slice(&(-1_i32).to_be_bytes());
+        } else {
+            put_value(into, &bytes(items.value(i)));
+        }
+    }
+    let length = into.len() - length_at - LENGTH;
+    let length = i32::try_from(length).map_err(|_| "an array has more than 2 GiB")?;
+    into[length_at..length_at + LENGTH].copy_from_slice(&length.to_be_bytes());
+    Ok(())
 }
 
 fn put_text(into: &mut Vec<u8>, text: &str, replaced: &mut bool) {

@@ -43,6 +43,8 @@ pub(super) enum SqlType {
     Boolean,
     Timestamp,
     Bytes,
+    RealArray,
+    DoubleArray,
 }
 
 impl SqlType {
@@ -56,6 +58,8 @@ impl SqlType {
             SqlType::Boolean => "boolean",
             SqlType::Timestamp => "timestamp with time zone",
             SqlType::Bytes => "bytea",
+            SqlType::RealArray => "real[]",
+            SqlType::DoubleArray => "double precision[]",
         }
     }
 
@@ -72,8 +76,18 @@ impl SqlType {
             DataType::Boolean => SqlType::Boolean,
             DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => SqlType::Timestamp,
             DataType::Binary => SqlType::Bytes,
+            DataType::List(item) => match item.data_type() {
+                DataType::Float32 => SqlType::RealArray,
+                DataType::Float64 => SqlType::DoubleArray,
+                _ => return None,
+            },
             _ => return None,
         })
+    }
+
+    /// Whether two values that are the same number may have different bytes.
+    fn is_floating(self) -> bool {
+        matches!(self, SqlType::Double | SqlType::RealArray | SqlType::DoubleArray)
     }
 }
 
@@ -306,7 +320,7 @@ fn bring_key_forward(
     let place = |c: &TableColumn| key.iter().position(|k| *k == c.name).unwrap_or(usize::MAX);
     columns.sort_by_key(place);
     let n_key = columns.iter().filter(|c| place(c) != usize::MAX).count();
-    for column in columns[..n_key].iter().filter(|c| c.sql_type == SqlType::Double) {
+    for column in columns[..n_key].iter().filter(|c| c.sql_type.is_floating()) {
         let message = format!("'{}' is floating point, which is no part of a key", column.name);
         found.push(
             ConfigError::new("key", message).help("name columns of text, whole numbers or time"),

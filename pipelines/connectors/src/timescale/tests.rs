@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{Extension, TableConfig, plan};
 use crate::kind::{PlannedSink, SinkInputs};
 
+mod arrays;
 mod encryption;
 mod faults;
 mod hypertable;

@@ -1,12 +1,9 @@
 //! Sources: the schema from the declared columns, the rules of order, the kind's own check.
 
-use arrow::datatypes::DataType;
 use foreline_connectors::{
     ColumnConfig, ColumnType, PlannedSource, SourceConfig, SourceInputs, chained,
 };
-use foreline_engine::{
-    Column, Extent, LatePolicy, OrderRules, Schema, SchemaError, TimeDomain, Unit,
-};
+use foreline_engine::{Column, Extent, LatePolicy, OrderRules, Schema, SchemaError, TimeDomain};
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::explain::type_name;
@@ -102,7 +99,9 @@ impl<'a> Planner<'a> {
         let names: Vec<&str> = common.columns.0.iter().map(|(name, _)| name.as_str()).collect();
         for (list, key) in [(&common.key, "key"), (&common.dedupe, "dedupe")] {
             for (i, name) in list.iter().enumerate() {
-                self.known_column(name, &names, node.place(&format!("{key}[{i}]"), node.span));
+                let span = node.place(&format!("{key}[{i}]"), node.span);
+                self.known_column(name, &names, span);
+                self.no_waveform(common, name, span);
             }
         }
         self.known_column(&common.time, &names, node.place("time", node.span));
@@ -112,20 +111,42 @@ impl<'a> Planner<'a> {
         for (name, column) in &common.columns.0 {
             self.column_options(name, column, node);
         }
-        let columns = common.columns.0.iter().map(|(name, c)| {
-            let unit = c.unit.as_deref().map(Unit::new);
-            Column::new(name, arrow_type(c.data_type)).with_unit(unit)
-        });
+        let columns = self.declared(common, node);
         let key: Vec<&str> = common.key.iter().map(String::as_str).collect();
         if self.out.len() > before {
             return None;
         }
-        match Schema::new(columns.collect(), &key, &common.time) {
+        match Schema::new(columns, &key, &common.time) {
             Ok(schema) => Some(schema),
             Err(e) => {
                 self.out.push(schema_error(&e, node));
                 None
             }
+        }
+    }
+
+    /// The columns as declared, but for those that are wrong.
+    fn declared(&mut self, common: &SourceCommon, node: &Node) -> Vec<Column> {
+        let mut columns = Vec::with_capacity(common.columns.0.len());
+        for (name, column) in &common.columns.0 {
+            match column.declared(name) {
+                Ok(declared) => columns.push(declared),
+                Err(e) => {
+                    let span = node.place(&e.at, node.span);
+                    self.out.push(from_config(Code::BAD_VALUE, span, &e));
+                }
+            }
+        }
+        columns
+    }
+
+    /// A waveform tells nothing apart, neither machines nor rows.
+    fn no_waveform(&mut self, common: &SourceCommon, name: &str, span: Span) {
+        let mut columns = common.columns.0.iter();
+        if columns.any(|(n, c)| n == name && c.data_type == ColumnType::Waveform) {
+            let message = format!("'{name}' is a waveform, which tells no row from another");
+            let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+            self.out.push(error.help("name columns of text, numbers or time"));
         }
     }
 
@@ -140,11 +161,14 @@ impl<'a> Planner<'a> {
     /// Options that belong to another type of column.
     fn column_options(&mut self, name: &str, column: &ColumnConfig, node: &Node) {
         let stamp = column.data_type == ColumnType::Timestamp;
-        let numeric = matches!(column.data_type, ColumnType::Float64 | ColumnType::Int64);
+        let measured = matches!(
+            column.data_type,
+            ColumnType::Float64 | ColumnType::Int64 | ColumnType::Waveform
+        );
         let wrong = [
             ("format", column.format.is_some() && !stamp, "a timestamp"),
             ("zone", column.zone.is_some() && !stamp, "a timestamp"),
-            ("unit", column.unit.is_some() && !numeric, "a number"),
+            ("unit", column.unit.is_some() && !measured, "a number"),
         ];
         for (option, _, owner) in wrong.iter().filter(|(_, wrong, _)| *wrong) {
             let span = node.place(&format!("columns.{name}.{option}"), node.span);
@@ -235,14 +259,4 @@ fn schema_error(error: &SchemaError, node: &Node) -> Diagnostic {
         other => other.to_string(),
     };
     Diagnostic::error(Code::SCHEMA, node.place(key, node.span), message).help(help)
-}
-
-fn arrow_type(column: ColumnType) -> DataType {
-    match column {
-        ColumnType::String => DataType::Utf8,
-        ColumnType::Float64 => DataType::Float64,
-        ColumnType::Int64 => DataType::Int64,
-        ColumnType::Bool => DataType::Boolean,
-        ColumnType::Timestamp => TimeDomain::UtcNanos.data_type(),
-    }
 }

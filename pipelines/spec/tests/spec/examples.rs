@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use foreline_engine::{Family, Registration};
-use foreline_spec::{Checked, Kinds, RenderStyle, check_text, explain};
+use foreline_spec::{Checked, Environment, Kinds, RenderStyle, check_text, explain};
 
 use crate::kinds::{TestEnvironment, options};
 
@@ -22,6 +22,43 @@ fn errors(kind: &Registration) -> Option<String> {
     let checked = checked(kind);
     let shown = checked.diagnostics.render(RenderStyle::PLAIN);
     checked.plan.is_none().then(|| format!("{}: {shown}", kind.name))
+}
+
+/// What the example of bursts wants to know of its surroundings.
+#[derive(Debug)]
+struct Plant;
+
+impl Environment for Plant {
+    fn variable(&self, name: &str) -> Option<String> {
+        let value = match name {
+            "MQTT_URL" => "mqtt://localhost:1883",
+            "DATABASE_URL" => "postgresql://localhost:5432/plant",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    fn file(&self, _: &Path) -> Result<String, String> {
+        Err("it is not there".to_owned())
+    }
+}
+
+#[test]
+fn the_pipeline_of_bursts_has_no_mistakes() {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    let path = Path::new(&own).join("../examples/vibration-bursts.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let checked = check_text(&path, &text, &Kinds::all(), &Plant, &options());
+    let shown = checked.diagnostics.render(RenderStyle::PLAIN);
+    let plan = checked.plan.unwrap_or_else(|| panic!("{shown}"));
+    let said = explain(&plan);
+    assert!(said.contains("waveform of 25600 Hz  g"), "{said}");
+    let sql: Vec<&str> = plan.sinks.iter().filter_map(|s| s.sink.sql.as_deref()).collect();
+    assert!(sql.iter().any(|s| s.contains("\"acceleration\" real[]")), "{sql:?}");
+    assert!(
+        sql.iter().any(|s| s.contains("\"acceleration_spectrum\" double precision[]")),
+        "{sql:?}"
+    );
 }
 
 #[test]

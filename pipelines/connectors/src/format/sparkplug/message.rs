@@ -3,6 +3,8 @@
 //! After `sparkplug_b.proto` of the Eclipse Sparkplug specification 3.0, section 6.4. Fields that are left out (metadata,
 //! properties, data sets, templates) are passed over when a payload is read.
 
+use crate::record::Form;
+
 /// What one message holds.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Payload {
@@ -60,6 +62,10 @@ pub(super) enum DataType {
     Int32,
     Int64,
     DateTime,
+    /// Numbers as bytes: an array, or bytes, which are taken for what arrays of samples mostly are.
+    Packed(Form),
+    /// An array of what is no number.
+    OtherArray,
 }
 
 impl DataType {
@@ -71,6 +77,18 @@ impl DataType {
             3 => DataType::Int32,
             4 => DataType::Int64,
             13 => DataType::DateTime,
+            17 => DataType::Packed(Form::F32),
+            22 => DataType::Packed(Form::I8),
+            23 => DataType::Packed(Form::I16),
+            24 => DataType::Packed(Form::I32),
+            25 => DataType::Packed(Form::I64),
+            26 => DataType::Packed(Form::U8),
+            27 => DataType::Packed(Form::U16),
+            28 => DataType::Packed(Form::U32),
+            29 => DataType::Packed(Form::U64),
+            30 => DataType::Packed(Form::F32),
+            31 => DataType::Packed(Form::F64),
+            32..=34 => DataType::OtherArray,
             _ => return None,
         })
     }

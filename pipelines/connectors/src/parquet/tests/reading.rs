@@ -9,7 +9,7 @@ use super::*;
 use crate::kind::{ColumnConfig, SourceInputs, SourceKind as _};
 use crate::parquet::{ParquetFiles, ParquetSourceConfig};
 
-struct Folder0(std::path::PathBuf);
+pub(super) struct Folder0(pub(super) std::path::PathBuf);
 
 impl Resolver for Folder0 {
     fn expression(&self, _: &str, _: &Schema) -> Result<Arc<dyn Expression>, ExpressionError> {
