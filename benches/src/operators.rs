@@ -7,6 +7,7 @@
 //! * Both see the same epochs, sorted by machine and time. What reads, orders and writes rows is not in it: that is `w1`.
 //! * What both have computed is summed and compared, so that neither leaves something out.
 
+mod bursts;
 mod cases;
 mod loops;
 mod rows;
@@ -21,8 +22,8 @@ use foreline_engine::{
 use foreline_operators::testing::Given;
 use serde::Serialize;
 
-use cases::{Case, Counts};
-use rows::Rows;
+use cases::{Case, Counts, Over};
+use rows::{MACHINES, Rows};
 
 /// Rows of input.
 pub(crate) const ROWS: u64 = 2_000_000;
@@ -40,10 +41,36 @@ struct Figures {
 }
 
 pub(crate) fn run(rows: u64, rounds: u32, json: bool) -> Result<()> {
-    let rows = Rows::new(usize::try_from(rows)?)?;
-    let figures: Vec<Figures> =
-        cases::all().iter().map(|case| measure(case, &rows, rounds)).collect::<Result<_>>()?;
-    print(&figures, json)
+    let inputs = Inputs::new(usize::try_from(rows)?)?;
+    let cases = cases::all();
+    let figures = cases.iter().map(|case| measure(case, inputs.rows(case.over), rounds));
+    print(&figures.collect::<Result<Vec<_>>>()?, json)
+}
+
+/// What steps are given.
+struct Inputs {
+    readings: Rows,
+    few: Rows,
+    bursts: Rows,
+}
+
+impl Inputs {
+    /// `n` readings, and as much of all else as takes about as long.
+    fn new(n: usize) -> Result<Self> {
+        Ok(Inputs {
+            readings: Rows::new(n, MACHINES)?,
+            few: Rows::new(n / 10, 2)?,
+            bursts: bursts::bursts(n / 1_000)?,
+        })
+    }
+
+    fn rows(&self, over: Over) -> &Rows {
+        match over {
+            Over::Readings => &self.readings,
+            Over::FewReadings => &self.few,
+            Over::Bursts => &self.bursts,
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the output")]
@@ -66,7 +93,8 @@ fn print(figures: &[Figures], json: bool) -> Result<()> {
 fn measure(case: &Case, rows: &Rows, rounds: u32) -> Result<Figures> {
     let (mut own, mut plain) = (Duration::MAX, Duration::MAX);
     for _ in 0..rounds.max(1) {
-        let (time, counts) = timed(|| step(case, rows))?;
+        let operator = built(case, &rows.schema)?;
+        let (time, counts) = timed(|| step(operator, case, rows))?;
         own = own.min(time);
         let (time, expected) = timed(|| Ok((case.plain)(rows)))?;
         plain = plain.min(time);
@@ -97,8 +125,7 @@ fn timed<T>(job: impl FnOnce() -> Result<T>) -> Result<(Duration, T)> {
 }
 
 /// Runs the step over all epochs.
-fn step(case: &Case, rows: &Rows) -> Result<Counts> {
-    let mut operator = built(case, &rows.schema)?;
+fn step(mut operator: Box<dyn Operator>, case: &Case, rows: &Rows) -> Result<Counts> {
     let mut heard = Heard::new(case);
     let none = Batch::empty(Arc::clone(rows.schema.arrow()));
     for (id, epoch) in rows.epochs.iter().enumerate() {
@@ -117,7 +144,15 @@ fn step(case: &Case, rows: &Rows) -> Result<Counts> {
 fn built(case: &Case, schema: &Schema) -> Result<Box<dyn Operator>> {
     let kind = foreline_operators::OPERATORS.iter().find(|k| k.name == case.step);
     let kind = kind.ok_or_else(|| anyhow!("there is no step '{}'", case.step))?;
-    let config = (kind.parse)(&case.config).map_err(|e| anyhow!("{}: {e}", case.step))?;
+    // The file is read when the step is planned, and not after that.
+    let folder = tempfile::tempdir()?;
+    let mut config = case.config.clone();
+    if let Some(statistics) = &case.statistics {
+        let path = folder.path().join("statistics.json");
+        std::fs::write(&path, statistics.to_string())?;
+        config["statistics"] = serde_json::json!(path);
+    }
+    let config = (kind.parse)(&config).map_err(|e| anyhow!("{}: {e}", case.step))?;
     let planned = config.plan(std::slice::from_ref(schema), &Given);
     let planned = planned.map_err(|errors| anyhow!("'{}': {errors:?}", case.step))?;
     Ok((planned.build)(WorkerContext { index: 0, peers: 1 })?)
@@ -155,9 +190,9 @@ mod tests {
 
     #[test]
     fn every_step_computes_what_its_loop_computes() {
-        let rows = Rows::new(40_000).unwrap();
+        let inputs = Inputs::new(40_000).unwrap();
         for case in cases::all() {
-            measure(&case, &rows, 1).unwrap();
+            measure(&case, inputs.rows(case.over), 1).unwrap();
         }
     }
 }

@@ -76,6 +76,7 @@ pub mod window;
 // What several of them share.
 mod annotate;
 pub mod biquad;
+mod categories;
 mod channelwise;
 pub mod columns;
 #[cfg(test)]

@@ -4,8 +4,10 @@
 
 mod detection;
 mod features;
+mod scaling;
 mod shape;
 mod smoothing;
+mod spectrum;
 mod time;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
@@ -24,11 +26,38 @@ pub(super) struct Case {
     /// The column whose values are compared.
     pub(super) sum: &'static str,
     pub(super) plain: fn(&Rows) -> Counts,
+    pub(super) over: Over,
+    /// What stands in the file that the step reads when it is planned.
+    pub(super) statistics: Option<Value>,
     /// Why the step takes more than three times as long as its loop; empty where it does not.
     pub(super) why: &'static str,
 }
 
+/// The rows that a step is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Readings of a hundred machines.
+    Readings,
+    /// A tenth of them, of two machines: for steps that take a microsecond or more for a row.
+    FewReadings,
+    /// Bursts of an accelerometer.
+    Bursts,
+}
+
 impl Case {
+    /// Gives the step other rows than readings.
+    fn over(self, over: Over) -> Self {
+        Case { over, ..self }
+    }
+
+    /// Gives the step a file of statistics of some kind.
+    fn fitted(self, kind: &str, fitted: &Value) -> Self {
+        let statistics = json!({
+            "foreline_statistics": 1, "kind": kind, "name": "bench", "rows": 1000, "fitted": fitted
+        });
+        Case { statistics: Some(statistics), ..self }
+    }
+
     /// Says why the step takes that much longer than its loop.
     fn because(self, why: &'static str) -> Self {
         Case { why, ..self }
@@ -37,8 +66,15 @@ impl Case {
 
 /// All cases, in the order of the steps' names.
 pub(super) fn all() -> Vec<Case> {
-    let families =
-        [detection::cases(), features::cases(), shape::cases(), smoothing::cases(), time::cases()];
+    let families = [
+        detection::cases(),
+        features::cases(),
+        scaling::cases(),
+        shape::cases(),
+        smoothing::cases(),
+        spectrum::cases(),
+        time::cases(),
+    ];
     let mut cases: Vec<Case> = families.into_iter().flatten().collect();
     cases.sort_by_key(|case| case.step);
     cases
@@ -51,7 +87,7 @@ fn case(
     sum: &'static str,
     plain: fn(&Rows) -> Counts,
 ) -> Case {
-    Case { step, what, config, sum, plain, why: "" }
+    Case { step, what, config, sum, plain, over: Over::Readings, statistics: None, why: "" }
 }
 
 /// These options of a step, for column `x`.
@@ -132,5 +168,6 @@ impl Counts {
 
 /// A number for a text, which other texts hardly have.
 pub(super) fn weight(text: &str) -> f64 {
-    text.bytes().fold(0.0, |sum, byte| (sum * 31.0 + f64::from(byte)) % 8_191.0)
+    let add = |sum: u32, byte: u8| sum.wrapping_mul(31).wrapping_add(u32::from(byte));
+    f64::from(text.bytes().fold(0, add) & 0x1fff)
 }

@@ -2,8 +2,10 @@
 
 pub(super) mod detection;
 pub(super) mod features;
+pub(super) mod scaling;
 pub(super) mod shape;
 pub(super) mod smoothing;
+pub(super) mod spectrum;
 pub(super) mod time;
 
 use super::cases::Counts;
@@ -11,6 +13,8 @@ use super::rows::Rows;
 
 /// Column `x`.
 const X: usize = 2;
+/// Column `y`.
+const Y: usize = 3;
 /// Most machines.
 const MACHINES: usize = 128;
 
@@ -27,6 +31,25 @@ fn each<S: Clone>(
         let mut out = Vec::with_capacity(x.len());
         for &(machine, start, end) in &part.groups {
             job(&mut states[machine], &x[start..end], &mut out);
+        }
+        counts.add(&out);
+    }
+    counts
+}
+
+/// As [`each`], over the values of `x` and `y`.
+fn each_pair<S: Clone>(
+    rows: &Rows,
+    fresh: S,
+    mut job: impl FnMut(&mut S, &[f64], &[f64], &mut Vec<f64>),
+) -> Counts {
+    let mut states = vec![fresh; MACHINES];
+    let mut counts = Counts::default();
+    for part in &rows.epochs {
+        let (x, y) = (part.values(X), part.values(Y));
+        let mut out = Vec::with_capacity(x.len());
+        for &(machine, start, end) in &part.groups {
+            job(&mut states[machine], &x[start..end], &y[start..end], &mut out);
         }
         counts.add(&out);
     }

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::compute::cast;
+use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use foreline_engine::{ConfigError, Fault, Schema};
 
+use crate::categories::Categories;
 use crate::columns::place;
 
 /// The values that make a regime, in the order of the columns.
@@ -88,27 +88,24 @@ impl By {
         let mut split =
             Split { of_row: vec![0; rows.num_rows()], regimes: vec![Some(Regime::new())] };
         for &column in &self.columns {
-            split = split.by(&texts(rows.column(column))?);
+            split = split.by(&Categories::of(rows.column(column))?);
         }
         Ok(split)
     }
 }
 
-fn texts(column: &ArrayRef) -> Result<StringArray, Fault> {
-    Ok(cast(column, &DataType::Utf8)?.as_string::<i32>().clone())
-}
-
 impl Split {
     /// Each regime split by the values of one more column.
-    fn by(self, column: &StringArray) -> Split {
-        let mut codes: BTreeMap<(u32, Option<&str>), u32> = BTreeMap::new();
+    fn by(self, column: &Categories) -> Split {
+        let mut codes: BTreeMap<(u32, Option<u32>), u32> = BTreeMap::new();
         let mut regimes = Vec::new();
-        let each = self.of_row.iter().zip(column);
-        let of_row = each.map(|(&was, text)| {
-            *codes.entry((was, text)).or_insert_with(|| {
+        let each = self.of_row.iter().zip(&column.of_row);
+        let of_row = each.map(|(&was, &category)| {
+            *codes.entry((was, category)).or_insert_with(|| {
+                let text = category.map(|place| &column.texts[place as usize]);
                 let longer =
                     self.regimes[was as usize].clone().zip(text).map(|(mut regime, text)| {
-                        regime.push(text.to_owned());
+                        regime.push(text.clone());
                         regime
                     });
                 regimes.push(longer);

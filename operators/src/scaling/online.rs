@@ -205,7 +205,8 @@ impl Learner {
         let channels: Vec<_> = channels.collect::<Result<_, _>>()?;
         let split = self.by.split(&batch.rows)?;
         let times = batch.times(&self.input);
-        let mut results = vec![Vec::with_capacity(batch.len()); channels.len()];
+        let column = |_| Vec::with_capacity(batch.len());
+        let mut results: Vec<Vec<f64>> = (0..channels.len()).map(column).collect();
         let mut flags = Vec::with_capacity(batch.len());
         for group in batch.groups() {
             let slot = self.known.slot(batch, self.input.key(), group.start, Known::default)?;

@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::super::loops::detection as loops;
-use super::{Case, case, x};
+use super::{Case, Over, case, x};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
+        case("adwin", "", x(json!({})), "x_adwin_mean", loops::adwin),
         case(
             "cusum",
             "",
@@ -14,6 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
             "x_cusum_high",
             loops::cusum,
         ),
+        case("drift", "", x(json!({ "learn": { "rows": 200 } })), "x_shift", loops::drift),
         case(
             "ewma_chart",
             "",
@@ -22,6 +24,14 @@ pub(super) fn cases() -> Vec<Case> {
             loops::ewma_chart,
         ),
         case(
+            "half_space_trees",
+            "10 trees of depth 8, 2 columns",
+            json!({ "columns": ["x", "y"], "ranges": { "x": [1, 3], "y": [50, 70] } }),
+            "anomaly_score",
+            loops::half_space_trees,
+        )
+        .over(Over::FewReadings),
+        case(
             "k_of_n",
             "3 of 5",
             json!({ "columns": ["on"], "k": 3, "rows": 5 }),
@@ -29,11 +39,26 @@ pub(super) fn cases() -> Vec<Case> {
             loops::k_of_n,
         ),
         case(
+            "matrix_profile",
+            "30 rows among 1,000",
+            x(json!({ "rows": 30, "history": 1000 })),
+            "x_matrix_profile",
+            loops::matrix_profile,
+        )
+        .over(Over::FewReadings),
+        case(
             "page_hinkley",
             "",
             x(json!({ "delta": 0.005, "limit": 50 })),
             "x_page_hinkley_up",
             loops::page_hinkley,
+        ),
+        case(
+            "pca_t2q",
+            "2 columns",
+            json!({ "columns": ["x", "y"], "learn": { "rows": 200 }, "components": 1 }),
+            "pca_t2",
+            loops::pca_t2q,
         ),
         case(
             "threshold",

@@ -1,8 +1,16 @@
 //! The loops of steps that detect.
 
+mod adwin;
+mod profile;
+mod trees;
+
+pub(crate) use adwin::adwin;
+pub(crate) use profile::matrix_profile;
+pub(crate) use trees::half_space_trees;
+
 use super::super::cases::Counts;
 use super::super::rows::Rows;
-use super::each;
+use super::{each, each_pair};
 
 pub(crate) fn cusum(rows: &Rows) -> Counts {
     each(rows, (0.0_f64, 0.0_f64), |state, x, out| {
@@ -10,6 +18,91 @@ pub(crate) fn cusum(rows: &Rows) -> Counts {
             state.0 = (state.0 + x - 2.1).max(0.0);
             state.1 = (state.1 + 1.9 - x).max(0.0);
             out.push(state.0);
+        }
+    })
+}
+
+/// Count, mean and sum of squares about it.
+#[derive(Clone, Copy, Default)]
+struct Running {
+    n: f64,
+    mean: f64,
+    m2: f64,
+}
+
+impl Running {
+    fn add(&mut self, x: f64) {
+        self.n += 1.0;
+        let d = x - self.mean;
+        self.mean += d / self.n;
+        self.m2 += d * (x - self.mean);
+    }
+
+    fn std(&self) -> f64 {
+        (self.m2 / (self.n - 1.0)).sqrt()
+    }
+}
+
+pub(crate) fn drift(rows: &Rows) -> Counts {
+    each(rows, [Running::default(); 2], |[learnt, since], x, out| {
+        for &x in x {
+            if learnt.n < 200.0 {
+                learnt.add(x);
+                continue;
+            }
+            since.add(x);
+            let spread = learnt.std();
+            let shift = (since.mean - learnt.mean) / spread;
+            std::hint::black_box(((x - learnt.mean) / spread, since.std(), shift.abs() > 3.0));
+            out.push(shift);
+        }
+    })
+}
+
+/// What a machine has learnt of how two columns go together.
+#[derive(Clone, Default)]
+struct Together {
+    columns: [Running; 2],
+    /// The sum of the products of their distances from their means.
+    product: f64,
+    /// The direction of the greatest variance, and that variance.
+    direction: Option<([f64; 2], f64)>,
+}
+
+impl Together {
+    fn learn(&mut self, x: f64, y: f64) {
+        let d = y - self.columns[1].mean;
+        self.columns[0].add(x);
+        self.product += d * (x - self.columns[0].mean);
+        self.columns[1].add(y);
+    }
+
+    /// Of two columns the directions are the diagonals.
+    fn direction(&self) -> ([f64; 2], f64) {
+        let [x, y] = &self.columns;
+        let r = self.product / (x.n - 1.0) / x.std() / y.std();
+        let half = std::f64::consts::FRAC_1_SQRT_2;
+        ([half, half.copysign(r)], 1.0 + r.abs())
+    }
+}
+
+pub(crate) fn pca_t2q(rows: &Rows) -> Counts {
+    each_pair(rows, Together::default(), |known, x, y, out| {
+        for (&x, &y) in x.iter().zip(y) {
+            if known.columns[0].n < 200.0 {
+                known.learn(x, y);
+                continue;
+            }
+            let ([p, q], variance) = match known.direction {
+                Some(direction) => direction,
+                None => *known.direction.insert(known.direction()),
+            };
+            let [a, b] = known.columns;
+            let (x, y) = ((x - a.mean) / a.std(), (y - b.mean) / b.std());
+            let score = p * x + q * y;
+            let (off_x, off_y) = (x - p * score, y - q * score);
+            std::hint::black_box(off_x * off_x + off_y * off_y);
+            out.push(score * score / variance);
         }
     })
 }
