@@ -155,7 +155,9 @@ fn read(waves: &ListArray, row: usize, to: &mut Vec<f64>) -> Result<(), Refusal>
     }
     to.clear();
     to.extend(samples.values().iter().map(|&x| f64::from(x)));
-    let bad = samples.null_count() > 0 || to.iter().any(|x| !x.is_finite());
+    // All are looked at without a branch, which is faster than to stop early.
+    let all_finite = to.iter().fold(true, |all, x| all & x.is_finite());
+    let bad = samples.null_count() > 0 || !all_finite;
     if let Some(k) = (0..to.len()).find(|&k| bad && (samples.is_null(k) || !to[k].is_finite())) {
         let value = if samples.is_null(k) { "null".to_owned() } else { to[k].to_string() };
         return Err((Reason::NON_FINITE, format!("sample {k} of the waveform is {value}")));
