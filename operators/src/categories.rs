@@ -26,10 +26,7 @@ impl Categories {
     /// When the column cannot be text, which the plan rules out.
     pub(crate) fn of(column: &ArrayRef) -> Result<Self, Fault> {
         match column.data_type() {
-            DataType::Boolean => {
-                let text = |truth: bool| truth.to_string();
-                Ok(Self::each(column.as_boolean().iter(), text))
-            }
+            DataType::Boolean => Ok(Self::of_truths(column)),
             DataType::Int64 => {
                 let text = |number: i64| number.to_string();
                 Ok(Self::each(column.as_primitive::<Int64Type>().iter(), text))
@@ -44,6 +41,17 @@ impl Categories {
                 Ok(Self::each(texts.iter(), str::to_owned))
             }
         }
+    }
+
+    fn of_truths(column: &ArrayRef) -> Self {
+        let mut texts = Vec::new();
+        let mut places = [None; 2];
+        let of_row = column.as_boolean().iter().map(|truth| {
+            let truth = truth?;
+            let place = &mut places[usize::from(truth)];
+            Some(*place.get_or_insert_with(|| add(&mut texts, truth.to_string())))
+        });
+        Categories { of_row: of_row.collect(), texts }
     }
 
     fn each<T: Copy + Ord>(

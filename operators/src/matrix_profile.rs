@@ -201,7 +201,9 @@ impl Shapes {
         if let Some(gone) = gone {
             *earliest += values[self.rows - 1] * x - gone * first;
         }
-        for ((product, left), entered) in others.iter_mut().zip(values).zip(&values[self.rows..]) {
+        for ((product, left), entered) in
+            others.iter_mut().zip(values.iter()).zip(&values[self.rows..])
+        {
             *product += entered * x - left * first;
         }
     }

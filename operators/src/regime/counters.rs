@@ -48,7 +48,7 @@ impl Counters {
             }
         }
         let mut all = batch.rows.columns().to_vec();
-        all.push(labels.texts());
+        all.push(labels.texts()?);
         all.extend(columns.into_iter().map(|c| Arc::new(Int64Array::from(c)) as ArrayRef));
         Ok(RecordBatch::try_new(Arc::clone(self.output.arrow()), all)?)
     }

@@ -44,7 +44,13 @@ impl Running {
 }
 
 pub(crate) fn drift(rows: &Rows) -> Counts {
+    let mut others = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     each(rows, [Running::default(); 2], |[learnt, since], x, out| {
+        let (z, mean, std, drift) = &mut others;
+        z.clear();
+        mean.clear();
+        std.clear();
+        drift.clear();
         for &x in x {
             if learnt.n < 200.0 {
                 learnt.add(x);
@@ -53,9 +59,13 @@ pub(crate) fn drift(rows: &Rows) -> Counts {
             since.add(x);
             let spread = learnt.std();
             let shift = (since.mean - learnt.mean) / spread;
-            std::hint::black_box(((x - learnt.mean) / spread, since.std(), shift.abs() > 3.0));
+            z.push((x - learnt.mean) / spread);
+            mean.push(since.mean);
+            std.push(since.std());
+            drift.push(shift.abs() > 3.0);
             out.push(shift);
         }
+        std::hint::black_box(&others);
     })
 }
 
@@ -87,7 +97,9 @@ impl Together {
 }
 
 pub(crate) fn pca_t2q(rows: &Rows) -> Counts {
+    let mut squares = Vec::new();
     each_pair(rows, Together::default(), |known, x, y, out| {
+        squares.clear();
         for (&x, &y) in x.iter().zip(y) {
             if known.columns[0].n < 200.0 {
                 known.learn(x, y);
@@ -101,9 +113,10 @@ pub(crate) fn pca_t2q(rows: &Rows) -> Counts {
             let (x, y) = ((x - a.mean) / a.std(), (y - b.mean) / b.std());
             let score = p * x + q * y;
             let (off_x, off_y) = (x - p * score, y - q * score);
-            std::hint::black_box(off_x * off_x + off_y * off_y);
+            squares.push(off_x * off_x + off_y * off_y);
             out.push(score * score / variance);
         }
+        std::hint::black_box(&squares);
     })
 }
 
@@ -129,14 +142,19 @@ pub(crate) fn k_of_n(rows: &Rows) -> Counts {
 }
 
 pub(crate) fn page_hinkley(rows: &Rows) -> Counts {
-    each(rows, [0.0; 5], |[n, mean, up, least, down], x, out| {
+    each(rows, [0.0_f64; 6], |state, x, out| {
         for &x in x {
+            let [n, mean, up, least, down, greatest] = state;
             *n += 1.0;
             *mean += (x - *mean) / *n;
             *up = 0.9999 * *up + x - *mean - 0.005;
             *down = 0.9999 * *down + x - *mean + 0.005;
             *least = least.min(*up);
+            *greatest = greatest.max(*down);
             out.push(*up - *least);
+            if (*up - *least > 50.0 || *greatest - *down > 50.0) && *n >= 30.0 {
+                *state = [0.0; 6];
+            }
         }
     })
 }

@@ -22,24 +22,33 @@ pub(crate) fn kept(rows: &Rows) -> Counts {
     counts
 }
 
+/// Figures as they are read from a file: the compiler does not know them.
+fn read<T>(figures: T) -> T {
+    std::hint::black_box(figures)
+}
+
 pub(crate) fn minmax(rows: &Rows) -> Counts {
+    let ([low_off, high_off], [low_on, high_on]) = read(([1.0, 1.5], [1.5, 3.0]));
     let mut counts = Counts::default();
     for part in &rows.epochs {
         let on = part.batch.rows.column(4).as_boolean().values();
-        let scaled = part.values(X).iter().zip(on);
-        let scaled = scaled
-            .map(|(x, on)| if on { (x - 1.5) / (3.0 - 1.5) } else { (x - 1.0) / (1.5 - 1.0) });
+        let scaled = part.values(X).iter().zip(on).map(|(x, on)| {
+            let (low, high) = if on { (low_on, high_on) } else { (low_off, high_off) };
+            (x - low) / (high - low)
+        });
         counts.add(&scaled.collect::<Vec<f64>>());
     }
     counts
 }
 
 pub(crate) fn standard(rows: &Rows) -> Counts {
-    each(rows, (), |(), x, out| out.extend(x.iter().map(|x| (x - 2.0) / 0.5)))
+    let (mean, std) = read((2.0, 0.5));
+    each(rows, (), |(), x, out| out.extend(x.iter().map(|x| (x - mean) / std)))
 }
 
 pub(crate) fn robust(rows: &Rows) -> Counts {
-    each(rows, (), |(), x, out| out.extend(x.iter().map(|x| (x - 2.0) / (2.5 - 1.5))))
+    let (median, low, high) = read((2.0, 1.5, 2.5));
+    each(rows, (), |(), x, out| out.extend(x.iter().map(|x| (x - median) / (high - low))))
 }
 
 pub(crate) fn standard_online(rows: &Rows) -> Counts {
@@ -108,14 +117,21 @@ pub(crate) fn one_hot(rows: &Rows) -> Counts {
 }
 
 pub(crate) fn pca(rows: &Rows) -> Counts {
+    let ([mean_x, mean_y], [std_x, std_y]) = read(([2.0, 60.0], [0.5, 5.0]));
+    let ([p, q], variance) = read(([0.6, 0.8], 1.5));
+    let (mut scores, mut t2) = (Vec::new(), Vec::new());
     each_pair(rows, (), |(), x, y, out| {
+        scores.clear();
+        t2.clear();
         for (x, y) in x.iter().zip(y) {
-            let (x, y) = ((x - 2.0) / 0.5, (y - 60.0) / 5.0);
-            let score = 0.6 * x + 0.8 * y;
-            std::hint::black_box(score * score / 1.5);
-            let (x, y) = (x - 0.6 * score, y - 0.8 * score);
+            let (x, y) = ((x - mean_x) / std_x, (y - mean_y) / std_y);
+            let score = p * x + q * y;
+            scores.push(score);
+            t2.push(score * score / variance);
+            let (x, y) = (x - p * score, y - q * score);
             out.push(x * x + y * y);
         }
+        std::hint::black_box((&scores, &t2));
     })
 }
 
@@ -143,14 +159,15 @@ pub(crate) fn regime_rounded(rows: &Rows) -> Counts {
 }
 
 pub(crate) fn regime_nearest(rows: &Rows) -> Counts {
+    let (centres, scales) = read((CENTRES, SCALES));
     let names = ["1", "2", "3", "4"];
     let mut counts = Counts::default();
     for part in &rows.epochs {
         let (mut text, mut ends) = (String::new(), Vec::new());
         for (x, y) in part.values(X).iter().zip(part.values(Y)) {
             let (mut nearest, mut least) = (0, f64::INFINITY);
-            for (i, [a, b]) in CENTRES.iter().enumerate() {
-                let (a, b) = ((x - a) / SCALES[0], (y - b) / SCALES[1]);
+            for (i, [a, b]) in centres.iter().enumerate() {
+                let (a, b) = ((x - a) / scales[0], (y - b) / scales[1]);
                 if a * a + b * b < least {
                     (nearest, least) = (i, a * a + b * b);
                 }
