@@ -8,7 +8,7 @@ use arrow::array::{
     TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit, TimestampNanosecondType};
 use foreline_engine::{Batch, Column, Schema, Unit, Watermarks, hash_keys};
 use foreline_operators::testing::Dice;
 
@@ -22,13 +22,17 @@ const EPOCH: usize = 65_536;
 const START: i64 = 1_772_323_200_000_000_000;
 
 /// All rows.
+#[derive(Clone)]
 pub(super) struct Rows {
     pub(super) schema: Schema,
     pub(super) epochs: Vec<Part>,
     pub(super) n_rows: usize,
+    /// The streams behind the first, for a step that reads several: in as many epochs.
+    pub(super) beside: Vec<Rows>,
 }
 
 /// The rows of an epoch.
+#[derive(Clone)]
 pub(super) struct Part {
     pub(super) batch: Batch,
     pub(super) watermarks: Watermarks,
@@ -41,6 +45,16 @@ impl Part {
     /// The values of `x` (2) or `y` (3).
     pub(super) fn values(&self, column: usize) -> &[f64] {
         self.batch.rows.column(column).as_primitive::<Float64Type>().values()
+    }
+
+    /// The event times.
+    pub(super) fn times(&self) -> &[i64] {
+        self.batch.rows.column(1).as_primitive::<TimestampNanosecondType>().values()
+    }
+
+    /// The column `on`.
+    pub(super) fn on(&self) -> &BooleanArray {
+        self.batch.rows.column(4).as_boolean()
     }
 }
 
@@ -55,7 +69,7 @@ impl Rows {
             let steps = first..(first + per_epoch).min(per_machine);
             epochs.push(epoch(&schema, steps, &mut dice)?);
         }
-        Ok(Rows { schema, epochs, n_rows: per_machine * MACHINES })
+        Ok(Rows { schema, epochs, n_rows: per_machine * MACHINES, beside: Vec::new() })
     }
 }
 
