@@ -3,10 +3,11 @@
 //! Where whole rows are the result, the loop puts all their columns into vectors.
 
 use arrow::array::{Array, AsArray};
+use arrow::buffer::BooleanBuffer;
 
 use super::super::cases::Counts;
 use super::super::rows::{Part, Rows, STEP};
-use super::{MACHINES, X, each};
+use super::{MACHINES, X};
 
 /// Column `y`.
 const Y: usize = 3;
@@ -47,15 +48,29 @@ impl Table {
     }
 }
 
-/// The row at a place of the readings.
-pub(super) fn row(part: &Part, machine: usize, at: usize) -> Row {
-    let machine = u32::try_from(machine).expect("few machines");
-    Row {
-        machine,
-        ts: part.times()[at],
-        x: part.values(X)[at],
-        y: part.values(Y)[at],
-        on: part.on().value(at),
+/// The columns of the readings in an epoch.
+pub(super) struct Readings<'a> {
+    ts: &'a [i64],
+    x: &'a [f64],
+    y: &'a [f64],
+    on: &'a BooleanBuffer,
+    key_hash: &'a [u64],
+}
+
+impl<'a> Readings<'a> {
+    pub(super) fn of(part: &'a Part) -> Self {
+        Readings {
+            ts: part.times(),
+            x: part.values(X),
+            y: part.values(Y),
+            on: part.on().values(),
+            key_hash: part.batch.key_hash.values(),
+        }
+    }
+
+    pub(super) fn row(&self, machine: u32, at: usize) -> Row {
+        let (ts, x, y) = (self.ts[at], self.x[at], self.y[at]);
+        Row { machine, ts, x, y, on: self.on.value(at) }
     }
 }
 
@@ -63,16 +78,19 @@ pub(super) fn row(part: &Part, machine: usize, at: usize) -> Row {
 fn chosen<S: Clone>(
     rows: &Rows,
     fresh: S,
-    mut passes: impl FnMut(&mut S, &Part, usize) -> bool,
+    mut passes: impl FnMut(&mut S, &Readings<'_>, usize) -> bool,
 ) -> Counts {
     let mut states = vec![fresh; MACHINES];
     let mut counts = Counts::default();
     for part in &rows.epochs {
+        let readings = Readings::of(part);
         let mut out = Table::default();
         for &(machine, start, end) in &part.groups {
+            let state = &mut states[machine];
+            let machine = u32::try_from(machine).expect("few machines");
             for at in start..end {
-                if passes(&mut states[machine], part, at) {
-                    out.push(&row(part, machine, at));
+                if passes(state, &readings, at) {
+                    out.push(&readings.row(machine, at));
                 }
             }
         }
@@ -132,7 +150,7 @@ pub(crate) fn explode(rows: &Rows) -> Counts {
 }
 
 pub(crate) fn filter(rows: &Rows) -> Counts {
-    chosen(rows, (), |(), part, at| part.on().value(at))
+    chosen(rows, (), |(), readings, at| readings.on.value(at))
 }
 
 pub(crate) fn pivot(rows: &Rows) -> Counts {
@@ -205,9 +223,9 @@ pub(crate) fn sample_every(rows: &Rows) -> Counts {
 }
 
 pub(crate) fn sample_share(rows: &Rows) -> Counts {
-    chosen(rows, (), |(), part, at| {
-        let time = part.times()[at].cast_unsigned();
-        let mixed = mix(part.batch.key_hash.value(at) ^ mix(time));
+    chosen(rows, (), |(), readings, at| {
+        let time = readings.ts[at].cast_unsigned();
+        let mixed = mix(readings.key_hash[at] ^ mix(time));
         ((mixed >> 11) as f64 / (1_u64 << 53) as f64) < 0.1
     })
 }
@@ -255,10 +273,12 @@ pub(crate) fn swinging_door(rows: &Rows) -> Counts {
     let mut doors: Vec<Option<Door>> = vec![None; MACHINES];
     let mut counts = Counts::default();
     for (i, part) in rows.epochs.iter().enumerate() {
+        let readings = Readings::of(part);
         let mut out = Table::default();
         for &(machine, start, end) in &part.groups {
+            let number = u32::try_from(machine).expect("few machines");
             for at in start..end {
-                let row = row(part, machine, at);
+                let row = readings.row(number, at);
                 if let Some(door) = &mut doors[machine] {
                     door.take(row, &mut out);
                 } else {
@@ -277,23 +297,23 @@ pub(crate) fn swinging_door(rows: &Rows) -> Counts {
 }
 
 pub(crate) fn deadband(rows: &Rows) -> Counts {
-    each(rows, None, |last: &mut Option<f64>, x, out| {
-        for &x in x {
-            if last.is_none_or(|last| (x - last).abs() > 0.5) {
-                *last = Some(x);
-                out.push(x);
-            }
+    chosen(rows, None, |last: &mut Option<f64>, readings, at| {
+        let x = readings.x[at];
+        let passes = last.is_none_or(|last| (x - last).abs() > 0.5);
+        if passes {
+            *last = Some(x);
         }
+        passes
     })
 }
 
 pub(crate) fn rate_limit(rows: &Rows) -> Counts {
-    each(rows, 0_u8, |behind, x, out| {
-        for &x in x {
-            if *behind == 0 {
-                out.push(x);
-            }
-            *behind = (*behind + 1) % 10;
+    chosen(rows, None, |last: &mut Option<i64>, readings, at| {
+        let ts = readings.ts[at];
+        let passes = last.is_none_or(|last| ts - last >= 10 * STEP);
+        if passes {
+            *last = Some(ts);
         }
+        passes
     })
 }
