@@ -23,13 +23,14 @@ pub(super) const RATE: f64 = 8_192.0;
 /// Nanoseconds between two bursts of a machine.
 const STEP: i64 = 10_000_000_000;
 
-/// So many bursts, at least one of each machine.
-pub(super) fn bursts(n_rows: usize) -> Result<Rows> {
+/// A burst in place of a thousand readings, at least one of each machine.
+pub(super) fn bursts(readings: &Rows) -> Result<Rows> {
     let schema = schema()?;
-    let n_epochs = (n_rows / MACHINES).max(1);
+    let n_epochs = (readings.n_rows / 1_000 / MACHINES).max(1);
     let mut dice = Dice::new(2);
     let epochs = (0..n_epochs).map(|i| epoch(&schema, i, &mut dice));
-    Ok(Rows { epochs: epochs.collect::<Result<_>>()?, schema, n_rows: n_epochs * MACHINES })
+    let epochs = epochs.collect::<Result<_>>()?;
+    Ok(Rows { epochs, schema, n_rows: n_epochs * MACHINES, beside: Vec::new() })
 }
 
 fn schema() -> Result<Schema> {

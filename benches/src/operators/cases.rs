@@ -4,12 +4,14 @@
 
 mod detection;
 mod features;
+mod quality;
 mod scaling;
 mod shape;
 mod smoothing;
 mod spectrum;
 mod time;
 
+use anyhow::Result;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
@@ -26,36 +28,26 @@ pub(super) struct Case {
     /// The column whose values are compared.
     pub(super) sum: &'static str,
     pub(super) plain: fn(&Rows) -> Counts,
-    pub(super) over: Over,
     /// What stands in the file that the step reads when it is planned.
     pub(super) statistics: Option<Value>,
+    /// What the step and its loop are given, made of the readings.
+    pub(super) input: fn(&Rows) -> Result<Rows>,
     /// Why the step takes more than three times as long as its loop; empty where it does not.
     pub(super) why: &'static str,
 }
 
-/// The rows that a step is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Over {
-    /// Readings of a hundred machines.
-    Readings,
-    /// A tenth of them, of two machines: for steps that take a microsecond or more for a row.
-    FewReadings,
-    /// Bursts of an accelerometer.
-    Bursts,
-}
-
 impl Case {
-    /// Gives the step other rows than readings.
-    fn over(self, over: Over) -> Self {
-        Case { over, ..self }
-    }
-
     /// Gives the step a file of statistics of some kind.
     fn fitted(self, kind: &str, fitted: &Value) -> Self {
         let statistics = json!({
             "foreline_statistics": 1, "kind": kind, "name": "bench", "rows": 1000, "fitted": fitted
         });
         Case { statistics: Some(statistics), ..self }
+    }
+
+    /// Gives it other rows than the readings.
+    fn on(self, input: fn(&Rows) -> Result<Rows>) -> Self {
+        Case { input, ..self }
     }
 
     /// Says why the step takes that much longer than its loop.
@@ -69,6 +61,7 @@ pub(super) fn all() -> Vec<Case> {
     let families = [
         detection::cases(),
         features::cases(),
+        quality::cases(),
         scaling::cases(),
         shape::cases(),
         smoothing::cases(),
@@ -87,7 +80,8 @@ fn case(
     sum: &'static str,
     plain: fn(&Rows) -> Counts,
 ) -> Case {
-    Case { step, what, config, sum, plain, over: Over::Readings, statistics: None, why: "" }
+    let input = |readings: &Rows| Ok(readings.clone());
+    Case { step, what, config, sum, plain, input, statistics: None, why: "" }
 }
 
 /// These options of a step, for column `x`.
@@ -108,7 +102,18 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn add(&mut self, values: &[f64]) {
         self.n += values.len() as u64;
-        self.sum += values.iter().sum::<f64>();
+        // In lanes, so that what takes time is the step and not the sum.
+        let (lanes, rest) = values.as_chunks::<8>();
+        let mut sums = [0.0; 8];
+        for lane in lanes {
+            sums.iter_mut().zip(lane).for_each(|(sum, value)| *sum += value);
+        }
+        self.sum += sums.iter().chain(rest).sum::<f64>();
+    }
+
+    pub(super) fn add_texts(&mut self, texts: &[&str]) {
+        self.n += texts.len() as u64;
+        self.sum += texts.iter().map(|text| weight(text)).sum::<f64>();
     }
 
     pub(super) fn add_column(&mut self, column: &ArrayRef) {
@@ -120,9 +125,8 @@ impl Counts {
             }
             DataType::Float64 => self.add_floats(column),
             DataType::Utf8 => {
-                let weights: Vec<f64> =
-                    column.as_string::<i32>().iter().flatten().map(weight).collect();
-                self.add(&weights);
+                let texts: Vec<&str> = column.as_string::<i32>().iter().flatten().collect();
+                self.add_texts(&texts);
             }
             DataType::Dictionary(_, _) => self.add_dictionary(column),
             DataType::List(_) => self.add_column(column.as_list::<i32>().values()),
@@ -166,8 +170,10 @@ impl Counts {
     }
 }
 
-/// A number for a text, which other texts hardly have.
+/// A number for a text, which other words hardly have.
 pub(super) fn weight(text: &str) -> f64 {
-    let add = |sum: u32, byte: u8| sum.wrapping_mul(31).wrapping_add(u32::from(byte));
-    f64::from(text.bytes().fold(0, add) & 0x1fff)
+    let ends = text.bytes().next().zip(text.bytes().next_back());
+    ends.map_or(0.0, |(first, last)| {
+        text.len() as f64 + 31.0 * f64::from(first) + 7.0 * f64::from(last)
+    })
 }

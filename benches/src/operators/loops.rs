@@ -2,6 +2,8 @@
 
 pub(super) mod detection;
 pub(super) mod features;
+pub(super) mod joins;
+pub(super) mod quality;
 pub(super) mod scaling;
 pub(super) mod shape;
 pub(super) mod smoothing;
@@ -18,23 +20,43 @@ const Y: usize = 3;
 /// Most machines.
 const MACHINES: usize = 128;
 
+/// The rows of a machine in an epoch.
+struct Run<'a> {
+    machine: usize,
+    times: &'a [i64],
+    x: &'a [f64],
+    /// Whether nothing follows.
+    last: bool,
+}
+
+/// Runs a loop over the rows of each machine, epoch by epoch, with a state a machine.
+fn each_run<S: Clone>(
+    rows: &Rows,
+    fresh: S,
+    mut job: impl FnMut(&mut S, Run<'_>, &mut Vec<f64>),
+) -> Counts {
+    let mut states = vec![fresh; MACHINES];
+    let mut counts = Counts::default();
+    for (i, part) in rows.epochs.iter().enumerate() {
+        let (times, x) = (part.times(), part.values(X));
+        let last = i + 1 == rows.epochs.len();
+        let mut out = Vec::with_capacity(x.len());
+        for &(machine, start, end) in &part.groups {
+            let run = Run { machine, times: &times[start..end], x: &x[start..end], last };
+            job(&mut states[machine], run, &mut out);
+        }
+        counts.add(&out);
+    }
+    counts
+}
+
 /// Runs a loop over the values of `x` of each machine, epoch by epoch, with a state a machine.
 fn each<S: Clone>(
     rows: &Rows,
     fresh: S,
     mut job: impl FnMut(&mut S, &[f64], &mut Vec<f64>),
 ) -> Counts {
-    let mut states = vec![fresh; MACHINES];
-    let mut counts = Counts::default();
-    for part in &rows.epochs {
-        let x = part.values(X);
-        let mut out = Vec::with_capacity(x.len());
-        for &(machine, start, end) in &part.groups {
-            job(&mut states[machine], &x[start..end], &mut out);
-        }
-        counts.add(&out);
-    }
-    counts
+    each_run(rows, fresh, |state, run, out| job(state, run.x, out))
 }
 
 /// As [`each`], over the values of `x` and `y`.

@@ -8,7 +8,7 @@ use arrow::array::{
     TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, TimeUnit, TimestampNanosecondType};
 use foreline_engine::{Batch, Column, Schema, Unit, Watermarks, hash_keys};
 use foreline_operators::testing::Dice;
 
@@ -22,13 +22,17 @@ const EPOCH: usize = 65_536;
 pub(super) const START: i64 = 1_772_323_200_000_000_000;
 
 /// All rows.
+#[derive(Clone)]
 pub(super) struct Rows {
     pub(super) schema: Schema,
     pub(super) epochs: Vec<Part>,
     pub(super) n_rows: usize,
+    /// The streams behind the first, for a step that reads several: in as many epochs.
+    pub(super) beside: Vec<Rows>,
 }
 
 /// The rows of an epoch.
+#[derive(Clone)]
 pub(super) struct Part {
     pub(super) batch: Batch,
     pub(super) watermarks: Watermarks,
@@ -42,11 +46,30 @@ impl Part {
     pub(super) fn values(&self, column: usize) -> &[f64] {
         self.batch.rows.column(column).as_primitive::<Float64Type>().values()
     }
+
+    /// The event times.
+    pub(super) fn times(&self) -> &[i64] {
+        self.batch.rows.column(1).as_primitive::<TimestampNanosecondType>().values()
+    }
+
+    /// The column `on`.
+    pub(super) fn on(&self) -> &BooleanArray {
+        self.batch.rows.column(4).as_boolean()
+    }
 }
 
 impl Rows {
-    /// Readings of so many machines.
-    pub(super) fn new(n_rows: usize, machines: usize) -> Result<Self> {
+    /// Readings of a hundred machines.
+    pub(super) fn new(n_rows: usize) -> Result<Self> {
+        Self::of(n_rows, MACHINES)
+    }
+
+    /// A tenth of these readings, of two machines: for steps that take a microsecond or more for a row.
+    pub(super) fn few(&self) -> Result<Self> {
+        Self::of(self.n_rows / 10, 2)
+    }
+
+    fn of(n_rows: usize, machines: usize) -> Result<Self> {
         let schema = schema()?;
         let per_machine = (n_rows / machines).max(1);
         let per_epoch = (EPOCH / machines).max(1);
@@ -56,7 +79,7 @@ impl Rows {
             let steps = first..(first + per_epoch).min(per_machine);
             epochs.push(epoch(&schema, machines, steps, &mut dice)?);
         }
-        Ok(Rows { schema, epochs, n_rows: per_machine * machines })
+        Ok(Rows { schema, epochs, n_rows: per_machine * machines, beside: Vec::new() })
     }
 }
 

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::super::loops::detection as loops;
-use super::{Case, Over, case, x};
+use super::super::rows::Rows;
+use super::{Case, case, x};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -30,7 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
             "anomaly_score",
             loops::half_space_trees,
         )
-        .over(Over::FewReadings),
+        .on(Rows::few),
         case(
             "k_of_n",
             "3 of 5",
@@ -45,7 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
             "x_matrix_profile",
             loops::matrix_profile,
         )
-        .over(Over::FewReadings),
+        .on(Rows::few),
         case(
             "page_hinkley",
             "",

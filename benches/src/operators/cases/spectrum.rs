@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::super::bursts::bursts;
 use super::super::loops::spectrum as loops;
-use super::{Case, Over, case};
+use super::{Case, case};
 
 pub(super) fn cases() -> Vec<Case> {
-    let bursts = |step, what, mut options: Value, sum, plain| {
+    let on_bursts = |step, what, mut options: Value, sum, plain| {
         options["column"] = json!("a");
-        case(step, what, options, sum, plain).over(Over::Bursts)
+        case(step, what, options, sum, plain).on(bursts)
     };
     let bearing = json!({ "balls": 9, "ball_diameter": 7.94, "pitch_diameter": 39.04 });
     let orders = json!({ "unbalance": 1, "misalignment": 2, "mesh": 23 });
@@ -21,7 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
             "x",
             loops::waveform,
         ),
-        bursts(
+        on_bursts(
             "spectrum",
             "4,096 points, beside realfft",
             json!({ "segment": 4096, "features": [], "peaks": 0, "keep": "density" }),
@@ -29,23 +30,23 @@ pub(super) fn cases() -> Vec<Case> {
             loops::density,
         ),
         bursts("spectrum", "segments of 1,024, shape, peak", json!({}), "a_entropy", loops::welch),
-        bursts("severity", "", iso, "a_velocity_rms", loops::severity),
+        on_bursts("severity", "", iso, "a_velocity_rms", loops::severity),
         bursts("cepstrum", "", json!({ "from": 0.005, "to": 0.2 }), "a_rahmonic1", loops::cepstrum),
-        bursts(
+        on_bursts(
             "orders",
             "3 orders",
             json!({ "speed": "speed", "orders": orders }),
             "a_misalignment",
             loops::orders,
         ),
-        bursts(
+        on_bursts(
             "envelope",
             "of a band",
             json!({ "speed": "speed", "bearing": bearing, "band": [1500, 2500] }),
             "a_bpfo_ratio",
             loops::envelope,
         ),
-        bursts(
+        on_bursts(
             "envelope",
             "of the band it chooses",
             json!({ "speed": "speed", "bearing": bearing }),
