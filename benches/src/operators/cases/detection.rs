@@ -60,7 +60,8 @@ pub(super) fn cases() -> Vec<Case> {
             json!({ "columns": ["x", "y"], "learn": { "rows": 200 }, "components": 1 }),
             "pca_t2",
             loops::pca_t2q,
-        ),
+        )
+        .because("it is for any number of columns, its loop for two"),
         case(
             "threshold",
             "one level",

@@ -24,7 +24,8 @@ pub(super) fn cases() -> Vec<Case> {
             "the columns with a correlation of at most 0.9",
         ),
         case("minmax", "by a truth value", x(json!({ "by": ["on"] })), "x", loops::minmax)
-            .fitted("summary", &summary(&["on"])),
+            .fitted("summary", &summary(&["on"]))
+            .because("a regime is found from columns of any kind, and then its figures"),
         case(
             "one_hot",
             "3 of 100 machines",

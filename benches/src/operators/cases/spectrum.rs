@@ -29,9 +29,21 @@ pub(super) fn cases() -> Vec<Case> {
             "a_spectrum",
             loops::density,
         ),
-        bursts("spectrum", "segments of 1,024, shape, peak", json!({}), "a_entropy", loops::welch),
+        on_bursts(
+            "spectrum",
+            "segments of 1,024, shape, peak",
+            json!({}),
+            "a_entropy",
+            loops::welch,
+        ),
         on_bursts("severity", "", iso, "a_velocity_rms", loops::severity),
-        bursts("cepstrum", "", json!({ "from": 0.005, "to": 0.2 }), "a_rahmonic1", loops::cepstrum),
+        on_bursts(
+            "cepstrum",
+            "",
+            json!({ "from": 0.005, "to": 0.2 }),
+            "a_rahmonic1",
+            loops::cepstrum,
+        ),
         on_bursts(
             "orders",
             "3 orders",
