@@ -117,6 +117,9 @@ struct Seen {
     max: f64,
     /// The values in order, of a method that needs them.
     sorted: Vec<f64>,
+    /// What follows from all of them, as long as nothing more is learnt.
+    #[serde(skip)]
+    line: Option<Line>,
 }
 
 impl Seen {
@@ -158,16 +161,19 @@ impl Rule {
             Until::Since(length) => age < length,
         };
         if learns && x.is_finite() {
+            seen.line = None;
             seen.learn(x, matches!(self.method, Method::Robust { .. }));
         }
     }
 
     /// The scaled value; NaN where it is missing or nothing was learnt yet.
-    fn scale(&self, seen: &Seen, x: f64) -> f64 {
+    fn scale(&self, seen: &mut Seen, x: f64) -> f64 {
         if !x.is_finite() || seen.n == 0 {
             return f64::NAN;
         }
-        self.line(seen).at(x)
+        let line = seen.line.unwrap_or_else(|| self.line(seen));
+        seen.line = Some(line);
+        line.at(x)
     }
 
     fn line(&self, seen: &Seen) -> Line {
@@ -232,7 +238,7 @@ impl Learner {
                             self.rule.learn(seen, x, age);
                             seen
                         }
-                        None => &known.overall[c],
+                        None => &mut known.overall[c],
                     };
                     result.push(self.rule.scale(seen, x));
                 }

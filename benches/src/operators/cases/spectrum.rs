@@ -21,7 +21,8 @@ pub(super) fn cases() -> Vec<Case> {
             json!({ "columns": ["x"], "sample_rate": 10, "samples": 256 }),
             "x",
             loops::waveform,
-        ),
+        )
+        .because("it looks at the time of every sample, which the loop takes for granted"),
         on_bursts(
             "spectrum",
             "4,096 points, beside realfft",
