@@ -169,7 +169,8 @@ impl<A: Annotate> Operator for Annotated<A> {
         }
         let times = batch.times(&self.input);
         let channels = self.annotate.channels(batch)?;
-        let mut results = vec![Vec::with_capacity(batch.len()); self.added.len()];
+        let column = |_: &Added| Vec::with_capacity(batch.len());
+        let mut results: Vec<Vec<f64>> = self.added.iter().map(column).collect();
         let mut parts: Vec<&[f64]> = Vec::with_capacity(channels.len());
         for Group { start, end, .. } in batch.groups() {
             let slot =

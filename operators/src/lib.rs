@@ -79,6 +79,7 @@ pub mod alert;
 // What several of them share.
 mod annotate;
 pub mod biquad;
+mod categories;
 mod channelwise;
 pub mod columns;
 #[cfg(test)]

@@ -196,11 +196,14 @@ impl Shapes {
             let shape = &values[values.len() - self.rows..];
             products.insert(0, dot(&values[..self.rows], shape));
         }
-        // Where a value went, the place of each product is the one it had; else it is the next.
-        let leaving = gone.into_iter().chain(values.iter().copied());
-        let skip = usize::from(gone.is_none());
-        let each = products.iter_mut().skip(skip).zip(leaving).zip(&values[self.rows - 1 + skip..]);
-        for ((product, left), &entered) in each {
+        let Some((earliest, others)) = products.split_first_mut() else { return };
+        // Where a value went, the place of each product is the one it had, and that value leaves the first of them.
+        if let Some(gone) = gone {
+            *earliest += values[self.rows - 1] * x - gone * first;
+        }
+        for ((product, left), entered) in
+            others.iter_mut().zip(values.iter()).zip(&values[self.rows..])
+        {
             *product += entered * x - left * first;
         }
     }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use foreline_engine::{
@@ -24,6 +25,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::categories::Categories as Texts;
 use crate::columns::{only, output, place};
 use crate::entries::Entries;
 use crate::stateless::{Fate, PerRow, planned};
@@ -279,22 +281,46 @@ impl PerRow for Encoded {
     fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault> {
         let mut all = rows.columns().to_vec();
         for of in self.of.iter() {
-            let texts = cast(rows.column(of.column), &DataType::Utf8)?;
-            let places: BTreeMap<&str, usize> =
-                of.categories.iter().enumerate().map(|(i, c)| (c.as_str(), i)).collect();
-            // `None`: the value is missing; the place behind the last: it is none of the categories.
-            let unknown = of.categories.len();
-            let place =
-                |text: Option<&str>| text.map(|t| places.get(t).copied().unwrap_or(unknown));
-            let of_row: Vec<Option<usize>> = texts.as_string::<i32>().iter().map(place).collect();
-            for i in 0..of.categories.len() {
-                let one = of_row.iter().map(|p| p.map(|p| i64::from(p == i)));
-                all.push(Arc::new(one.collect::<Int64Array>()) as ArrayRef);
-            }
-            let flags = of_row.iter().map(|p| p.map(|p| p == unknown));
-            all.push(Arc::new(flags.collect::<BooleanArray>()));
+            let found = Found::of(rows.column(of.column), &of.categories)?;
+            let columns = (0..of.categories.len()).map(|i| found.ones(i));
+            all.extend(columns.map(|ones| Arc::new(ones) as ArrayRef));
+            all.push(Arc::new(found.equal(of.categories.len())));
         }
         Ok((RecordBatch::try_new(Arc::clone(self.output.arrow()), all)?, None))
+    }
+}
+
+/// Which of the listed categories the rows have.
+struct Found {
+    /// Its place; behind the last it is none of them, far behind it is missing.
+    places: Vec<usize>,
+    /// Where there is a value; `None`: everywhere.
+    there: Option<NullBuffer>,
+}
+
+impl Found {
+    fn of(column: &ArrayRef, listed: &[String]) -> Result<Self, Fault> {
+        let there = Texts::of(column)?;
+        let place = |text: &String| listed.iter().position(|c| c == text).unwrap_or(listed.len());
+        let of_text: Vec<usize> = there.texts.iter().map(place).collect();
+        let of_row = || there.of_row.iter();
+        let missing = of_row().any(Option::is_none);
+        Ok(Found {
+            places: of_row().map(|text| text.map_or(usize::MAX, |t| of_text[t as usize])).collect(),
+            there: missing.then(|| of_row().map(Option::is_some).collect()),
+        })
+    }
+
+    /// 1 where a row has this category, else 0.
+    fn ones(&self, category: usize) -> Int64Array {
+        let ones: Vec<i64> = self.places.iter().map(|p| i64::from(*p == category)).collect();
+        Int64Array::new(ones.into(), self.there.clone())
+    }
+
+    /// Whether a row has this category.
+    fn equal(&self, category: usize) -> BooleanArray {
+        let flags: BooleanBuffer = self.places.iter().map(|p| *p == category).collect();
+        BooleanArray::new(flags, self.there.clone())
     }
 }
 

@@ -179,14 +179,16 @@ impl Annotate for Monitor {
     }
 
     fn follow(&self, times: &[i64], channels: &[&[f64]], past: &mut Past, out: &mut [Vec<f64>]) {
-        let mut said = vec![f64::NAN; 2 + 2 * channels.len()];
+        // The parts of each column are made where they come out.
+        let mut said = vec![f64::NAN; out.len()];
+        let mut off = vec![0.0; channels.len()];
         let mut row = vec![0.0; channels.len()];
         for (i, &at) in times.iter().enumerate() {
             for (to, values) in row.iter_mut().zip(channels) {
                 *to = values[i];
             }
             match self.model(at, &row, past) {
-                Some(model) => model.judge(&mut row, &mut said),
+                Some(model) => model.judge(&mut row, &mut off, &mut said),
                 None => said.fill(f64::NAN),
             }
             for (column, &value) in out.iter_mut().zip(&said) {

@@ -1,11 +1,22 @@
 //! The cases: a step with its configuration, the column that is summed, and the loop that computes it by hand.
+//!
+//! A file a family of steps.
 
+mod detection;
+mod features;
+mod quality;
+mod scaling;
+mod shape;
+mod smoothing;
+mod spectrum;
+mod time;
+
+use anyhow::Result;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use serde_json::{Value, json};
 
-use super::loops;
 use super::rows::Rows;
 
 /// One line of the report.
@@ -17,9 +28,71 @@ pub(super) struct Case {
     /// The column whose values are compared.
     pub(super) sum: &'static str,
     pub(super) plain: fn(&Rows) -> Counts,
+    /// What stands in the file that the step reads when it is planned.
+    pub(super) statistics: Option<Value>,
+    /// What the step and its loop are given, made of the readings.
+    pub(super) input: fn(&Rows) -> Result<Rows>,
+    /// Why the step takes more than three times as long as its loop; empty where it does not.
+    pub(super) why: &'static str,
+}
+
+impl Case {
+    /// Gives the step a file of statistics of some kind.
+    fn fitted(self, kind: &str, fitted: &Value) -> Self {
+        let statistics = json!({
+            "foreline_statistics": 1, "kind": kind, "name": "bench", "rows": 1000, "fitted": fitted
+        });
+        Case { statistics: Some(statistics), ..self }
+    }
+
+    /// Gives it other rows than the readings.
+    fn on(self, input: fn(&Rows) -> Result<Rows>) -> Self {
+        Case { input, ..self }
+    }
+
+    /// Says why the step takes that much longer than its loop.
+    fn because(self, why: &'static str) -> Self {
+        Case { why, ..self }
+    }
+}
+
+/// All cases, in the order of the steps' names.
+pub(super) fn all() -> Vec<Case> {
+    let families = [
+        detection::cases(),
+        features::cases(),
+        quality::cases(),
+        scaling::cases(),
+        shape::cases(),
+        smoothing::cases(),
+        spectrum::cases(),
+        time::cases(),
+    ];
+    let mut cases: Vec<Case> = families.into_iter().flatten().collect();
+    cases.sort_by_key(|case| case.step);
+    cases
+}
+
+fn case(
+    step: &'static str,
+    what: &'static str,
+    config: Value,
+    sum: &'static str,
+    plain: fn(&Rows) -> Counts,
+) -> Case {
+    let input = |readings: &Rows| Ok(readings.clone());
+    Case { step, what, config, sum, plain, input, statistics: None, why: "" }
+}
+
+/// These options of a step, for column `x`.
+fn x(mut options: Value) -> Value {
+    options["columns"] = json!(["x"]);
+    options
 }
 
 /// How many values came out, and their sum.
+///
+/// Of a text it is its [`weight`] that is summed, of a list its items.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) n: u64,
@@ -29,20 +102,39 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn add(&mut self, values: &[f64]) {
         self.n += values.len() as u64;
-        self.sum += values.iter().sum::<f64>();
+        // In lanes, so that what takes time is the step and not the sum.
+        let (lanes, rest) = values.as_chunks::<8>();
+        let mut sums = [0.0; 8];
+        for lane in lanes {
+            sums.iter_mut().zip(lane).for_each(|(sum, value)| *sum += value);
+        }
+        self.sum += sums.iter().chain(rest).sum::<f64>();
+    }
+
+    pub(super) fn add_texts(&mut self, texts: &[&str]) {
+        self.n += texts.len() as u64;
+        self.sum += texts.iter().map(|text| weight(text)).sum::<f64>();
     }
 
     pub(super) fn add_column(&mut self, column: &ArrayRef) {
-        let floats = match column.data_type() {
+        match column.data_type() {
             DataType::Boolean => {
                 let set: &BooleanArray = column.as_boolean();
                 self.n += (set.len() - set.null_count()) as u64;
                 self.sum += set.true_count() as f64;
-                return;
             }
-            DataType::Float64 => column.clone(),
-            _ => cast(column, &DataType::Float64).expect("a number"),
-        };
+            DataType::Float64 => self.add_floats(column),
+            DataType::Utf8 => {
+                let texts: Vec<&str> = column.as_string::<i32>().iter().flatten().collect();
+                self.add_texts(&texts);
+            }
+            DataType::Dictionary(_, _) => self.add_dictionary(column),
+            DataType::List(_) => self.add_column(column.as_list::<i32>().values()),
+            _ => self.add_floats(&cast(column, &DataType::Float64).expect("a number")),
+        }
+    }
+
+    fn add_floats(&mut self, floats: &ArrayRef) {
         let floats = floats.as_primitive::<Float64Type>();
         if floats.null_count() == 0 {
             self.add(floats.values());
@@ -52,6 +144,25 @@ impl Counts {
         }
     }
 
+    /// Each text of the dictionary is weighed once.
+    fn add_dictionary(&mut self, column: &ArrayRef) {
+        let dictionary = column.as_any_dictionary();
+        let weights: Vec<f64> = match dictionary.values().data_type() {
+            DataType::Utf8 => dictionary
+                .values()
+                .as_string::<i32>()
+                .iter()
+                .map(|t| t.map_or(0.0, weight))
+                .collect(),
+            other => unreachable!("a dictionary of {other}"),
+        };
+        let places = dictionary.normalized_keys();
+        let keys = dictionary.keys();
+        let present = (0..keys.len()).filter(|&row| keys.is_valid(row));
+        let values: Vec<f64> = present.map(|row| weights[places[row]]).collect();
+        self.add(&values);
+    }
+
     /// Whether both have computed the same; sums over millions of values in another order differ in their last digits.
     pub(super) fn agree(&self, other: &Self) -> bool {
         let scale = self.sum.abs().max(other.sum.abs()).max(1.0);
@@ -59,82 +170,10 @@ impl Counts {
     }
 }
 
-/// All cases.
-pub(super) fn all() -> Vec<Case> {
-    let case = |step, what, config, sum, plain| Case { step, what, config, sum, plain };
-    let x = |mut config: Value| {
-        config["columns"] = json!(["x"]);
-        config
-    };
-    vec![
-        case("clip", "", x(json!({ "lower": 1.5, "upper": 2.5 })), "x", loops::clip),
-        case(
-            "cusum",
-            "",
-            x(json!({ "target": 2, "slack": 0.1, "limit": 5 })),
-            "x_cusum_high",
-            loops::cusum,
-        ),
-        case("deadband", "", json!({ "columns": { "x": 0.5 } }), "x", loops::deadband),
-        case("difference", "", x(json!({})), "x_difference", loops::difference),
-        case("ema", "alpha", x(json!({ "alpha": 0.1 })), "x", loops::ema),
-        case("ema", "half-life", x(json!({ "half_life": "3s" })), "x", loops::ema_timed),
-        case(
-            "ewma_chart",
-            "",
-            x(json!({ "target": 2, "sigma": 0.5, "lambda": 0.1, "sigmas": 2.7 })),
-            "x_ewma",
-            loops::ewma_chart,
-        ),
-        case("hampel", "15 rows", x(json!({ "rows": 15 })), "x", loops::hampel),
-        case("integrate", "", x(json!({})), "x_integral", loops::integrate),
-        case(
-            "kalman_1d",
-            "",
-            x(json!({ "process_variance": 0.01, "measurement_variance": 0.25 })),
-            "x",
-            loops::kalman,
-        ),
-        case(
-            "k_of_n",
-            "3 of 5",
-            json!({ "columns": ["on"], "k": 3, "rows": 5 }),
-            "on",
-            loops::k_of_n,
-        ),
-        case("lag", "10 rows", x(json!({ "rows": 10 })), "x_lag", loops::lag),
-        case(
-            "low_pass",
-            "order 4",
-            x(json!({ "cutoff_hz": 1, "every": "100ms", "order": 4, "start": "zero" })),
-            "x",
-            loops::low_pass,
-        ),
-        case("monotone", "", x(json!({ "running": "maximum" })), "x", loops::monotone),
-        case("moving_average", "20 rows", x(json!({ "rows": 20 })), "x", loops::moving_average),
-        case("moving_median", "9 rows", x(json!({ "rows": 9 })), "x", loops::moving_median),
-        case(
-            "page_hinkley",
-            "",
-            x(json!({ "delta": 0.005, "limit": 50 })),
-            "x_page_hinkley_up",
-            loops::page_hinkley,
-        ),
-        case("rate", "", x(json!({})), "x_rate", loops::rate),
-        case("rate_limit", "1s", json!({ "every": "1s" }), "x", loops::rate_limit),
-        case(
-            "threshold",
-            "one level",
-            json!({ "columns": { "x": { "high": { "above": 2.5, "hysteresis": 0.5 } } } }),
-            "x_high",
-            loops::threshold,
-        ),
-        case(
-            "window",
-            "tumbling 10s, mean and std",
-            json!({ "tumbling": "10s", "features": { "x": ["mean", "std"] } }),
-            "x_std",
-            loops::window,
-        ),
-    ]
+/// A number for a text, which other words hardly have.
+pub(super) fn weight(text: &str) -> f64 {
+    let ends = text.bytes().next().zip(text.bytes().next_back());
+    ends.map_or(0.0, |(first, last)| {
+        text.len() as f64 + 31.0 * f64::from(first) + 7.0 * f64::from(last)
+    })
 }

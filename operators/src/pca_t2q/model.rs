@@ -142,29 +142,27 @@ fn n_kept(variances: &[f64], keep: Keep) -> usize {
 }
 
 impl Model {
-    /// Writes T2, Q, and the parts of each column in T2 and in Q into `said`; `row` becomes the scaled row.
-    pub(super) fn judge(&self, row: &mut [f64], said: &mut [f64]) {
+    /// Writes T2 and Q into `said`, and where it has room the parts of each column in T2 and in Q; `row` becomes the scaled
+    /// row, `off` what is left of it.
+    pub(super) fn judge(&self, row: &mut [f64], off: &mut [f64], said: &mut [f64]) {
         let d = row.len();
         for (x, (mean, scale)) in row.iter_mut().zip(self.mean.iter().zip(&self.scale)) {
             *x = (*x - mean) / scale;
         }
         let (sums, parts) = said.split_at_mut(2);
-        let (of_t2, of_q) = parts.split_at_mut(d);
+        let (of_t2, of_q) = parts.split_at_mut(parts.len() / 2);
         of_t2.fill(0.0);
-        of_q.copy_from_slice(row);
+        off.copy_from_slice(row);
         let mut t2 = 0.0;
         for (component, variance) in self.components.chunks_exact(d).zip(&self.variances) {
             let t: f64 = component.iter().zip(row.iter()).map(|(p, z)| p * z).sum();
             t2 += t * t / variance;
-            for (i, p) in component.iter().enumerate() {
-                of_t2[i] += t * p / variance;
-                of_q[i] -= t * p;
-            }
+            of_t2.iter_mut().zip(component).for_each(|(part, p)| *part += t * p / variance);
+            off.iter_mut().zip(component).for_each(|(off, p)| *off -= t * p);
         }
-        for ((part, off), z) in of_t2.iter_mut().zip(of_q.iter_mut()).zip(row.iter()) {
-            *part *= z;
-            *off *= *off;
-        }
-        (sums[0], sums[1]) = (t2, of_q.iter().sum());
+        of_t2.iter_mut().zip(row.iter()).for_each(|(part, z)| *part *= z);
+        off.iter_mut().for_each(|off| *off *= *off);
+        of_q.iter_mut().zip(off.iter()).for_each(|(part, off)| *part = *off);
+        (sums[0], sums[1]) = (t2, off.iter().sum());
     }
 }

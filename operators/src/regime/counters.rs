@@ -32,7 +32,8 @@ impl Counters {
         let places: Vec<Option<usize>> =
             labels.names.iter().map(|name| places.get(name.as_str()).copied()).collect();
         let n_counted = self.names.len();
-        let mut columns = vec![Vec::with_capacity(batch.len()); n_counted];
+        let column = |_| Vec::with_capacity(batch.len());
+        let mut columns: Vec<Vec<i64>> = (0..n_counted).map(column).collect();
         for group in batch.groups() {
             let none = || vec![0; n_counted];
             let slot = self.counts.slot(batch, self.input.key(), group.start, none)?;
@@ -47,7 +48,7 @@ impl Counters {
             }
         }
         let mut all = batch.rows.columns().to_vec();
-        all.push(labels.texts());
+        all.push(labels.texts()?);
         all.extend(columns.into_iter().map(|c| Arc::new(Int64Array::from(c)) as ArrayRef));
         Ok(RecordBatch::try_new(Arc::clone(self.output.arrow()), all)?)
     }

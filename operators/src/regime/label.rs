@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take;
+use arrow::error::ArrowError;
 use foreline_engine::{Fault, Schema};
 
 use super::known::{Known, Places};
@@ -35,9 +37,9 @@ pub(super) struct Labels {
 
 impl Labels {
     /// One text a row.
-    pub(super) fn texts(&self) -> ArrayRef {
-        let name = |place: &Option<u32>| place.map(|p| self.names[p as usize].as_str());
-        Arc::new(self.of_row.iter().map(name).collect::<StringArray>())
+    pub(super) fn texts(&self) -> Result<ArrayRef, ArrowError> {
+        let names = StringArray::from_iter_values(&self.names);
+        take(&names, &UInt32Array::from(self.of_row.clone()), None)
     }
 }
 
@@ -115,7 +117,7 @@ pub(super) struct Labelled {
 impl PerRow for Labelled {
     fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault> {
         let mut columns = rows.columns().to_vec();
-        columns.push(self.label.of(rows)?.texts());
+        columns.push(self.label.of(rows)?.texts()?);
         Ok((RecordBatch::try_new(Arc::clone(self.output.arrow()), columns)?, None))
     }
 }

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::compute::cast;
+use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use foreline_engine::{ConfigError, Fault, Schema};
 
+use crate::categories::Categories;
 use crate::columns::place;
 
 /// The values that make a regime, in the order of the columns.
@@ -88,27 +88,24 @@ impl By {
         let mut split =
             Split { of_row: vec![0; rows.num_rows()], regimes: vec![Some(Regime::new())] };
         for &column in &self.columns {
-            split = split.by(&texts(rows.column(column))?);
+            split = split.by(&Categories::of(rows.column(column))?);
         }
         Ok(split)
     }
 }
 
-fn texts(column: &ArrayRef) -> Result<StringArray, Fault> {
-    Ok(cast(column, &DataType::Utf8)?.as_string::<i32>().clone())
-}
-
 impl Split {
     /// Each regime split by the values of one more column.
-    fn by(self, column: &StringArray) -> Split {
-        let mut codes: BTreeMap<(u32, Option<&str>), u32> = BTreeMap::new();
+    fn by(self, column: &Categories) -> Split {
+        let mut codes = Codes::new(self.regimes.len(), column.texts.len());
         let mut regimes = Vec::new();
-        let each = self.of_row.iter().zip(column);
-        let of_row = each.map(|(&was, text)| {
-            *codes.entry((was, text)).or_insert_with(|| {
+        let each = self.of_row.iter().zip(&column.of_row);
+        let of_row = each.map(|(&was, &category)| {
+            *codes.of(was, category).get_or_insert_with(|| {
+                let text = category.map(|place| &column.texts[place as usize]);
                 let longer =
                     self.regimes[was as usize].clone().zip(text).map(|(mut regime, text)| {
-                        regime.push(text.to_owned());
+                        regime.push(text.clone());
                         regime
                     });
                 regimes.push(longer);
@@ -125,5 +122,36 @@ impl Split {
             rows[regime as usize].push(row);
         }
         rows
+    }
+}
+
+/// Most pairs that have a place of their own, whether they are there or not: 512 kB.
+const MAX_PLACES: usize = 1 << 16;
+
+/// What became of each pair of a regime and a category.
+enum Codes {
+    /// Of few pairs: those of a regime one after the other, the last without a category.
+    All { n_each: usize, places: Vec<Option<u32>> },
+    /// Of many: those that are there.
+    There(BTreeMap<(u32, Option<u32>), Option<u32>>),
+}
+
+impl Codes {
+    fn new(n_regimes: usize, n_categories: usize) -> Self {
+        let n_each = n_categories + 1;
+        match n_regimes.saturating_mul(n_each) {
+            n if n <= MAX_PLACES => Codes::All { n_each, places: vec![None; n] },
+            _ => Codes::There(BTreeMap::new()),
+        }
+    }
+
+    fn of(&mut self, regime: u32, category: Option<u32>) -> &mut Option<u32> {
+        match self {
+            Codes::All { n_each, places } => {
+                let last = *n_each - 1;
+                &mut places[regime as usize * *n_each + category.map_or(last, |c| c as usize)]
+            }
+            Codes::There(places) => places.entry((regime, category)).or_default(),
+        }
     }
 }

@@ -104,6 +104,9 @@ struct Seen {
     max: f64,
     /// The values in order, of a method that needs them.
     sorted: Vec<f64>,
+    /// What follows from all of them, as long as nothing more is learnt.
+    #[serde(skip)]
+    line: Option<Line>,
 }
 
 impl Seen {
@@ -136,16 +139,19 @@ impl Rule {
     fn learn(&self, seen: &mut Seen, x: f64, since: i64, at: i64) {
         let learns = self.until.is_none_or(|period| period.has(seen.values.n, since, at));
         if learns && x.is_finite() {
+            seen.line = None;
             seen.learn(x, self.method.keeps());
         }
     }
 
     /// The scaled value; NaN where it is missing or nothing was learnt yet.
-    fn scale(&self, seen: &Seen, x: f64) -> f64 {
+    fn scale(&self, seen: &mut Seen, x: f64) -> f64 {
         if !x.is_finite() || seen.values.n == 0 {
             return f64::NAN;
         }
-        self.line(seen).at(x)
+        let line = seen.line.unwrap_or_else(|| self.line(seen));
+        seen.line = Some(line);
+        line.at(x)
     }
 
     fn line(&self, seen: &Seen) -> Line {
@@ -183,7 +189,8 @@ impl Learner {
         let channels: Vec<_> = channels.collect::<Result<_, _>>()?;
         let split = self.by.split(&batch.rows)?;
         let times = batch.times(&self.input);
-        let mut results = vec![Vec::with_capacity(batch.len()); channels.len()];
+        let column = |_| Vec::with_capacity(batch.len());
+        let mut results: Vec<Vec<f64>> = (0..channels.len()).map(column).collect();
         let mut flags = Vec::with_capacity(batch.len());
         for group in batch.groups() {
             let slot = self.known.slot(batch, self.input.key(), group.start, Known::default)?;
@@ -208,7 +215,7 @@ impl Learner {
                             self.rule.learn(seen, x, since, times[row]);
                             seen
                         }
-                        None => &known.overall[c],
+                        None => &mut known.overall[c],
                     };
                     result.push(self.rule.scale(seen, x));
                 }

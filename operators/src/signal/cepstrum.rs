@@ -35,8 +35,8 @@ impl Cepstrum {
         }
         self.values.clear();
         self.values.resize(n / 2 + 1, 0.0);
-        let (centre, weights, plan) = (mean(samples), &self.weights, self.fourier.plan(n));
-        plan.fill(samples, |x, k| (x - centre) * weights[k]);
+        let plan = self.fourier.plan(n);
+        plan.fill_weighed(samples, mean(samples), &self.weights);
         plan.forward();
         let highest = plan.lines.iter().map(|line| line.norm_sqr()).fold(0.0, f64::max).sqrt();
         if highest > 0.0 {

@@ -38,6 +38,27 @@ impl Band {
     }
 }
 
+/// What the lines of a waveform are multiplied with, kept for the next one: it mostly has the same band and length.
+#[derive(Debug, Default)]
+struct Gains {
+    /// Band, rate and number of samples that they are for.
+    of: Option<(Band, f64, usize)>,
+    values: Vec<f64>,
+}
+
+impl Gains {
+    fn make(&mut self, band: Band, rate: f64, n_samples: usize) {
+        if self.of == Some((band, rate, n_samples)) {
+            return;
+        }
+        let n = count(n_samples);
+        let gain = |k: usize| band.gain(count(k) * rate / n) / n;
+        self.values.clear();
+        self.values.extend((0..=n_samples / 2).map(gain));
+        self.of = Some((band, rate, n_samples));
+    }
+}
+
 /// Envelopes and amplitude spectra of waveforms.
 #[derive(Debug)]
 pub struct Envelope {
@@ -45,6 +66,7 @@ pub struct Envelope {
     weights: Vec<f64>,
     sum: f64,
     fourier: Fourier,
+    gains: Gains,
     band: Vec<Complex<f64>>,
     values: Vec<f64>,
     amplitudes: Vec<f64>,
@@ -59,6 +81,7 @@ impl Envelope {
             weights: Vec::new(),
             sum: 0.0,
             fourier: Fourier::default(),
+            gains: Gains::default(),
             band: Vec::new(),
             values: Vec::new(),
             amplitudes: Vec::new(),
@@ -82,13 +105,14 @@ impl Envelope {
 
     /// The envelope of what passes through `band`, one value a sample.
     pub fn of(&mut self, samples: &[f64], rate: f64, band: Band) -> &[f64] {
-        let (n, centre) = (count(samples.len()), mean(samples));
+        let centre = mean(samples);
         let plan = self.fourier.plan(samples.len());
         plan.fill(samples, |x, _| x - centre);
         plan.forward();
-        let lines = plan.lines.iter().enumerate();
+        self.gains.make(band, rate, samples.len());
+        let lines = plan.lines.iter().zip(&self.gains.values);
         self.band.clear();
-        self.band.extend(lines.map(|(k, line)| line * (band.gain(count(k) * rate / n) / n)));
+        self.band.extend(lines.map(|(line, gain)| line * gain));
         plan.lines.copy_from_slice(&self.band);
         plan.inverse();
         self.values.clear();
@@ -119,8 +143,8 @@ impl Envelope {
             self.weights = self.taper.weights(n);
             self.sum = self.weights.iter().sum();
         }
-        let (centre, weights, plan) = (mean(samples), &self.weights, self.fourier.plan(n));
-        plan.fill(samples, |x, k| (x - centre) * weights[k]);
+        let plan = self.fourier.plan(n);
+        plan.fill_weighed(samples, mean(samples), &self.weights);
         plan.forward();
         let last = if n.is_multiple_of(2) { n / 2 } else { n };
         let sum = self.sum;

@@ -84,6 +84,18 @@ impl Plan {
         }
     }
 
+    /// Puts `(sample - centre) * weight` of each of `samples` into the buffer.
+    ///
+    /// # Panics
+    /// When there are more or fewer samples or weights than the plan is for.
+    pub fn fill_weighed(&mut self, samples: &[f64], centre: f64, weights: &[f64]) {
+        assert_eq!(samples.len(), self.samples.len(), "the plan is for another length");
+        assert_eq!(weights.len(), self.samples.len(), "the weights are for another length");
+        for ((to, &x), weight) in self.samples.iter_mut().zip(samples).zip(weights) {
+            *to = (x - centre) * weight;
+        }
+    }
+
     /// Makes `lines` of `samples`, which are garbage then.
     ///
     /// # Panics

@@ -82,12 +82,13 @@ impl Kurtogram {
         }
         let plan = self.fourier.plan(n);
         for frame in samples.windows(n).step_by(n / 2) {
-            plan.fill(frame, |x, k| (x - centre) * weights[k]);
+            plan.fill_weighed(frame, centre, weights);
             plan.forward();
-            for (k, line) in plan.lines.iter().enumerate() {
+            let sums = self.squares.iter_mut().zip(&mut self.fourths);
+            for ((second, fourth), line) in sums.zip(&plan.lines) {
                 let power = line.norm_sqr();
-                self.squares[k] += power;
-                self.fourths[k] += power * power;
+                *second += power;
+                *fourth += power * power;
             }
         }
     }

@@ -68,8 +68,11 @@ pub fn peaks(powers: &[f64], n: usize) -> Vec<usize> {
     let mut found: Vec<usize> = Vec::with_capacity(n + 1);
     for k in 1..powers.len().saturating_sub(1).max(1) {
         let power = powers[k];
+        // Almost every line ends here, once the highest are found; neighbours are compared for few.
+        if found.len() == n && found.last().is_none_or(|&lowest| powers[lowest] >= power) {
+            continue;
+        }
         if power > powers[k - 1] && power >= powers[k + 1] {
-            // Few are wanted, so that almost every line ends at the first comparison.
             let lower = found.iter().rposition(|&other| powers[other] >= power);
             let at = lower.map_or(0, |place| place + 1);
             if at < n {

@@ -57,8 +57,7 @@ impl Welch {
         self.density.fill(0.0);
         let mut n_segments = 0;
         for segment in samples.windows(n).step_by(self.step) {
-            let (centre, weights) = (mean(segment), &self.weights);
-            plan.fill(segment, |x, k| (x - centre) * weights[k]);
+            plan.fill_weighed(segment, mean(segment), &self.weights);
             plan.forward();
             for (to, line) in self.density.iter_mut().zip(&plan.lines) {
                 *to += line.norm_sqr();
@@ -66,10 +65,12 @@ impl Welch {
             n_segments += 1;
         }
         let scale = 1.0 / (rate * self.sum_of_squares * count(n_segments.max(1)));
-        let last = if n.is_multiple_of(2) { n / 2 } else { n };
-        for (k, power) in self.density.iter_mut().enumerate() {
-            *power *= if k == 0 || k == last { scale } else { 2.0 * scale };
-        }
+        // The line at 0 is there once, and so is that at half the rate where there is one; all others are there twice.
+        let n_once = usize::from(n.is_multiple_of(2));
+        let (first, others) = self.density.split_at_mut(1);
+        let (twice, last) = others.split_at_mut(others.len() - n_once);
+        first.iter_mut().chain(last).for_each(|power| *power *= scale);
+        twice.iter_mut().for_each(|power| *power *= 2.0 * scale);
         &self.density
     }
 

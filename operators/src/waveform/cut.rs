@@ -121,12 +121,10 @@ impl Cutter {
             return 0;
         }
         let end = end.min(row + self.grid.samples - open.rows.len());
-        let fit = batch.times[row..end].iter().enumerate();
-        let mut n =
-            fit.take_while(|(i, t)| self.grid.fits(open.start, open.n_since + i, **t)).count();
+        let fits = |i: usize, t: &i64| self.grid.fits(open.start, open.n_since + i, *t);
+        let mut n = leading(&batch.times[row..end], fits);
         for samples in &batch.channels[..self.n_cut] {
-            let finite = samples[row..row + n].iter().take_while(|x| narrow(**x).is_finite());
-            n = finite.count();
+            n = leading(&samples[row..row + n], |_, x| narrow(*x).is_finite());
         }
         n
     }
@@ -225,6 +223,22 @@ impl Cut {
             to.push(mean_of(values).0);
         }
     }
+}
+
+/// Items that are looked at together, without a branch between them: mostly all of them are fit.
+const TOGETHER: usize = 32;
+
+/// How many items are fit before the first that is not.
+fn leading<T>(items: &[T], fit: impl Fn(usize, &T) -> bool) -> usize {
+    let mut n = 0;
+    for chunk in items.chunks(TOGETHER) {
+        let each = || chunk.iter().enumerate().map(|(i, item)| fit(n + i, item));
+        if !each().fold(true, |all, one| all & one) {
+            return n + each().take_while(|one| *one).count();
+        }
+        n += chunk.len();
+    }
+    n
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a waveform has samples of 32 bits")]
