@@ -51,17 +51,17 @@ impl Watch {
             let told = events.drain(..);
             entries.extend(told.map(|event| Entry { slot, event, evidence: evidence() }));
         };
-        for row in first..group.end {
+        for (row, &time) in (first..group.end).zip(&times[first..group.end]) {
             let is_calm = !rule.delays.is_deadman && life.is_calm() && !looked.alarms(row);
             if is_calm || looked.is_dead(row) {
                 continue;
             }
-            life.advance(rule, times[row], &mut events);
+            life.advance(rule, time, &mut events);
             tell(&mut events, &|| match before {
                 Some(before) => Some(self.evidence.json(&batch.rows, before)),
                 None => life.evidence.clone(),
             });
-            let place = (times[row], batch.position.value(row));
+            let place = (time, batch.position.value(row));
             life.row(rule, place, &looked.says(row), &mut events);
             tell(&mut events, &|| Some(self.evidence.json(&batch.rows, row)));
             before = Some(row);

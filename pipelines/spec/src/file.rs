@@ -205,6 +205,9 @@ pub struct ViewConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LatestConfig {
+    /// The columns of the stream's key, which it goes by in any case.
+    #[serde(default)]
+    pub by: Option<Vec<String>>,
     /// How many of each key. Default 1, or with `within` 100,000, which is the most.
     #[serde(default)]
     #[schemars(range(min = 1, max = 100_000))]

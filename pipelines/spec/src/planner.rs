@@ -282,18 +282,18 @@ impl<'a> Planner<'a> {
     /// One stream of a `from`. Of a view sinks may take the changes, `<view>.changes`, and steps nothing.
     fn input(&mut self, name: &str, node: &Node, span: Span) -> Option<StreamId> {
         let changes = name.strip_suffix(CHANGES).filter(|_| self.is_sink(node));
+        if !self.is_sink(node) && self.file.views.iter().any(|v| v.name == name) {
+            let message = format!("'{name}' is a view, and steps read streams");
+            let error = Diagnostic::error(Code::UNKNOWN_STREAM, span, message);
+            self.out.push(error.help("compute it in a view, or name what the view is made of"));
+            return None;
+        }
         match (self.find(changes.unwrap_or(name), span)?, changes) {
             (StreamId::View(i), Some(_)) => Some(StreamId::Log(i)),
             (_, Some(of)) => {
                 let message = format!("'{of}' is no view, so it has no changes");
                 let error = Diagnostic::error(Code::UNKNOWN_STREAM, span, message);
                 self.out.push(error.help(format!("write '{of}'")));
-                None
-            }
-            (StreamId::View(_), None) if !self.is_sink(node) => {
-                let message = format!("'{name}' is a view, and steps read streams");
-                let error = Diagnostic::error(Code::UNKNOWN_STREAM, span, message);
-                self.out.push(error.help("compute it in a view, or name what the view is made of"));
                 None
             }
             (stream, None) => Some(stream),

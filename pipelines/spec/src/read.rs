@@ -111,7 +111,7 @@ pub(crate) struct PipelineFile<'n> {
     pub(crate) serve: Option<(ServeConfig, &'n Entry)>,
     pub(crate) data_dir: Option<String>,
     pub(crate) workers: Option<usize>,
-    /// Names that something stands behind which this version does not have.
+    /// Names that something stands behind which this version does not have, or that could not be read.
     pub(crate) later: Vec<&'n str>,
 }
 
@@ -132,7 +132,7 @@ impl Reader<'_> {
             return None;
         }
         self.version(root);
-        let later = self.sections(root);
+        let mut later = self.sections(root);
         if root.get("sources").is_none() {
             let message = "the file has no 'sources'";
             let help = "name at least one: sources: { readings: { csv: { path: data.csv }, ... } }";
@@ -140,6 +140,14 @@ impl Reader<'_> {
         }
         let kinds = self.kinds;
         let language = self.language;
+        let views = self.named(root, "views", &language.view);
+        let alerts = self.named(root, "alerts", &language.alert);
+        let mut unread = |section: &str, read: Vec<&str>| {
+            let entries = root.get(section).into_iter().flat_map(Node::entries);
+            later.extend(entries.map(|e| e.key.as_str()).filter(|name| !read.contains(name)));
+        };
+        unread("views", views.iter().map(|v| v.name).collect());
+        unread("alerts", alerts.iter().map(|a| a.name).collect());
         Some(PipelineFile {
             name: self.name(root),
             sources: self.blocks(root, "sources", "source", &language.source, |name, value| {
@@ -151,8 +159,8 @@ impl Reader<'_> {
             sinks: self.blocks(root, "sinks", "sink", &language.sink, |name, value| {
                 kinds.sinks.iter().find(|k| k.name == name).map(|k| (k.parse)(value))
             }),
-            views: self.named(root, "views", &language.view),
-            alerts: self.named(root, "alerts", &language.alert),
+            views,
+            alerts,
             training: self.named(root, "training", &language.training),
             evaluation: self.named(root, "evaluation", &language.evaluation),
             tests: self.tests(root),

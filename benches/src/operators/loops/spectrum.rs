@@ -23,7 +23,7 @@ use super::{MACHINES, X};
 const CUT: usize = 256;
 
 pub(crate) fn waveform(rows: &Rows) -> Counts {
-    let mut open: Vec<Vec<f32>> = vec![Vec::with_capacity(CUT); MACHINES];
+    let mut open: Vec<Vec<f32>> = (0..MACHINES).map(|_| Vec::with_capacity(CUT)).collect();
     let mut counts = Counts::default();
     for part in &rows.epochs {
         let (x, mut out) = (part.values(X), Vec::new());

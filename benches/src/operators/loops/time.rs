@@ -178,9 +178,9 @@ pub(crate) fn operating_hours(rows: &Rows) -> Counts {
         let mut out = Vec::with_capacity(times.len());
         for &(machine, start, end) in &part.groups {
             let (total, running) = &mut states[machine];
-            for at in start..end {
-                *total += running.map_or(0, |since| times[at] - since);
-                *running = on.value(at).then_some(times[at]);
+            for (at, &time) in (start..end).zip(&times[start..end]) {
+                *total += running.map_or(0, |since| time - since);
+                *running = on.value(at).then_some(time);
                 out.push(*total as f64 / (DAY / 24) as f64);
             }
         }

@@ -8,7 +8,7 @@ use foreline_engine::{
     VIEW_ROWS_MAX, ViewKind, latest,
 };
 
-use foreline_operators::alert::{AlertConfig, SeverityConfig, plan_rule};
+use foreline_operators::alert::{AlertConfig, Level, SeverityConfig, plan_rule};
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::explain::type_name;
@@ -87,6 +87,14 @@ impl<'a> Planner<'a> {
             StreamId::View(i) => (StreamId::Log(i), of_view(rule)),
             stream => (stream, rule.clone()),
         };
+        // First as they are written, so that a mistake is shown where it stands.
+        let mistakes = self.out.len();
+        for (key, sql) in conditions(&alert.config.rule) {
+            self.condition(alert.node, &key, sql, &self.plan.schema(input));
+        }
+        if self.out.len() > mistakes {
+            return None;
+        }
         let planned = match plan_rule(alert.name, &rule, &self.plan.schema(input), &self.given) {
             Ok(planned) => planned,
             Err(errors) => {
@@ -191,6 +199,16 @@ impl<'a> Planner<'a> {
             return None;
         }
         let schema = self.plan.schema(from);
+        let key: BTreeSet<&str> =
+            schema.key().iter().map(|&k| schema.columns()[k].name.as_str()).collect();
+        let by = config.by.as_ref().map(|by| by.iter().map(String::as_str).collect());
+        if by.is_some_and(|by: BTreeSet<&str>| by != key) {
+            let names = key.into_iter().collect::<Vec<_>>().join(", ");
+            let message = format!("'by' must be the key of '{}': {names}", view.config.from);
+            let error = Diagnostic::error(Code::SCHEMA, place.at("by"), message);
+            self.out.push(error.help("leave it out, and make a 'top' of the view for less"));
+            return None;
+        }
         let within = match config.within {
             Some(extent) => Some(self.length(view.node, "latest.within", extent, &schema)?),
             None => None,
@@ -468,6 +486,18 @@ fn of_view(rule: &AlertConfig) -> AlertConfig {
         levels.values_mut().for_each(|sql| *sql = there(sql));
     }
     rule
+}
+
+/// The conditions of a rule, each with its key.
+fn conditions(rule: &AlertConfig) -> Vec<(String, &str)> {
+    let named = [("when", &rule.when), ("clear", &rule.clear), ("unless", &rule.unless)];
+    let named = named.into_iter().filter_map(|(key, sql)| Some((key.to_owned(), sql.as_deref()?)));
+    let mut all: Vec<_> = named.collect();
+    if let SeverityConfig::ByCondition(levels) = &rule.severity {
+        let key = |level: &Level| format!("severity.{}", format!("{level:?}").to_lowercase());
+        all.extend(levels.iter().map(|(level, sql)| (key(level), sql.as_str())));
+    }
+    all
 }
 
 /// What raises an alert, in a line.

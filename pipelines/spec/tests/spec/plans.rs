@@ -44,7 +44,7 @@ fn a_plan_has_everything_the_file_says() {
     assert_eq!(plan.epoch_interval.as_millis(), 50);
     assert!(plan.bounded());
     let names: Vec<&str> = plan.steps.iter().map(|s| s.name.as_str()).collect();
-    assert_eq!(names, ["smooth", "features"], "steps come after what they read");
+    assert_eq!(names, ["smooth", "features", "high"], "steps come after what they read");
     let order = &plan.sources[0].order;
     assert_eq!((order.lateness, order.late), (5_000_000_000, LatePolicy::DeadLetter));
     assert_eq!(

@@ -51,7 +51,7 @@ fn waveforms_go_through_the_engine_as_they_came() {
         let (sink, rows) = CollectSink::new(1_000);
         let sink = SinkNode { name: name(), from: StreamId::Source(0), sink: Box::new(sink) };
         let (sources, sinks) = (vec![source], vec![sink]);
-        let graph = Graph { name: name(), sources, steps: Vec::new(), sinks };
+        let graph = Graph { name: name(), sources, steps: Vec::new(), views: Vec::new(), sinks };
         let options = Options { workers, epoch_rows: 7, ..Options::default() };
         let report = run(graph, &options).unwrap();
         let account = report.accounts["bursts"];
