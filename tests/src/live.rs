@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::util::display::array_value_to_string;
+
 use crate::torture::{keys, now, rows, wait};
 
 /// How long a test waits for what must come, on a machine that has other things to do.
@@ -75,6 +78,24 @@ impl Lake {
     pub fn rows(&self) -> Vec<(String, i64)> {
         let batches = rows(&self.0).expect("what is committed can be read");
         batches.iter().flat_map(|b| keys(b, "ts").expect("it has machine and time")).collect()
+    }
+
+    /// Some columns of every row that is committed so far, as text; empty for null.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn texts(&self, columns: &[&str]) -> Vec<Vec<String>> {
+        let batches = rows(&self.0).expect("what is committed can be read");
+        let text = |batch: &RecordBatch, name: &&str, row: usize| {
+            let column = batch.column_by_name(name).expect("it has the column");
+            array_value_to_string(column, row).expect("it can be shown")
+        };
+        let of_row =
+            |batch: &RecordBatch, row| columns.iter().map(|c| text(batch, c, row)).collect();
+        let of_batch =
+            |b: &RecordBatch| (0..b.num_rows()).map(|r| of_row(b, r)).collect::<Vec<_>>();
+        batches.iter().flat_map(of_batch).collect()
     }
 }
 

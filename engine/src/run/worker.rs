@@ -174,8 +174,16 @@ impl Station {
             build(scope, wiring, decoders, context, &shared, &probe, &news)
         });
         let index = context.index;
-        let desk =
-            Desk { shared, probe, news, worker: index, seen: before, told: before, ended: false };
+        let desk = Desk {
+            shared,
+            probe,
+            news,
+            worker: index,
+            first: before + 1,
+            seen: before,
+            told: before,
+            ended: false,
+        };
         Station { desk, inputs, orders, busy }
     }
 
@@ -218,6 +226,8 @@ struct Desk {
     probe: ProbeHandle<u64>,
     news: Sender<News>,
     worker: usize,
+    /// The first epoch of the run. What is of the one before stood at the start.
+    first: u64,
     /// The last epoch that was fed in.
     seen: u64,
     /// The last epoch that was reported as through.
@@ -227,7 +237,7 @@ struct Desk {
 
 impl Desk {
     fn waits(&self) -> bool {
-        self.told < self.seen
+        self.told < self.seen || self.probe.less_than(&self.first)
     }
 
     /// Feeds in what has come; waits for it when there is nothing else to do.

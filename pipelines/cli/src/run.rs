@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use foreline_engine::{Account, OnChange, Options, Report, run as run_graph};
+use foreline_engine::{Account, OnChange, Options, Report, Table as View, run as run_graph};
 use foreline_server::{Served, Server, Token};
 use foreline_spec::Plan;
 use serde_json::json;
@@ -102,22 +102,32 @@ pub fn carry_out(
         ..options(plan, running.workers())
     };
     let options = keep_progress(plan, on_change, options)?;
-    let _server = serve(plan)?;
+    keep_keys(plan);
     #[expect(clippy::disallowed_methods, reason = "how long the run took is for the report only")]
     let begun = Instant::now();
     let graph = plan.graph(Vec::new()).map_err(anyhow::Error::from)?;
+    let tables = graph.views.iter().map(|v| (v.name.clone(), Arc::clone(&v.table))).collect();
+    let _server = serve(plan, tables)?;
     let report = run_graph(graph, &options)?;
     Ok((report, begun.elapsed()))
 }
 
+/// Has the sources that rows are pushed into remember what was pushed.
+fn keep_keys(plan: &Plan) {
+    for source in &plan.sources {
+        if let Some(door) = &source.source.door {
+            door.keep_keys_in(plan.data_dir.join("http").join(&source.name));
+        }
+    }
+}
+
 /// Starts the server, if the pipeline has one. It serves until it is dropped.
 #[expect(clippy::print_stderr, reason = "whoever asked for a free port must be told which")]
-fn serve(plan: &Plan) -> Result<Option<Server>, Failure> {
+fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>, Failure> {
     let Some(serve) = &plan.serve else { return Ok(None) };
     let (mut doors, mut bells) = (Vec::new(), Vec::new());
     for source in &plan.sources {
         if let Some(door) = &source.source.door {
-            door.keep_keys_in(plan.data_dir.join("http").join(&source.name));
             doors.push((source.name.clone(), Arc::clone(door)));
         }
         if let Some(bell) = &source.source.bell {
@@ -125,7 +135,7 @@ fn serve(plan: &Plan) -> Result<Option<Server>, Failure> {
         }
     }
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let server = Server::start(serve.listen, Served { doors, bells, tokens })?;
+    let server = Server::start(serve.listen, Served { doors, bells, tables, tokens })?;
     eprintln!("listening on http://{}", server.address());
     Ok(Some(server))
 }

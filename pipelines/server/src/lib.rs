@@ -3,6 +3,8 @@
 //! ```text
 //! POST /api/v1/sources/{source}/rows   200 when durable
 //! POST /api/v1/sources/{source}/wake   202: it will look for new objects at once
+//! GET  /api/v1/tables                 the views: columns, rows, epoch
+//! GET  /api/v1/tables/{view}/rows     their rows; also .../latest
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -20,6 +22,7 @@ mod intake;
 mod limits;
 mod problem;
 mod routes;
+mod tables;
 mod wake;
 
 use std::io;
@@ -28,6 +31,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use foreline_connectors::{Bell, Door};
+use foreline_engine::Table;
 use tokio::sync::watch;
 
 pub use access::Token;
@@ -39,6 +43,8 @@ pub struct Served {
     pub doors: Vec<(String, Arc<Door>)>,
     /// The sources that can be woken, by name.
     pub bells: Vec<(String, Arc<Bell>)>,
+    /// The views that can be read, by name.
+    pub tables: Vec<(String, Arc<Table>)>,
     /// Who may use the API: whoever shows one of these; anybody where there is none.
     pub tokens: Vec<Token>,
 }

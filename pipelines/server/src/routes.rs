@@ -9,18 +9,20 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use foreline_connectors::{Bell, Door};
+use foreline_engine::Table;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::limits::{BODIES_KIB, IDLE_TIME, RETRY_AFTER};
 use crate::problem::{Problem, json as as_json};
-use crate::{Served, Token, intake, wake};
+use crate::{Served, Token, intake, tables, wake};
 
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) doors: BTreeMap<String, Arc<Door>>,
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
+    pub(crate) tables: BTreeMap<String, Arc<Table>>,
     pub(crate) tokens: Vec<Token>,
     /// Kibibytes that bodies may still take.
     pub(crate) memory: Arc<Semaphore>,
@@ -30,12 +32,16 @@ pub(crate) fn router(served: Served) -> Router {
     let site = Site {
         doors: served.doors.into_iter().collect(),
         bells: served.bells.into_iter().collect(),
+        tables: served.tables.into_iter().collect(),
         tokens: served.tokens,
         memory: Arc::new(Semaphore::new(BODIES_KIB)),
     };
     Router::new()
         .route("/api/v1/sources/{source}/rows", post(intake::rows).fallback(wrong_method))
         .route("/api/v1/sources/{source}/wake", post(wake::wake).fallback(wrong_method))
+        .route("/api/v1/tables", get(tables::tables).fallback(wrong_method))
+        .route("/api/v1/tables/{table}/rows", get(tables::rows).fallback(wrong_method))
+        .route("/api/v1/tables/{table}/latest", get(tables::rows).fallback(wrong_method))
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)

@@ -1,5 +1,6 @@
 //! A plan in words, for `foreline check`: what flows along every edge.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use arrow::datatypes::DataType;
@@ -44,7 +45,9 @@ pub fn explain(plan: &Plan) -> String {
         columns(&mut text, view.relation.columns());
         line(&mut text, "at most", &format!("{} rows", view.max_rows));
         let readers = [StreamId::View(i), StreamId::Log(i)].map(|id| readers(plan, id));
-        let readers = readers.into_iter().filter(|r| !r.is_empty()).collect::<Vec<_>>().join(", ");
+        let readers: BTreeSet<&str> =
+            readers.iter().flat_map(|r| r.split(", ")).filter(|r| !r.is_empty()).collect();
+        let readers = readers.into_iter().collect::<Vec<_>>().join(", ");
         line(&mut text, "goes to", if readers.is_empty() { "readers outside" } else { &readers });
     }
     for sink in &plan.sinks {

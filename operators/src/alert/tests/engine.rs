@@ -24,7 +24,7 @@ fn ids_differ_by_rule_and_by_kind_of_time() {
     let id = |rule: &str, domain| {
         let input = Table::parse(domain, "m,t,x\na,5,95\n");
         let planned = plan_rule(rule, &config, &input.schema, &Given).unwrap();
-        let (_, batch) = run_over(&planned, &input, OrderRules::default(), Options::default());
+        let (_, batch) = run_over(&planned, &input, OrderRules::default(), &Options::default());
         let ids = batch.rows.column_by_name("alert").unwrap().as_string::<i32>();
         ids.value(0).to_owned()
     };
@@ -38,7 +38,7 @@ fn run_over(
     planned: &Planned,
     input: &Table,
     order: OrderRules,
-    options: Options,
+    options: &Options,
 ) -> (Vec<Batch>, Batch) {
     let output = planned.output.clone();
     let source = MemorySource::new(&input.schema, std::slice::from_ref(&input.rows), 1).unwrap();
@@ -60,7 +60,7 @@ fn run_over(
             sink: Box::new(sink),
         }],
     };
-    run(graph, &options).unwrap();
+    run(graph, options).unwrap();
     (collected.batches(), collected.settled(&output).unwrap())
 }
 
@@ -71,7 +71,7 @@ fn a_late_row_takes_back_an_alert_that_should_not_have_been() {
     let planned = plan("alert", &json!({ "when": "x > 90", "for": 5 }), &input.schema);
     let order = OrderRules { late: LatePolicy::Correct(100), ..OrderRules::default() };
     let output = planned.output.clone();
-    let (sent, stands) = run_over(&planned, &input, order, row_by_row());
+    let (sent, stands) = run_over(&planned, &input, order, &row_by_row());
     let deleted =
         |batch: &Batch, row| batch.deleted.as_ref().is_some_and(|deleted| deleted.value(row));
     let all = sent.iter().flat_map(|batch| {
@@ -94,7 +94,7 @@ fn the_example_of_the_manual_has_its_id() {
     let config: AlertConfig = parse_config(&config).unwrap();
     let planned = plan_rule("hot", &config, &input.schema, &Given).unwrap();
     let output = planned.output.clone();
-    let (_, stands) = run_over(&planned, &input, OrderRules::default(), row_by_row());
+    let (_, stands) = run_over(&planned, &input, OrderRules::default(), &row_by_row());
     assert_eq!(stands.times(&output), [at(3), at(7)]);
     let ids = stands.rows.column_by_name("alert").unwrap().as_string::<i32>();
     assert_eq!(ids.iter().flatten().collect::<Vec<_>>(), ["bb07db4b313416ad"; 2]);
@@ -118,7 +118,7 @@ fn silence_is_noticed_by_the_clock_while_others_go_on() {
     let output = planned.output.clone();
     let order = OrderRules { idle_timeout_ns: Some(5 * SECOND), ..OrderRules::default() };
     let options = Options { clock: Arc::new(Ticks::default()), ..row_by_row() };
-    let (sent, stands) = run_over(&planned, &input, order, options);
+    let (sent, stands) = run_over(&planned, &input, order, &options);
     // That of `b` is told when the stream has ended.
     let times: Vec<_> = sent.iter().map(|batch| batch.times(&output).to_vec()).collect();
     assert_eq!(times, [[10 * SECOND], [69 * SECOND]]);

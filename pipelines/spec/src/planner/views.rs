@@ -84,7 +84,7 @@ impl<'a> Planner<'a> {
         let AlertEntry { from, rule } = &alert.config;
         let from = self.find(from, alert.node.place("from", alert.name_span))?;
         let (input, rule) = match from {
-            StreamId::View(i) => (StreamId::Log(i), of_view(rule)),
+            StreamId::View(i) => (StreamId::Log(i), of_view(rule, &self.plan.views[i].relation)),
             stream => (stream, rule.clone()),
         };
         // First as they are written, so that a mistake is shown where it stands.
@@ -476,10 +476,16 @@ impl<'a> Entry<'a> {
 }
 
 /// The rule for the changes of a view: of a row that has left it no condition holds, and what was raised is cleared.
-fn of_view(rule: &AlertConfig) -> AlertConfig {
+fn of_view(rule: &AlertConfig, view: &Relation) -> AlertConfig {
+    let named: String = conditions(rule).into_iter().map(|(_, sql)| format!("{sql} ")).collect();
+    let words: BTreeSet<&str> = named.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+    let evidence =
+        view.columns().iter().map(|c| &c.name).filter(|name| words.contains(name.as_str()));
+    let evidence: Vec<String> = evidence.cloned().collect();
     let there = |sql: &String| format!("NOT {GONE} AND ({sql})");
     let mut rule = rule.clone();
     rule.message = rule.message.or_else(|| rule.when.clone());
+    rule.evidence = rule.evidence.or(Some(evidence).filter(|names| !names.is_empty()));
     rule.when = rule.when.as_ref().map(there);
     rule.clear = rule.clear.map(|sql| format!("{GONE} OR ({sql})"));
     if let SeverityConfig::ByCondition(levels) = &mut rule.severity {

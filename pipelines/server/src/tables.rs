@@ -1,0 +1,192 @@
+//! `GET /api/v1/tables` and `GET /api/v1/tables/{table}/rows`: the views of the pipeline, as of the end of an epoch.
+//!
+//! What a reader would get wrong: the epoch is the version of everything. It is the `ETag`, so that a client that polls is
+//! told in a few bytes that nothing has changed; a page that follows another may be of a later epoch, and says of which.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use arrow::json::WriterBuilder;
+use arrow::json::writer::JsonArray;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use foreline_engine::{Page, Table};
+use serde_json::{Value, json};
+
+use crate::access;
+use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
+use crate::problem::{Problem, json as as_json};
+use crate::routes::Site;
+
+/// The views: their columns, how many rows they have, and as of which epoch.
+pub(crate) async fn tables(
+    State(site): State<Arc<Site>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    access::check(&site.tokens, &headers)?;
+    let tables: Vec<Value> = site.tables.iter().map(|(name, table)| about(name, table)).collect();
+    Ok(as_json(&json!({ "tables": tables })))
+}
+
+fn about(name: &str, table: &Table) -> Value {
+    let relation = table.relation();
+    let column = |c: &foreline_engine::Column| {
+        json!({
+            "name": c.name,
+            "type": word(&c.data_type),
+            "unit": c.unit.as_ref().map(foreline_engine::Unit::code),
+        })
+    };
+    json!({
+        "name": name,
+        "kind": "view",
+        "epoch": table.epoch(),
+        "rows": table.len(),
+        "bytes": table.bytes(),
+        "uncomputed": table.uncomputed(),
+        "key": relation.key().iter().map(|&k| &relation.columns()[k].name).collect::<Vec<_>>(),
+        "columns": relation.columns().iter().map(column).collect::<Vec<_>>(),
+    })
+}
+
+/// A type as a pipeline file names it.
+fn word(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 => "string".to_owned(),
+        DataType::Timestamp(..) => "timestamp".to_owned(),
+        DataType::Boolean => "bool".to_owned(),
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+/// Rows of a view: a page in the order of the key, or with a value for each column of the key the row that has it.
+pub(crate) async fn rows(
+    State(site): State<Arc<Site>>,
+    table: Result<Path<String>, PathRejection>,
+    Query(mut query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    access::check(&site.tokens, &headers)?;
+    let name = table.map(|Path(name)| name).unwrap_or_default();
+    let table = site.tables.get(&name).ok_or_else(|| unknown(&name, site.tables.keys()))?;
+    let tag = |epoch: u64| format!("\"e{epoch}\"");
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    if known == Some(&*tag(table.epoch())) {
+        return Ok(StatusCode::NOT_MODIFIED.into_response());
+    }
+    let limit = limit(query.remove("limit"))?;
+    let cursor = query.remove("cursor").map(|text| cursor(&text)).transpose()?;
+    let page = if query.is_empty() {
+        table.page(cursor.as_deref(), limit)
+    } else {
+        table.get(&key(table, &query)?)
+    };
+    let page = page.map_err(|e| broken(&e))?;
+    let (epoch, body) = (page.epoch, body(&page).map_err(|e| broken(&e))?);
+    let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&tag(epoch)) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Problem {
+    let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let detail = format!("there is no view '{shown}'; there is: {known}");
+    Problem::new(StatusCode::NOT_FOUND, "unknown-table", detail)
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail)
+}
+
+fn broken(error: &ArrowError) -> Problem {
+    let detail = format!("the rows cannot be written: {error}");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+}
+
+fn limit(text: Option<String>) -> Result<usize, Problem> {
+    let Some(text) = text else { return Ok(PAGE_ROWS) };
+    match text.parse() {
+        Ok(n) if (1..=PAGE_ROWS_MAX).contains(&n) => Ok(n),
+        _ => Err(bad(format!("'limit' is a number from 1 to {PAGE_ROWS_MAX}, not '{text}'"))),
+    }
+}
+
+/// What a page said was its `next`: bytes in hexadecimal.
+fn cursor(text: &str) -> Result<Vec<u8>, Problem> {
+    let wrong = || bad(format!("'{text}' is not the 'next' of a page"));
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return Err(wrong());
+    }
+    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong());
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+/// The key that is asked for: a column of one value for each of the view's.
+fn key(table: &Table, query: &BTreeMap<String, String>) -> Result<Vec<ArrayRef>, Problem> {
+    let relation = table.relation();
+    let columns: Vec<_> = relation.key().iter().map(|&k| &relation.columns()[k]).collect();
+    let names = columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some(other) = query.keys().find(|name| columns.iter().all(|c| c.name != **name)) {
+        return Err(bad(format!(
+            "'{other}' is neither 'limit' nor 'cursor' nor a column of the key: {names}"
+        )));
+    }
+    let value = |column: &&foreline_engine::Column| {
+        let text = query.get(&column.name);
+        let text = text.ok_or_else(|| bad(format!("a row is found by its whole key: {names}")))?;
+        let text: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
+        let value = cast(&text, &column.data_type).ok().filter(|value| value.null_count() == 0);
+        value.ok_or_else(|| bad(format!("'{}' is no {}", column.name, column.data_type)))
+    };
+    columns.iter().map(value).collect()
+}
+
+fn body(page: &Page) -> Result<Vec<u8>, ArrowError> {
+    let next = page
+        .next
+        .as_ref()
+        .map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let mut body =
+        format!("{{\"epoch\":{},\"next\":{},\"rows\":", page.epoch, json!(next)).into_bytes();
+    body.extend(written(&page.rows)?);
+    body.push(b'}');
+    Ok(body)
+}
+
+fn written(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    if rows.num_rows() == 0 {
+        return Ok(b"[]".to_vec());
+    }
+    let builder = WriterBuilder::new().with_explicit_nulls(true);
+    let mut writer = builder.build::<_, JsonArray>(Vec::new());
+    writer.write(rows)?;
+    writer.finish()?;
+    Ok(writer.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_hexadecimal() {
+        assert_eq!(cursor("00ff10").unwrap(), [0, 255, 16]);
+        for wrong in ["0", "zz", "é0", "0x"] {
+            assert!(cursor(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!((limit(None).unwrap(), limit(Some("7".to_owned())).unwrap()), (PAGE_ROWS, 7));
+        for wrong in ["0", "-1", "many", "10001"] {
+            assert!(limit(Some(wrong.to_owned())).is_err(), "{wrong}");
+        }
+    }
+}
