@@ -67,6 +67,9 @@ pub struct Facts {
     pub committed: BTreeMap<String, u64>,
     /// Where the rows of each node went, by its name.
     pub accounts: BTreeMap<String, Account>,
+    /// The clock of its epoch, nanoseconds since 1970; 0 where an earlier version wrote it.
+    #[serde(default)]
+    pub clock_ns: i64,
 }
 
 /// What a node was when its state was saved: it is never given to one that reads it otherwise.

@@ -41,6 +41,8 @@ const HELD_SHARE_OF_JOURNAL: u64 = 4;
 const PAUSE: Duration = Duration::from_millis(1);
 /// How often it is said that the sinks are behind.
 const TELL_EVERY_NS: i64 = 10_000_000_000;
+/// A clock that is set back by at most this stands still.
+const SET_BACK_NS: i64 = 600_000_000_000;
 /// How often silent keys are told of the clock when no rows come.
 const TICK: Duration = Duration::from_secs(1);
 /// How long to wait for room before looking whether the run is to end.
@@ -71,6 +73,8 @@ pub(crate) struct Keeping {
 pub(crate) struct Cut {
     /// The last epoch that was closed.
     closed: u64,
+    /// The latest time that an epoch was given.
+    clock_ns: i64,
     /// The last epoch that is with the sinks.
     through: u64,
     /// The last epoch that is with the workers.
@@ -101,6 +105,7 @@ impl Cut {
     ) -> Self {
         Cut {
             closed: *range.end(),
+            clock_ns: i64::MIN,
             through: *range.start(),
             dispatched: *range.start(),
             backlog,
@@ -112,6 +117,11 @@ impl Cut {
             held: VecDeque::new(),
             held_bytes: 0,
         }
+    }
+
+    /// The clock was that far.
+    pub(crate) fn goes_on_from(&mut self, clock_ns: i64) {
+        self.clock_ns = self.clock_ns.max(clock_ns);
     }
 
     fn hold(&mut self, source: usize, chunk: Arc<Chunk>) {
@@ -127,6 +137,7 @@ impl Cut {
 
     /// Notes how far an epoch has read.
     fn note(&mut self, epoch: &Epoch) {
+        self.clock_ns = self.clock_ns.max(epoch.clock_ns);
         for input in &epoch.inputs {
             let key = (input.source.0 as usize, input.partition);
             if let Some(known) = self.known.get_mut(&key) {
@@ -526,7 +537,7 @@ impl Conductor {
         });
         let epoch = Arc::new(Epoch {
             id,
-            clock_ns: self.options.clock.now_ns(),
+            clock_ns: self.clock(),
             inputs: inputs.collect(),
             commands: Vec::new(),
             ended: filling.ended,
@@ -544,16 +555,31 @@ impl Conductor {
         }
     }
 
+    /// The time of the next epoch. Where the machine's clock was set back a little it stands still until that has caught
+    /// up, so that the times of what follows follow, too. One that is set back further was wrong before.
+    fn clock(&mut self) -> i64 {
+        let now_ns = self.options.clock.now_ns();
+        if self.cut.clock_ns.saturating_sub(now_ns) > SET_BACK_NS {
+            tracing::warn!(
+                "the clock was set back by more than ten minutes; it is believed from now on"
+            );
+            self.cut.clock_ns = now_ns;
+        }
+        self.cut.clock_ns = self.cut.clock_ns.max(now_ns);
+        self.cut.clock_ns
+    }
+
     /// Whether state is to be saved as of the end of an epoch.
     fn snapshot(&mut self, epoch: &Epoch) -> Snapshot {
         let Some(keeping) = &mut self.keeping else { return Snapshot::No };
         let cut = &mut self.cut;
         let facts = |whole| Facts {
             whole,
+            clock_ns: epoch.clock_ns,
             partitions: cut.take_news(whole),
             ended: cut.ended.iter().map(|&s| source_id(s)).collect(),
         };
-        keeping.snapshots.at(epoch.id, epoch.clock_ns, facts)
+        keeping.snapshots.at(epoch.id, self.options.clock.now_ns(), facts)
     }
 
     /// Takes note of what was done, and hands on what has become durable.

@@ -45,6 +45,7 @@ struct Kept {
     known: Known,
     news: Blocks,
     last_epoch: Option<u64>,
+    clock_ns: i64,
     ended: BTreeSet<SourceId>,
     unmarked: Vec<(usize, Chunk)>,
     history: Option<Replayer>,
@@ -89,7 +90,8 @@ impl Crew {
         let hub = Hub::open(&mut graph, &wiring, options, before)?;
         let (after, last) = (kept.start.after, kept.last_epoch.unwrap_or(kept.start.after));
         let backlog = Backlog::new(after + 1..last + 1, options.backlog_bytes);
-        let cut = Cut::after(after..=last, &kept.ended, kept.known, kept.news, backlog);
+        let mut cut = Cut::after(after..=last, &kept.ended, kept.known, kept.news, backlog);
+        cut.goes_on_from(kept.clock_ns);
         let start = Arc::new(kept.start);
         let (mut orders, mut seats) = (Vec::new(), Vec::new());
         for _ in 0..options.workers {
@@ -136,6 +138,7 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
             known: known.unwrap_or_default(),
             news: Blocks::new(),
             last_epoch: None,
+            clock_ns: i64::MIN,
             ended: BTreeSet::new(),
             unmarked: Vec::new(),
             history: replayer,
@@ -160,6 +163,7 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
             ended: Vec::new(),
             committed: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            clock_ns: 0,
         },
         nodes: node_facts(graph, durable),
         n_sources: graph.sources.len(),
@@ -175,6 +179,7 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
         known: found.known,
         news: found.news,
         last_epoch: Some(found.last_epoch),
+        clock_ns: found.clock_ns,
         ended: found.ended,
         unmarked: found.unmarked,
         history: None,

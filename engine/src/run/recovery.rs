@@ -64,6 +64,8 @@ pub(crate) struct Recovery {
     pub news: Blocks,
     /// The last epoch that is in the journal or a snapshot.
     pub last_epoch: u64,
+    /// The clock of that epoch.
+    pub clock_ns: i64,
     /// The sources that have nothing more.
     pub ended: BTreeSet<SourceId>,
     /// What is journaled, but in no epoch.
@@ -120,10 +122,11 @@ pub(crate) fn recover(
         known,
         news,
         last_epoch: before.start.after,
+        clock_ns: before.clock_ns,
         ended: before.start.ended.clone(),
         unmarked: Vec::new(),
     };
-    let Ahead { known, news, last_epoch, ended, unmarked } = begins.look(replay)?;
+    let Ahead { known, news, last_epoch, clock_ns, ended, unmarked } = begins.look(replay)?;
     journal.append_run(&record).map_err(RunError::Journal)?;
     Ok(Recovery {
         generation: state.generation,
@@ -132,6 +135,7 @@ pub(crate) fn recover(
         known,
         news,
         last_epoch,
+        clock_ns,
         ended,
         unmarked,
         journal,
@@ -218,6 +222,8 @@ struct Before {
     accounts: BTreeMap<String, Account>,
     /// What the snapshot says of the partitions, by the name of their source.
     partitions: BTreeMap<String, Vec<KnownPartition>>,
+    /// The clock of the snapshot's epoch.
+    clock_ns: i64,
     notes: Vec<String>,
     /// The first snapshot is not to build on those before.
     whole: bool,
@@ -248,6 +254,7 @@ impl Before {
         }
         let facts = loaded.facts();
         before.accounts = facts.accounts.clone();
+        before.clock_ns = facts.clock_ns;
         before.partitions = loaded.partitions().map_err(RunError::Snapshot)?;
         // Those of a source that is gone are not to stay for ever.
         before.whole = before.partitions.keys().any(|name| sources.iter().all(|s| s.name != *name));
@@ -340,6 +347,7 @@ struct Ahead {
     known: Known,
     news: Blocks,
     last_epoch: u64,
+    clock_ns: i64,
     ended: BTreeSet<SourceId>,
     unmarked: Vec<(usize, Chunk)>,
 }
@@ -352,6 +360,7 @@ impl Ahead {
                 Replayed::Partition(_) => {}
                 Replayed::Epoch { epoch, .. } => {
                     self.last_epoch = epoch.id;
+                    self.clock_ns = self.clock_ns.max(epoch.clock_ns);
                     self.ended.extend(&epoch.ended);
                     for i in &epoch.inputs {
                         self.note(i.source, i.partition, i.range);

@@ -20,6 +20,8 @@ use crate::source::KnownPartition;
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     pub whole: bool,
+    /// The clock of the epoch.
+    pub clock_ns: i64,
     /// The blocks with news: by the place of the source in the graph, and number of the block.
     pub partitions: BTreeMap<(usize, u32), Vec<KnownPartition>>,
     pub ended: Vec<SourceId>,
@@ -224,6 +226,7 @@ impl Keeper {
             ended,
             committed: sinks,
             accounts,
+            clock_ns: facts.clock_ns,
             ..self.facts.clone()
         })?;
         crash_point("snapshot published");

@@ -57,6 +57,7 @@ fn facts(epoch: u64) -> Facts {
             "ema".to_owned(),
             Account { input: epoch, in_flight: -1, ..Account::default() },
         )]),
+        clock_ns: 0,
     }
 }
 
