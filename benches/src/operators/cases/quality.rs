@@ -16,7 +16,7 @@ pub(super) fn cases() -> Vec<Case> {
             } } }),
             "x_flag",
             loops::quality,
-        ),
+        ).because("of six tests any may be asked for, and their names are written as text; the loop has two fixed ones"),
         case(
             "run_state",
             "one signal",

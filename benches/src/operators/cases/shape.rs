@@ -23,7 +23,7 @@ fn rows() -> Vec<Case> {
             json!({ "columns": ["x", "y"], "unit": "unit" }),
             "value",
             loops::explode,
-        ),
+        ).because("names and units are written as text, and rows keep hash and position; the loop's are references"),
         case("filter", "a boolean column", json!("on"), "x", loops::filter),
         case(
             "pivot",
@@ -32,7 +32,7 @@ fn rows() -> Vec<Case> {
             "u",
             loops::pivot,
         )
-        .on(inputs::pairs),
+        .on(inputs::pairs).because("any number of series is looked up by name, and rows go out with key and position; the loop knows two"),
         case("rate_limit", "1s", json!({ "every": "1s" }), "x", loops::rate_limit),
         case("sample", "every tenth", json!({ "every": 10 }), "x", loops::sample_every),
         case("sample", "a share", json!({ "share": 0.1 }), "x", loops::sample_share),
@@ -82,7 +82,7 @@ fn columns() -> Vec<Case> {
 /// Steps that read two streams.
 fn streams() -> Vec<Case> {
     vec![
-        case("asof_join", "", json!({ "within": "1s" }), "z", joins::asof_join).on(inputs::beside),
+        case("asof_join", "", json!({ "within": "1s" }), "z", joins::asof_join).on(inputs::beside).because("any columns of both rows are gathered by place, and partners searched for; the loop pops a queue"),
         case(
             "interval_join",
             "two to each row",
@@ -90,7 +90,7 @@ fn streams() -> Vec<Case> {
             "z",
             joins::interval_join,
         )
-        .on(inputs::beside),
-        case("union", "", json!({}), "x", joins::union).on(inputs::twice),
+        .on(inputs::beside).because("as for asof_join; each row searches for its first and its last partner"),
+        case("union", "", json!({}), "x", joins::union).on(inputs::twice).because("rows that wait are sorted, and any columns gathered by place from both streams; the loop knows five"),
     ]
 }

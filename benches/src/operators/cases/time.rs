@@ -19,7 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
             "x",
             loops::fill_linear,
         )
-        .on(inputs::holes),
+        .on(inputs::holes).because("rows wait whole and all their columns are gathered anew; the loop passes x on and nothing else"),
         case("fill", "previous", x(json!({ "method": "previous" })), "x", loops::fill_previous)
             .on(inputs::holes),
         case(
@@ -29,7 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
             "gap_length",
             loops::gaps,
         )
-        .on(inputs::bursts),
+        .on(inputs::bursts).because("the rows of a key are found by their hashes, which the loop is told; every row's position is read"),
         case(
             "gaps",
             "time since",
@@ -38,7 +38,7 @@ pub(super) fn cases() -> Vec<Case> {
             loops::gap_lengths,
         ),
         case("integrate", "", x(json!({})), "x_integral", loops::integrate),
-        case("lag", "10 rows", x(json!({ "rows": 10 })), "x_lag", loops::lag),
+        case("lag", "10 rows", x(json!({ "rows": 10 })), "x_lag", loops::lag).because("the rows of a key are found by their hashes and nulls looked for; the loop copies a slice it is told"),
         case("rate", "", x(json!({})), "x_rate", loops::rate),
         case(
             "resample",
