@@ -16,7 +16,8 @@ pub(super) fn cases() -> Vec<Case> {
             } } }),
             "x_flag",
             loops::quality,
-        ).because("of six tests any may be asked for, and their names are written as text; the loop has two fixed ones"),
+        )
+        .because("any of six tests may be asked for, and names are text; the loop has two tests"),
         case(
             "run_state",
             "one signal",
