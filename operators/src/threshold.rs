@@ -129,7 +129,7 @@ impl Limits {
     /// All comparisons are made, since which of them decides is not foreseen.
     #[inline]
     fn raised(self, x: f64, was: bool) -> bool {
-        let within = |lo: f64, hi: f64| (lo <= x) & (x <= hi);
+        let within = |lo: f64, hi: f64| (lo..=hi).contains(&x);
         match self {
             Limits::Outside { lo, hi, back } => {
                 !within(lo, hi) | (was & !within(lo + back, hi - back))
