@@ -30,6 +30,9 @@ struct Arguments {
     /// How often everything is measured; the best of each counts.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Of the benchmark `operators`, the cases of this step alone.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -52,14 +55,16 @@ enum Name {
 const MQTT_MESSAGES_MAX: u64 = 1_000_000;
 
 fn main() -> Result<()> {
-    let Arguments { name, json, rows, rounds } = Arguments::parse();
+    let Arguments { name, json, rows, rounds, only } = Arguments::parse();
     match name {
         Name::Load => load::run(rows.unwrap_or(load::ROWS), rounds, json),
         Name::Mqtt => {
             let messages = rows.unwrap_or(MQTT_MESSAGES_MAX).min(MQTT_MESSAGES_MAX);
             mqtt::run(messages, json)
         }
-        Name::Operators => operators::run(rows.unwrap_or(operators::ROWS), rounds, json),
+        Name::Operators => {
+            operators::run(rows.unwrap_or(operators::ROWS), rounds, only.as_deref(), json)
+        }
         Name::Outage => outage::run(rows.unwrap_or(outage::ROWS), json),
         Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
         Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),

@@ -42,11 +42,15 @@ struct Figures {
     why: &'static str,
 }
 
-pub(crate) fn run(rows: u64, rounds: u32, json: bool) -> Result<()> {
+pub(crate) fn run(rows: u64, rounds: u32, only: Option<&str>, json: bool) -> Result<()> {
     let rows = Rows::new(usize::try_from(rows)?)?;
-    let figures: Vec<Figures> =
-        cases::all().iter().map(|case| measure(case, &rows, rounds)).collect::<Result<_>>()?;
-    print(&figures, json)
+    let cases = cases::all().into_iter().filter(|case| only.is_none_or(|only| case.step == only));
+    let measured = cases.map(|case| measure(&case, &rows, rounds));
+    // One that computes something else stops it, but not before the others have been printed.
+    let (figures, wrong): (Vec<_>, Vec<_>) = measured.partition(Result::is_ok);
+    let figures: Vec<Figures> = figures.into_iter().flatten().collect();
+    print(&figures, json)?;
+    wrong.into_iter().map(|wrong| wrong.map(drop)).collect()
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the output")]

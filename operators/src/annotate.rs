@@ -7,8 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
-use arrow::buffer::ScalarBuffer;
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
 use foreline_engine::{
     Account, Batch, Column, ConfigError, Epoch, Extent, Fault, Group, Input, Keyed, LateSupport,
@@ -17,7 +17,8 @@ use foreline_engine::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::columns::{nullable, output, positive, same_version};
+use crate::columns::{has_missing, nullable, output, positive, same_version};
+use crate::words::spelt;
 
 mod each;
 
@@ -73,21 +74,29 @@ impl Added {
         reason = "a step gives whole numbers and places where it says so"
     )]
     fn array(&self, values: Vec<f64>) -> ArrayRef {
-        let there = |v: &f64| (!v.is_nan()).then_some(*v);
         match &self.holds {
             Holds::Number => Arc::new(nullable(values)),
             Holds::Whole => {
-                Arc::new(values.iter().map(|v| there(v).map(|v| v as i64)).collect::<Int64Array>())
+                let whole = values.iter().map(|&v| v as i64).collect();
+                Arc::new(Int64Array::new(whole, there(&values)))
             }
-            Holds::Flag => Arc::new(
-                values.iter().map(|v| there(v).map(|v| v != 0.0)).collect::<BooleanArray>(),
-            ),
+            Holds::Flag => {
+                let flags = BooleanBuffer::collect_bool(values.len(), |row| values[row] != 0.0);
+                Arc::new(BooleanArray::new(flags, there(&values)))
+            }
             Holds::Text(words) => {
-                let word = |v: f64| words.get(v as usize).map(String::as_str);
-                Arc::new(values.iter().map(|v| there(v).and_then(word)).collect::<StringArray>())
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                let place = |&v: &f64| if v.is_nan() { u32::MAX } else { v as u32 };
+                Arc::new(spelt(&words, &values.iter().map(place).collect::<Vec<u32>>()))
             }
         }
     }
+}
+
+/// Which values are there; `None`: all.
+fn there(values: &[f64]) -> Option<NullBuffer> {
+    let is_there = |row: usize| !values[row].is_nan();
+    has_missing(values).then(|| BooleanBuffer::collect_bool(values.len(), is_there).into())
 }
 
 /// What a step makes of the rows of a key.

@@ -13,13 +13,17 @@ use foreline_engine::{
     Column, ConfigError, Extent, Fault, PrimaryKey, Schema, SchemaError, TimeDomain,
 };
 
-/// A numeric column with NaN for null; shares the column's memory where nothing is missing.
+/// A numeric column with NaN for null, truth values as 0 and 1; shares the column's memory where nothing is missing.
 ///
 /// # Errors
 /// When the column is not numeric, which the plan rules out.
 pub fn channel(column: &ArrayRef) -> Result<ScalarBuffer<f64>, Fault> {
     let floats = match column.data_type() {
         DataType::Float64 => Arc::clone(column),
+        DataType::Boolean if column.null_count() == 0 => {
+            let flags = column.as_boolean().values().iter();
+            return Ok(flags.map(|flag| f64::from(u8::from(flag))).collect());
+        }
         _ => cast(column, &DataType::Float64)?,
     };
     let floats = floats.as_primitive::<Float64Type>();

@@ -182,7 +182,8 @@ impl Operator for Averages {
         }
         let times = batch.times(&self.input);
         let channels = self.columns.channels(batch)?;
-        let mut results = vec![Vec::with_capacity(batch.len()); channels.len()];
+        let column = |_| Vec::with_capacity(batch.len());
+        let mut results: Vec<Vec<f64>> = channels.iter().map(column).collect();
         for Group { start, end, .. } in batch.groups() {
             let none = || vec![None; channels.len()];
             let slot = self.levels.slot(batch, self.input.key(), start, none)?;

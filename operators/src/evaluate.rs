@@ -101,7 +101,8 @@ impl Typed {
     /// NaN becomes null, as at a source; a row with an infinite value is dead.
     fn finite(&self, values: ArrayRef, fates: &mut Fates) -> ArrayRef {
         let Some(floats) = values.as_primitive_opt::<Float64Type>() else { return values };
-        if floats.values().iter().all(|v| v.is_finite()) {
+        // Without a branch for each value, which is faster than to stop early.
+        if floats.values().iter().fold(true, |finite, v| finite & v.is_finite()) {
             return values;
         }
         let each = floats.iter().enumerate().map(|(row, value)| match value {

@@ -17,9 +17,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use foreline_engine::{
@@ -30,6 +28,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::columns::{channel, nullable, numeric, only, output, place};
+use crate::words::spelt;
 
 /// Turns one row into several of one value each. Exactly one of `columns` and `list` says what becomes rows.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -234,8 +233,11 @@ impl Columns {
         let n_rows = u32::try_from(batch.len()).expect("a batch has fewer than 2^32 rows");
         let from: UInt32Array = (0..n_rows).flat_map(|r| std::iter::repeat_n(r, n)).collect();
         let repeated = |texts: &[Option<String>]| -> ArrayRef {
-            let each = (0..batch.len()).flat_map(|_| texts.iter().map(Option::as_deref));
-            Arc::new(each.collect::<StringArray>())
+            let words: Vec<&str> = texts.iter().map(|t| t.as_deref().unwrap_or("")).collect();
+            let place =
+                |(i, text): (u32, &Option<String>)| if text.is_some() { i } else { u32::MAX };
+            let places: Vec<u32> = (0..).zip(texts).map(place).collect();
+            Arc::new(spelt(&words, &places.repeat(batch.len())))
         };
         let values: Vec<f64> =
             (0..batch.len()).flat_map(|row| channels.iter().map(move |c| c[row])).collect();

@@ -180,7 +180,8 @@ impl Operator for Previous {
         }
         let times = batch.times(&self.input);
         let channels = self.columns.channels(batch)?;
-        let mut results = vec![Vec::with_capacity(batch.len()); channels.len()];
+        let column = |_| Vec::with_capacity(batch.len());
+        let mut results: Vec<Vec<f64>> = channels.iter().map(column).collect();
         for group in batch.groups() {
             let none = || vec![None; channels.len()];
             let slot = self.last.slot(batch, self.input.key(), group.start, none)?;

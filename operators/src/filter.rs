@@ -9,7 +9,7 @@
 //!
 //! Null is not true: a row whose condition is null is left out, and counted as `filtered`.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::DataType;
 use foreline_engine::{ConfigError, Family, Fault, OperatorKind, Planned, Resolver, Schema};
 use schemars::JsonSchema;
@@ -68,6 +68,13 @@ impl PerRow for Condition {
             }
         }
         Ok((rows.clone(), fates.into_inner()))
+    }
+
+    fn chosen(&self, rows: &RecordBatch) -> Result<Option<BooleanArray>, Fault> {
+        let mut fates = Fates::kept(rows.num_rows());
+        let holds = self.0.values(rows, &mut fates)?;
+        // Where the condition fails for a row, `apply` says why; where it is null, the row is left out.
+        Ok(fates.into_inner().is_none().then(|| holds.as_boolean().clone()))
     }
 }
 

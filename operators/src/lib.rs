@@ -112,6 +112,7 @@ mod statistics;
 pub mod testing;
 mod trailing;
 mod waveforms;
+mod words;
 
 /// All kinds of step of this crate.
 pub const OPERATORS: &[Registration] = &[

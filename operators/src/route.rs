@@ -13,7 +13,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
 use foreline_engine::{
     Column, ConfigError, Family, Fault, OperatorKind, Planned, Resolver, Schema,
@@ -25,6 +26,7 @@ use crate::columns::{only, output};
 use crate::entries::Entries;
 use crate::evaluate::{Fates, Typed, compile};
 use crate::stateless::{Fate, PerRow, planned};
+use crate::words::spelt;
 
 /// Names the way that each row goes.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -121,21 +123,34 @@ struct Routes {
 impl PerRow for Routes {
     fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault> {
         let mut fates = Fates::kept(rows.num_rows());
-        let mut names = vec![self.otherwise.as_deref(); rows.num_rows()];
+        let ways = self.ways.iter().map(|(name, _)| name.as_str());
+        let words: Vec<&str> = ways.chain(self.otherwise.as_deref()).collect();
+        // Behind the ways is `otherwise`, or nothing.
+        let mut places = vec![place(self.ways.len()); rows.num_rows()];
         // From the last to the first, so that the first that holds is what stays.
-        for (name, condition) in self.ways.iter().rev() {
+        for (way, (_, condition)) in self.ways.iter().enumerate().rev() {
             let holds = condition.values(rows, &mut fates)?;
-            let holds = holds.as_boolean();
-            for (row, way) in names.iter_mut().enumerate() {
-                if holds.is_valid(row) && holds.value(row) {
-                    *way = Some(name);
-                }
+            let way = place(way);
+            for (place, holds) in places.iter_mut().zip(true_values(holds.as_boolean()).iter()) {
+                *place = if holds { way } else { *place };
             }
         }
         let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-        columns.push(Arc::new(names.into_iter().collect::<StringArray>()));
+        columns.push(Arc::new(spelt(&words, &places)));
         let rows = RecordBatch::try_new(Arc::clone(self.output.arrow()), columns)?;
         Ok((rows, fates.into_inner()))
+    }
+}
+
+fn place(way: usize) -> u32 {
+    u32::try_from(way).expect("a file names fewer ways")
+}
+
+/// Whether each is true, and not null.
+fn true_values(conditions: &BooleanArray) -> BooleanBuffer {
+    match conditions.nulls() {
+        Some(there) => conditions.values() & there.inner(),
+        None => conditions.values().clone(),
     }
 }
 

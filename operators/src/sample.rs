@@ -11,8 +11,8 @@
 //! time and by nothing else: the same rows in every run and in every stream of the same key, however the input is split
 //! into files, and rows of one key and time all together or not at all. No random numbers are drawn.
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::buffer::ScalarBuffer;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use foreline_engine::{
@@ -107,13 +107,24 @@ struct Shared {
 
 impl PerRow for Shared {
     fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault> {
+        let fate = |passes: bool| if passes { Fate::Kept } else { Fate::Filtered };
+        Ok((rows.clone(), Some(self.passes(rows)?.iter().map(fate).collect())))
+    }
+
+    fn chosen(&self, rows: &RecordBatch) -> Result<Option<BooleanArray>, Fault> {
+        Ok(Some(self.passes(rows)?.into()))
+    }
+}
+
+impl Shared {
+    /// Whether each row goes on.
+    fn passes(&self, rows: &RecordBatch) -> Result<BooleanBuffer, Fault> {
         let hashes = hash_keys(rows, self.schema.key());
         let times = cast(rows.column(self.schema.time()), &DataType::Int64)?;
         let times = times.as_primitive::<Int64Type>().values();
-        let fates = hashes.values().iter().zip(times).map(|(&hash, &time)| {
-            if fraction(hash, time) < self.share { Fate::Kept } else { Fate::Filtered }
-        });
-        Ok((rows.clone(), Some(fates.collect())))
+        let (hashes, share) = (hashes.values(), self.share);
+        let passes = |row| fraction(hashes[row], times[row]) < share;
+        Ok(BooleanBuffer::collect_bool(rows.num_rows(), passes))
     }
 }
 

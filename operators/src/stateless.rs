@@ -28,6 +28,12 @@ pub(crate) enum Fate {
 pub(crate) trait PerRow: Debug {
     /// A row of the output for each row, and what becomes of it; `None` when all go on.
     fn apply(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<Vec<Fate>>), Fault>;
+
+    /// Which rows go on, of a function that changes none of them and can use them all; `None`: what `apply` says. A
+    /// fate a row is several times as large as the row's number.
+    fn chosen(&self, _: &RecordBatch) -> Result<Option<BooleanArray>, Fault> {
+        Ok(None)
+    }
 }
 
 /// The step that sends rows of `input` through `function`, which makes rows of `output` of them.
@@ -77,6 +83,12 @@ impl<F: PerRow> Stateless<F> {
     fn new_rows(&self, batch: &Batch, out: &mut dyn Out) -> Result<Option<Batch>, Fault> {
         if batch.is_empty() {
             return Ok(None);
+        }
+        if let Some(kept) = self.function.chosen(&batch.rows)? {
+            let used = kept.true_count() as u64;
+            let filtered = batch.len() as u64 - used;
+            out.count(Account { used, filtered, ..Account::default() });
+            return Ok(if used > 0 { Some(batch.filter(&kept)?) } else { None });
         }
         let (rows, fates) = self.function.apply(&batch.rows)?;
         let mapped = Batch { rows, ..batch.clone() };

@@ -126,13 +126,16 @@ enum Limits {
 }
 
 impl Limits {
+    /// All comparisons are made, since which of them decides is not foreseen.
+    #[inline]
     fn raised(self, x: f64, was: bool) -> bool {
+        let within = |lo: f64, hi: f64| (lo..=hi).contains(&x);
         match self {
             Limits::Outside { lo, hi, back } => {
-                !(lo..=hi).contains(&x) || (was && !(lo + back..=hi - back).contains(&x))
+                !within(lo, hi) | (was & !within(lo + back, hi - back))
             }
             Limits::Inside { lo, hi, back } => {
-                (lo..=hi).contains(&x) || (was && (lo - back..=hi + back).contains(&x))
+                within(lo, hi) | (was & within(lo - back, hi + back))
             }
         }
     }
@@ -280,45 +283,48 @@ impl Annotate for Levels {
     ) {
         for ((watch, values), raised) in self.watched.iter().zip(channels).zip(state) {
             let (flags, rest) = out.split_at_mut(watch.levels.len());
-            let Some((level, rest)) = rest.split_first_mut() else { return };
-            for (&at, &x) in times.iter().zip(*values) {
-                self.judge(watch, at, x, raised, flags, level);
+            let Some((last, rest)) = rest.split_first_mut() else { return };
+            let begun = last.len();
+            last.extend(values.iter().map(|x| if x.is_nan() { *x } else { 0.0 }));
+            let since = raised.at;
+            // Level by level, so that no row asks what kind of limits it is compared with.
+            for (i, ((_, limits), flag)) in (0_u8..).zip(watch.levels.iter().zip(flags)) {
+                let was = (raised.bits >> i) & 1 == 1;
+                let is_raised = self.judge(*limits, times, values, (was, since), flag);
+                raised.bits = (raised.bits & !(1 << i)) | (u8::from(is_raised) << i);
+                let place = f64::from(i + 1);
+                for (last, flag) in last[begun..].iter_mut().zip(&flag[begun..]) {
+                    *last = if *flag > 0.0 { place } else { *last };
+                }
             }
+            let seen = values.iter().rposition(|x| !x.is_nan());
+            raised.at = seen.map_or(since, |row| Some(times[row]));
             out = rest;
         }
     }
 }
 
 impl Levels {
-    #[inline]
+    /// Appends whether each value raises a level that was raised or not when the column had its last value, and says
+    /// whether it is raised in the end.
     fn judge(
         &self,
-        watch: &Watch,
-        at: i64,
-        x: f64,
-        raised: &mut Raised,
-        flags: &mut [Vec<f64>],
-        level: &mut Vec<f64>,
-    ) {
-        if x.is_nan() {
-            flags.iter_mut().for_each(|flag| flag.push(x));
-            level.push(x);
-            return;
-        }
-        if is_gap(self.max_gap, raised.at, at) {
-            raised.bits = 0;
-        }
-        raised.at = Some(at);
-        let mut last = 0.0;
-        for (i, ((_, limits), flag)) in (0_u8..).zip(watch.levels.iter().zip(flags)) {
-            let is_raised = limits.raised(x, (raised.bits >> i) & 1 == 1);
-            raised.bits = (raised.bits & !(1 << i)) | (u8::from(is_raised) << i);
-            flag.push(truth(is_raised));
-            if is_raised {
-                last = f64::from(i + 1);
+        limits: Limits,
+        times: &[i64],
+        values: &[f64],
+        (mut is_raised, mut since): (bool, Option<i64>),
+        flag: &mut Vec<f64>,
+    ) -> bool {
+        flag.extend(times.iter().zip(values).map(|(&at, &x)| {
+            if x.is_nan() {
+                return x;
             }
-        }
-        level.push(last);
+            is_raised &= !is_gap(self.max_gap, since, at);
+            since = Some(at);
+            is_raised = limits.raised(x, is_raised);
+            truth(is_raised)
+        }));
+        is_raised
     }
 }
 

@@ -14,7 +14,10 @@ use serde::Deserialize;
 
 use crate::mistakes::Mistakes;
 
-const DAY_SECONDS: i64 = 86_400;
+/// Nanoseconds of a second.
+const SECOND: i64 = 1_000_000_000;
+/// Seconds of a day.
+const DAY: i64 = 86_400;
 
 /// Something that the calendar says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -71,11 +74,11 @@ impl Part {
 
     fn whole(self, wall: &Wall) -> i64 {
         match self {
-            Part::Hour => wall.second_of_day / 3600,
-            Part::MinuteOfDay => wall.second_of_day / 60,
-            Part::Weekday => i64::from(wall.date.weekday().number_from_monday()),
-            Part::DayOfYear => i64::from(wall.date.ordinal()),
-            _ => i64::from(wall.date.month()),
+            Part::Hour => wall.nanos / (3_600 * SECOND),
+            Part::MinuteOfDay => wall.nanos / (60 * SECOND),
+            Part::Weekday => i64::from(wall.day.weekday + 1),
+            Part::DayOfYear => i64::from(wall.day.ordinal + 1),
+            _ => i64::from(wall.day.month),
         }
     }
 
@@ -138,17 +141,24 @@ impl Calendar {
     }
 
     fn walls(&self, times: &[i64]) -> Vec<Wall> {
-        // Rows of the same second share what is dear: the look into the table of the zone.
-        let mut known: Option<(i64, Wall)> = None;
+        // Rows of the same second share the look into the table of the zone, and rows of the same day what is known
+        // of the day. UTC has no table.
+        let mut known = None;
+        let mut ahead = |second: i64| match known {
+            _ if self.zone == Tz::UTC => 0,
+            Some((at, offset)) if at == second => offset,
+            _ => known.insert((second, offset(self.zone, second))).1,
+        };
+        let mut today: Option<(i64, Day)> = None;
         let wall = |&time: &i64| {
-            let second = time.div_euclid(1_000_000_000);
-            let nanos = time.rem_euclid(1_000_000_000);
-            let wall = match known {
-                Some((at, wall)) if at == second => Wall { nanos, ..wall },
-                _ => Wall::new(second, nanos, self.zone),
+            let second = time.div_euclid(SECOND);
+            let local = second + ahead(second);
+            let number = local.div_euclid(DAY);
+            let day = match today {
+                Some((at, day)) if at == number => day,
+                _ => today.insert((number, Day::new(number))).1,
             };
-            known = Some((second, wall));
-            wall
+            Wall { day, nanos: (local - number * DAY) * SECOND + (time - second * SECOND) }
         };
         times.iter().map(wall).collect()
     }
@@ -161,35 +171,57 @@ fn named(zone: &str) -> Result<Tz, ConfigError> {
     })
 }
 
-/// What a clock on the wall shows.
+/// Seconds by which the clocks of a zone are ahead of UTC.
+fn offset(zone: Tz, second: i64) -> i64 {
+    i64::from(zone.offset_from_utc_datetime(&naive(second)).fix().local_minus_utc())
+}
+
+/// What the calendar says of a day.
+#[derive(Debug, Clone, Copy)]
+struct Day {
+    /// 0 for Monday.
+    weekday: u8,
+    /// 0 for the first of January.
+    ordinal: u16,
+    /// 1 for January.
+    month: u8,
+    days_of_year: u16,
+}
+
+impl Day {
+    /// The day of this number, counted from 1970-01-01.
+    fn new(number: i64) -> Self {
+        let date = naive(number * DAY).date();
+        let small = "a year has at most 366 days";
+        Day {
+            weekday: date.weekday().num_days_from_monday().try_into().expect(small),
+            ordinal: date.ordinal0().try_into().expect(small),
+            month: date.month().try_into().expect(small),
+            days_of_year: if date.leap_year() { 366 } else { 365 },
+        }
+    }
+}
+
+/// What a clock on the wall shows: the day, and the nanoseconds of it that have passed.
 #[derive(Debug, Clone, Copy)]
 struct Wall {
-    date: NaiveDateTime,
-    second_of_day: i64,
+    day: Day,
     nanos: i64,
 }
 
 impl Wall {
-    fn new(second: i64, nanos: i64, zone: Tz) -> Self {
-        let utc = naive(second);
-        let offset = i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc());
-        let local = second + offset;
-        Wall { date: naive(local), second_of_day: local.rem_euclid(DAY_SECONDS), nanos }
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "a day has fewer than 2^53 nanoseconds")]
     fn day_part(&self) -> f64 {
-        (self.second_of_day * 1_000_000_000 + self.nanos) as f64 / 86_400e9
+        self.nanos as f64 / 86_400e9
     }
 
     fn week_part(&self) -> f64 {
-        let days = f64::from(self.date.weekday().num_days_from_monday());
-        (days + self.day_part()) / 7.0
+        (f64::from(self.day.weekday) + self.day_part()) / 7.0
     }
 
     fn year_part(&self) -> f64 {
-        let n_days = if self.date.date().leap_year() { 366.0 } else { 365.0 };
-        (f64::from(self.date.ordinal0()) + self.day_part()) / n_days
+        let n_days = f64::from(self.day.days_of_year);
+        (f64::from(self.day.ordinal) + self.day_part()) / n_days
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) fn cases() -> Vec<Case> {
             json!({ "columns": ["on"], "k": 3, "rows": 5 }),
             "on",
             loops::k_of_n,
-        ),
+        )
+        .because("where the last k true values were is kept, for any k; the loop keeps five bits"),
         case(
             "matrix_profile",
             "30 rows among 1,000",
@@ -68,6 +69,7 @@ pub(super) fn cases() -> Vec<Case> {
             json!({ "columns": { "x": { "high": { "above": 2.5, "hysteresis": 0.5 } } } }),
             "x_high",
             loops::threshold,
-        ),
+        )
+        .because("it also writes the name of the level as text, and leaves nulls out"),
     ]
 }

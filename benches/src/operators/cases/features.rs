@@ -19,14 +19,16 @@ pub(super) fn cases() -> Vec<Case> {
             spread(json!({ "tumbling": "10s" })),
             "x_std",
             loops::count,
-        ),
+        )
+        .because("extremes and higher moments come out of the same passes; the loop finds two"),
         case(
             "window",
             "count 100, mean and std",
             spread(json!({ "count": { "rows": 100 } })),
             "x_std",
             loops::count,
-        ),
+        )
+        .because("as for tumbling windows"),
         case(
             "window",
             "session, mean and std",
@@ -41,13 +43,15 @@ pub(super) fn cases() -> Vec<Case> {
             json!({ "sliding": { "length": "10s", "every": "1s" }, "features": mean }),
             "x_mean",
             loops::sliding,
-        ),
+        )
+        .because("a window is joined from panes with extremes and squares; the loop adds numbers"),
         case(
             "window",
             "rolling 20 rows, mean",
             json!({ "rolling": { "rows": 20 }, "features": mean }),
             "x_mean",
             loops::rolling,
-        ),
+        )
+        .because("nulls, extremes and squares are looked for in each; the loop adds 20 numbers"),
     ]
 }

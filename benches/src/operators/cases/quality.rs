@@ -16,7 +16,8 @@ pub(super) fn cases() -> Vec<Case> {
             } } }),
             "x_flag",
             loops::quality,
-        ),
+        )
+        .because("any of six tests may be asked for, and names are text; the loop has two tests"),
         case(
             "run_state",
             "one signal",

@@ -23,8 +23,11 @@ fn rows() -> Vec<Case> {
             json!({ "columns": ["x", "y"], "unit": "unit" }),
             "value",
             loops::explode,
+        )
+        .because("names and units are written out as text; the loop's are references"),
+        case("filter", "a boolean column", json!("on"), "x", loops::filter).because(
+            "any columns, key hash and position are chosen from; the loop knows five columns",
         ),
-        case("filter", "a boolean column", json!("on"), "x", loops::filter),
         case(
             "pivot",
             "two series",
@@ -32,9 +35,14 @@ fn rows() -> Vec<Case> {
             "u",
             loops::pivot,
         )
-        .on(inputs::pairs),
-        case("rate_limit", "1s", json!({ "every": "1s" }), "x", loops::rate_limit),
-        case("sample", "every tenth", json!({ "every": 10 }), "x", loops::sample_every),
+        .on(inputs::pairs)
+        .because(
+            "series are looked up in a list, and rows have key and position; the loop knows two",
+        ),
+        case("rate_limit", "1s", json!({ "every": "1s" }), "x", loops::rate_limit)
+            .because("as for the filter"),
+        case("sample", "every tenth", json!({ "every": 10 }), "x", loops::sample_every)
+            .because("as for the filter"),
         case("sample", "a share", json!({ "share": 0.1 }), "x", loops::sample_share),
         case(
             "swinging_door",
@@ -42,6 +50,9 @@ fn rows() -> Vec<Case> {
             json!({ "column": "x", "deviation": 0.5, "max_gap": "10s" }),
             "x",
             loops::swinging_door,
+        )
+        .because(
+            "rows have a place and a position, and any columns are gathered; the loop knows five",
         ),
     ]
 }
@@ -64,9 +75,11 @@ fn columns() -> Vec<Case> {
             json!({ "columns": { "on": "int64" } }),
             "on",
             loops::cast_bool,
-        ),
+        )
+        .because("arrow's cast asks of each value whether it is null; the loop has no nulls"),
         case("convert", "Cel to degF", json!({ "columns": { "y": "degF" } }), "y", loops::convert),
-        case("derive", "a sum", json!({ "columns": { "sum": "x + y" } }), "sum", loops::derive),
+        case("derive", "a sum", json!({ "columns": { "sum": "x + y" } }), "sum", loops::derive)
+            .because("every result is asked whether it is a finite number; the loop adds"),
         case("rename", "", json!({ "columns": { "velocity": "x" } }), "velocity", loops::same),
         case(
             "route",
@@ -74,7 +87,8 @@ fn columns() -> Vec<Case> {
             json!({ "ways": ways, "otherwise": "low" }),
             "route",
             loops::route,
-        ),
+        )
+        .because("the names are written out as text; the loop's are references"),
         case("select", "", json!({ "columns": ["machine", "ts", "x"] }), "x", loops::same),
     ]
 }
@@ -82,7 +96,9 @@ fn columns() -> Vec<Case> {
 /// Steps that read two streams.
 fn streams() -> Vec<Case> {
     vec![
-        case("asof_join", "", json!({ "within": "1s" }), "z", joins::asof_join).on(inputs::beside),
+        case("asof_join", "", json!({ "within": "1s" }), "z", joins::asof_join)
+            .on(inputs::beside)
+            .because("partners are searched for, and any columns gathered; the loop pops a queue"),
         case(
             "interval_join",
             "two to each row",
@@ -90,7 +106,10 @@ fn streams() -> Vec<Case> {
             "z",
             joins::interval_join,
         )
-        .on(inputs::beside),
-        case("union", "", json!({}), "x", joins::union).on(inputs::twice),
+        .on(inputs::beside)
+        .because("as for asof_join; each row searches for its first and its last partner"),
+        case("union", "", json!({}), "x", joins::union).on(inputs::twice).because(
+            "rows that wait are sorted, and any columns gathered; the loop knows its five",
+        ),
     ]
 }

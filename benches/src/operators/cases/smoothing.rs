@@ -45,8 +45,10 @@ pub(super) fn cases() -> Vec<Case> {
             loops::low_pass,
         ),
         case("monotone", "", x(json!({ "running": "maximum" })), "x", loops::monotone),
-        case("moving_average", "20 rows", x(json!({ "rows": 20 })), "x", loops::moving_average),
+        case("moving_average", "20 rows", x(json!({ "rows": 20 })), "x", loops::moving_average)
+            .because("times are kept, nulls counted out; the loop adds 20 numbers"),
         case("moving_median", "9 rows", x(json!({ "rows": 9 })), "x", loops::moving_median),
-        case("savitzky_golay", "15 rows", x(json!({ "rows": 15 })), "x", loops::savitzky_golay),
+        case("savitzky_golay", "15 rows", x(json!({ "rows": 15 })), "x", loops::savitzky_golay)
+            .because("weights are of any number, and of distances; the loop has 15 of values"),
     ]
 }

@@ -19,7 +19,8 @@ pub(super) fn cases() -> Vec<Case> {
             "x",
             loops::fill_linear,
         )
-        .on(inputs::holes),
+        .on(inputs::holes)
+        .because("rows wait whole, and all their columns are gathered; the loop passes x alone on"),
         case("fill", "previous", x(json!({ "method": "previous" })), "x", loops::fill_previous)
             .on(inputs::holes),
         case(
@@ -29,7 +30,10 @@ pub(super) fn cases() -> Vec<Case> {
             "gap_length",
             loops::gaps,
         )
-        .on(inputs::bursts),
+        .on(inputs::bursts)
+        .because(
+            "a row's position is remembered, and if its gap was told; the loop remembers a time",
+        ),
         case(
             "gaps",
             "time since",
@@ -38,7 +42,9 @@ pub(super) fn cases() -> Vec<Case> {
             loops::gap_lengths,
         ),
         case("integrate", "", x(json!({})), "x_integral", loops::integrate),
-        case("lag", "10 rows", x(json!({ "rows": 10 })), "x_lag", loops::lag),
+        case("lag", "10 rows", x(json!({ "rows": 10 })), "x_lag", loops::lag).because(
+            "a key's rows are found by hash, and nulls looked for; the loop copies slices",
+        ),
         case("rate", "", x(json!({})), "x_rate", loops::rate),
         case(
             "resample",
@@ -47,14 +53,16 @@ pub(super) fn cases() -> Vec<Case> {
             "x",
             loops::resample,
         ),
-        case("time_features", "hour", json!({ "calendar": ["hour"] }), "hour", loops::hour),
+        case("time_features", "hour", json!({ "calendar": ["hour"] }), "hour", loops::hour)
+            .because("each row's day is found as well as its time of day; the loop is a division"),
         case(
             "time_features",
             "day_sin",
             json!({ "calendar": ["day_sin"] }),
             "day_sin",
             loops::day_circle,
-        ),
+        )
+        .because("as for the hour; and the sine has the same bits on every platform"),
         case(
             "time_features",
             "operating hours",
