@@ -50,7 +50,7 @@ pub(crate) fn run(rows: u64, rounds: u32, only: Option<&str>, json: bool) -> Res
     let (figures, wrong): (Vec<_>, Vec<_>) = measured.partition(Result::is_ok);
     let figures: Vec<Figures> = figures.into_iter().flatten().collect();
     print(&figures, json)?;
-    wrong.into_iter().map(|wrong| wrong.map(drop)).collect()
+    wrong.into_iter().try_for_each(|wrong| wrong.map(drop))
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are the output")]

@@ -59,7 +59,6 @@ fn run_over(
             from: StreamId::Step(0),
             sink: Box::new(sink),
         }],
-        views: Vec::new(),
     };
     run(graph, options).unwrap();
     (collected.batches(), collected.settled(&output).unwrap())
