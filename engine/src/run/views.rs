@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::error::ArrowError;
-use differential_dataflow::VecCollection;
+use differential_dataflow::{AsCollection, VecCollection};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -24,7 +24,6 @@ use crate::parcel::Parcel;
 use crate::relation::{Cell, Codec, Relation, Row, Table, ViewKind};
 use crate::run::RunError;
 use crate::run::step::Shared;
-use differential_dataflow::AsCollection;
 
 pub(crate) use leave::{Read, leave};
 

@@ -361,7 +361,15 @@ fn cut(
     found: &mut Vec<ConfigError>,
 ) -> Option<Cut> {
     let domain = schema.domain();
+    // Rows that are told apart without their time are replaced as it goes on, as those of a view.
+    let replaced = !schema.primary_key().columns.contains(&schema.time());
     let partition = match (config.partition, extension, domain) {
+        (None, ..) if replaced => Partition::None,
+        (Some(partition), ..) if replaced && partition != Partition::None => {
+            let message = "rows are replaced as time goes on, so their table cannot be cut by it";
+            found.push(ConfigError::new("partition", message).help("leave it out"));
+            return None;
+        }
         (Some(partition), ..) => partition,
         (None, Extension::Never, _) => Partition::None,
         (None, Extension::WhereThere, TimeDomain::UtcNanos) => Partition::Every(A_DAY),

@@ -47,6 +47,22 @@ fn a_key_tells_the_rows_of_the_stream_apart() {
 }
 
 #[test]
+fn rows_that_are_replaced_as_time_goes_on_are_not_cut_by_it() {
+    let primary_key = PrimaryKey { columns: vec![0], position: false };
+    let of_view = |schema: &Schema| {
+        let (columns, key) = (schema.columns().to_vec(), schema.key().to_vec());
+        Schema::with_primary_key(columns, key, schema.time(), primary_key.clone()).unwrap()
+    };
+    let of_view = of_view(&schema());
+    let url = "postgresql://localhost/db";
+    let whole = planned(url, json!({}), &of_view, Extension::WhereThere).unwrap();
+    assert!(!whole.sql.unwrap().contains("create_hypertable"), "it is a plain table");
+    let cut = planned(url, json!({ "partition": "1d" }), &of_view, Extension::WhereThere);
+    let errors = cut.unwrap_err();
+    assert_eq!(errors[0].at, "partition", "{errors:?}");
+}
+
+#[test]
 fn what_is_of_timescale_is_not_of_postgres() {
     for (config, at) in [
         (json!({ "partition": "1d", "compress_after": "7d" }), "compress_after"),
