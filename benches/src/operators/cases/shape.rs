@@ -25,9 +25,7 @@ fn rows() -> Vec<Case> {
             loops::explode,
         )
         .because("names and units are written out as text; the loop's are references"),
-        case("filter", "a boolean column", json!("on"), "x", loops::filter).because(
-            "any columns, key hash and position are chosen from; the loop knows five columns",
-        ),
+        case("filter", "a boolean column", json!("on"), "x", loops::filter),
         case(
             "pivot",
             "two series",
@@ -39,10 +37,12 @@ fn rows() -> Vec<Case> {
         .because(
             "series are looked up in a list, and rows have key and position; the loop knows two",
         ),
-        case("rate_limit", "1s", json!({ "every": "1s" }), "x", loops::rate_limit)
-            .because("as for the filter"),
-        case("sample", "every tenth", json!({ "every": 10 }), "x", loops::sample_every)
-            .because("as for the filter"),
+        case("rate_limit", "1s", json!({ "every": "1s" }), "x", loops::rate_limit).because(
+            "any columns, key hash and position are chosen from; the loop knows five columns",
+        ),
+        case("sample", "every tenth", json!({ "every": 10 }), "x", loops::sample_every).because(
+            "any columns, key hash and position are chosen from; the loop knows five columns",
+        ),
         case("sample", "a share", json!({ "share": 0.1 }), "x", loops::sample_share),
         case(
             "swinging_door",

@@ -52,7 +52,8 @@ pub(super) fn cases() -> Vec<Case> {
             x(json!({ "every": "250ms", "method": "linear", "max_gap": "1s" })),
             "x",
             loops::resample,
-        ),
+        )
+        .because("points wait in a queue until the grid is decided; the loop writes them at once"),
         case("time_features", "hour", json!({ "calendar": ["hour"] }), "hour", loops::hour)
             .because("each row's day is found as well as its time of day; the loop is a division"),
         case(
