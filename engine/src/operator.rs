@@ -97,7 +97,7 @@ pub trait Operator {
     /// Keys that are not named keep the horizon they had.
     fn horizon(&mut self, _input: usize, _horizon: &Watermarks) {}
 
-    /// Where a step stands for a [relation](crate::relation): the rows that it stands for, in the order of the
+    /// Where a step stands for a [relation](crate::Relation): the rows that it stands for, in the order of the
     /// contract. Asked once, after its state was [loaded](Operator::load) and before the first epoch.
     ///
     /// # Errors
