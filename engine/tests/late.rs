@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Int64Type, UInt64Type};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use foreline_engine::{
-    CollectSink, Collected, Graph, LatePolicy, LateSupport, MemorySource, Options, OrderRules,
-    Planned, Report, RunError, SinkNode, SourceNode, StepNode, StreamId, dead_letter_schema,
-    late_schema, run,
+    Batch, CollectSink, Collected, Graph, LatePolicy, LateSupport, MemorySource, Options,
+    OrderRules, Planned, Relation, Report, RunError, Schema, SinkNode, SourceNode, StepNode,
+    StreamId, ViewKind, ViewNode, dead_letter_schema, late_schema, latest, run,
 };
 use proptest::prelude::*;
 
@@ -299,4 +300,68 @@ fn a_step_of_several_inputs_is_not_run_below_late_rows() {
         error.starts_with("late rows cannot correct 'step1' (toy): it reads several"),
         "{error}"
     );
+}
+
+/// Machine, event time and value.
+type Standing = (String, i64, f64);
+
+fn standing(rows: &RecordBatch) -> Vec<Standing> {
+    let machines = cast(rows.column(0), &DataType::Utf8).unwrap();
+    let machines = machines.as_string::<i32>();
+    let times = rows.column(1).as_primitive::<Int64Type>();
+    let values = rows.column(2).as_primitive::<Float64Type>();
+    let row = |r| (machines.value(r).to_owned(), times.value(r), values.value(r));
+    let mut all: Vec<Standing> = (0..rows.num_rows()).map(row).collect();
+    all.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)).then_with(|| a.2.total_cmp(&b.2)));
+    all
+}
+
+/// The latest rows of each key of what stands at the end, by a plain walk.
+fn last(settled: &Batch, schema: &Schema, n: usize, within: Option<i64>) -> Vec<Standing> {
+    let times = settled.times(schema);
+    let mut picked = Vec::new();
+    for group in settled.groups() {
+        // In order of time and position: of equal times the last one counts.
+        let mut of_key: Vec<usize> = Vec::new();
+        for row in group.start..group.end {
+            of_key.retain(|&other| times[other] != times[row]);
+            of_key.push(row);
+        }
+        let newest = times[group.end - 1];
+        of_key.retain(|&row| within.is_none_or(|within| times[row] >= newest - within));
+        picked.extend(of_key.into_iter().rev().take(n).map(|row| u32::try_from(row).unwrap()));
+    }
+    standing(&settled.take(&picked.into()).unwrap().rows)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_view_of_the_latest_rows_follows_every_correction(
+        rows in rows(4, 20, 150),
+        toy in prop_oneof![
+            Just(Toy::Sum), Just(Toy::Thirds), Just(Toy::Window(10)), Just(Toy::Session(3))],
+        n in 1_usize..4,
+        within in proptest::option::of(0..12_i64),
+        cut in (1_usize..4, 1_usize..40, 1_usize..20),
+    ) {
+        let (workers, epoch_rows, chunk) = cut;
+        let step = toy.planned();
+        let schema = step.output.clone();
+        let (mut graph, collected) = chain(&rows, correct(25), chunk, vec![step]);
+        graph.steps.push(StepNode {
+            name: "latest".to_owned(),
+            kind: "latest",
+            inputs: vec![StreamId::Step(0)],
+            planned: latest(&schema, n, within),
+        });
+        let relation = Relation::of_latest(&schema, n).unwrap();
+        let view = ViewNode::new("latest", relation, ViewKind::Standing(StreamId::Step(1)));
+        let table = Arc::clone(&view.table);
+        graph.views.push(view);
+        run(graph, &Options { workers, epoch_rows, ..Options::default() }).unwrap();
+        let settled = collected[1].settled(&schema).unwrap();
+        prop_assert_eq!(standing(&table.all().unwrap().rows), last(&settled, &schema, n, within));
+    }
 }

@@ -12,7 +12,8 @@
 //! of those that differ in nothing but their place in the source it is the last that counts. What is emitted in an epoch is the
 //! difference between its start and its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array, UInt64Array};
@@ -128,15 +129,13 @@ impl Latest {
                 let position = batch.position.value(row);
                 let (_, told_apart_by, rest) =
                     self.identify.identity(times[row], position, &rest[row]);
-                let told_apart_by = if self.rows == 1 { told_apart_by } else { 0 };
                 let place = Place { time: times[row], position: told_apart_by, rest: rest.into() };
                 let revision = batch.revision.as_ref().map_or(0, |r| r.value(row));
                 let former = match self.identify.has_time() {
                     true => place.clone(),
                     false => kept.like(&place).unwrap_or_else(|| place.clone()),
                 };
-                let newer = |held: &Held| (held.revision, held.position) > (revision, position);
-                if kept.rows.get(&former).is_some_and(newer) {
+                if kept.rows.get(&former).is_some_and(|held| held.revision > revision) {
                     continue;
                 }
                 if let Some(held) = kept.rows.remove(&former)
@@ -167,9 +166,9 @@ impl Latest {
         for slot in slots {
             let hash = self.keys.hash(slot);
             let kept = self.keys.get_mut(slot);
-            let first = kept.first_that_stands(rows, within);
+            let latest = kept.latest(rows, within);
             for (place, held) in &mut kept.rows {
-                let stands = first.as_ref().is_some_and(|first| place >= first);
+                let stands = latest.contains(place);
                 if held.told == stands {
                     continue;
                 }
@@ -217,18 +216,38 @@ impl Kept {
         self.rows.keys().find(same).cloned()
     }
 
-    /// The first of the rows that are among the latest.
-    fn first_that_stands(&self, rows: usize, within: Option<i64>) -> Option<Place> {
-        let last = self.rows.keys().next_back()?.time;
+    /// The places of the latest rows.
+    fn latest(&self, rows: usize, within: Option<i64>) -> BTreeSet<Place> {
+        let last = self.rows.keys().next_back().map_or(i64::MIN, |place| place.time);
         let oldest = within.map_or(i64::MIN, |within| last.saturating_sub(within));
-        let latest = self.rows.keys().rev().take(rows).take_while(|place| place.time >= oldest);
-        latest.last().cloned()
+        let mut latest = BTreeSet::new();
+        for place in self.rows.keys().rev().take_while(|place| place.time >= oldest) {
+            if latest.len() == rows {
+                break;
+            }
+            if !self.is_hidden(place) {
+                latest.insert(place.clone());
+            }
+        }
+        latest
+    }
+
+    /// Whether a row further on in the source differs in nothing but its place there.
+    fn is_hidden(&self, place: &Place) -> bool {
+        let mut later = self.rows.range((Bound::Excluded(place), Bound::Unbounded));
+        let mut same_time = later.by_ref().map(|(p, _)| p).take_while(|p| p.time == place.time);
+        same_time.any(|p| p.rest == place.rest)
     }
 
     /// Drops what can never stand again.
     fn forget(&mut self, settled: i64) {
         self.settled = self.settled.max(settled);
         let settled = self.settled;
+        let hidden = |place: &&Place| place.time < settled && self.is_hidden(place);
+        let hidden: Vec<Place> = self.rows.keys().filter(hidden).cloned().collect();
+        for place in hidden {
+            self.rows.remove(&place);
+        }
         // As many rows below those that stand may be needed as there are above that can still be deleted.
         let mut spare = self.rows.iter().filter(|(p, held)| held.told && p.time >= settled).count();
         let mut needless = Vec::new();
