@@ -38,6 +38,8 @@ impl Reason {
     pub const TOO_FAR_AHEAD: Reason = Reason("too_far_ahead");
     /// The event time is behind the key's watermark.
     pub const LATE: Reason = Reason("late");
+    /// Another row of the table has the same key.
+    pub const REPEATED_KEY: Reason = Reason("repeated_key");
     /// An expression could not be computed for this row.
     pub const EXPRESSION: Reason = Reason("expression");
 }

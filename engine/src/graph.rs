@@ -15,6 +15,9 @@ pub enum StreamId {
     Source(usize),
     /// What a step emits.
     Step(usize),
+    /// All rows of a source that is a relation, those too that count from another time on; only what can hear of a
+    /// relation reads it ([`Operator::relation`](crate::Operator::relation)).
+    Versions(usize),
     /// A table like a view: rows of its key, each time with a higher revision, or deleted.
     View(usize),
     /// What changes of a view.
@@ -97,14 +100,54 @@ impl OrderRules {
     }
 }
 
-/// A source with its ordering step.
+/// How the rows of a source that is a relation are taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelationRules {
+    /// Whether a chunk is a whole table, each a partition of its own, after which nothing stands but what it has. Otherwise
+    /// chunks have changes.
+    pub whole: bool,
+    /// The column with the time from which a row counts. It may be null: a row of a whole table then counts from the
+    /// beginning, one that comes alone from the engine's clock on. Without such a column there is one row a key.
+    pub valid_from: Option<usize>,
+    /// Most rows on a worker; more is an error that stops the run.
+    pub max_rows: usize,
+}
+
+/// What is made of a source's rows before anything else sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Front {
+    /// A stream: the rows of a key in the order of event time.
+    Stream(OrderRules),
+    /// A relation: a row takes the place of the one with its key. The last column of the schema, its time, is
+    /// [`CHANGED_AT`](crate::CHANGED_AT), which decoders do not know of; they add the column [`GONE`](crate::GONE) instead.
+    Relation(RelationRules),
+}
+
+impl Front {
+    /// The rules of a stream's order.
+    #[must_use]
+    pub fn order(&self) -> Option<&OrderRules> {
+        match self {
+            Front::Stream(order) => Some(order),
+            Front::Relation(_) => None,
+        }
+    }
+
+    /// Whether it is a relation.
+    #[must_use]
+    pub fn is_relation(&self) -> bool {
+        matches!(self, Front::Relation(_))
+    }
+}
+
+/// A source.
 pub struct SourceNode {
     /// Its name in the pipeline file.
     pub name: String,
     /// What it yields.
     pub schema: Schema,
-    /// How its rows are put in order.
-    pub order: OrderRules,
+    /// What is made of its rows first.
+    pub front: Front,
     /// The open source.
     pub source: Box<dyn Source>,
 }
@@ -120,6 +163,9 @@ pub struct StepNode {
     pub inputs: Vec<StreamId>,
     /// What it does.
     pub planned: Planned,
+    /// Whether the key of what it emits is another than that of what it reads: rows then go to the workers of theirs, and
+    /// nothing is known of their watermarks.
+    pub rekeyed: bool,
 }
 
 /// A sink of one stream.
@@ -154,7 +200,7 @@ impl Graph {
     #[must_use]
     pub fn schema(&self, stream: StreamId) -> Schema {
         match stream {
-            StreamId::Source(i) => self.sources[i].schema.clone(),
+            StreamId::Source(i) | StreamId::Versions(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].planned.output.clone(),
             StreamId::View(i) => self.views[i].relation.state(),
             StreamId::Log(i) => self.views[i].relation.log(),

@@ -60,8 +60,8 @@ pub use epoch::{Command, Epoch, InputRange, SourceId};
 pub use expression::{EvaluateError, Expression, ExpressionError};
 pub use fitting::{Fit, FitRows, FitTarget, Fitted, Fitting};
 pub use graph::{
-    ClockPolicy, DeviceClock, Graph, LatePolicy, OrderRules, SinkNode, SourceNode, StepNode,
-    StreamId,
+    ClockPolicy, DeviceClock, Front, Graph, LatePolicy, OrderRules, RelationRules, SinkNode,
+    SourceNode, StepNode, StreamId,
 };
 pub use history::History;
 pub use hold::{Hold, HoldError};

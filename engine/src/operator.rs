@@ -97,6 +97,15 @@ pub trait Operator {
     /// Keys that are not named keep the horizon they had.
     fn horizon(&mut self, _input: usize, _horizon: &Watermarks) {}
 
+    /// Told before an epoch where a step reads a [relation](crate::StreamId::Versions): the rows of it that went, and those
+    /// that came, of all keys. What stood at the start of the run comes first. Of these rows no account is kept.
+    ///
+    /// # Errors
+    /// When the step looks nothing up, or cannot take the rows.
+    fn relation(&mut self, _input: usize, _went: &Batch, _came: &Batch) -> Result<(), Fault> {
+        Err(Fault::new("this step looks nothing up in a relation"))
+    }
+
     /// Where a step stands for a [relation](crate::Relation): the rows that it stands for, in the order of the
     /// contract. Asked once, after its state was [loaded](Operator::load) and before the first epoch.
     ///
@@ -262,6 +271,8 @@ pub trait OperatorKind {
     const SUMMARY: &'static str;
     /// Its chapter in the manual.
     const FAMILY: Family;
+    /// Whether it reads a stream and then references, in which it looks rows up.
+    const LOOKS_UP: bool = false;
     /// An entry of `steps:` as a user would write it, over the streams of `operators/examples/streams.yaml`; a test plans it.
     const EXAMPLE: &'static str;
 
@@ -306,6 +317,9 @@ pub trait StepConfig: fmt::Debug + Send + Sync {
         inputs: &[Schema],
         given: &dyn Resolver,
     ) -> Result<Option<Fitting>, Vec<ConfigError>>;
+
+    /// Whether it reads a stream and then references.
+    fn looks_up(&self) -> bool;
 
     /// The configuration itself, for a caller that knows the kind.
     fn as_any(&self) -> &dyn Any;
@@ -362,6 +376,10 @@ impl<K: OperatorKind + 'static> StepConfig for Parsed<K> {
         given: &dyn Resolver,
     ) -> Result<Option<Fitting>, Vec<ConfigError>> {
         K::fitting(&self.0, inputs, given)
+    }
+
+    fn looks_up(&self) -> bool {
+        K::LOOKS_UP
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -29,6 +29,12 @@ pub(crate) enum Parcel {
     Watermarks(Watermarks),
     /// Up to where nothing is corrected any more.
     Horizon(Watermarks),
+    /// Rows of a relation that stood at the start of the run.
+    Stood(Batch),
+    /// Rows of a relation that are no longer there.
+    Went(Batch),
+    /// Rows of a relation that were not there before.
+    Came(Batch),
 }
 
 impl Default for Parcel {
@@ -41,6 +47,7 @@ impl Accountable for Parcel {
     fn record_count(&self) -> i64 {
         let rows = match self {
             Parcel::Rows(b) | Parcel::Late(b) | Parcel::Revised(b) => b.len(),
+            Parcel::Stood(b) | Parcel::Went(b) | Parcel::Came(b) => b.len(),
             // Never zero: an end without keys must travel too.
             Parcel::Watermarks(w) | Parcel::Horizon(w) => w.key_hash.len() + 1,
         };

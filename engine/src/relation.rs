@@ -16,6 +16,7 @@
 //!   row asks the stream.
 
 mod latest;
+mod reference;
 mod row;
 mod table;
 
@@ -30,6 +31,7 @@ use crate::graph::StreamId;
 use crate::schema::{Column, PrimaryKey, Schema, SchemaError, TimeDomain};
 
 pub use latest::{LATEST_ROWS_MAX, latest};
+pub(crate) use reference::{Difference, Reference};
 pub(crate) use row::{Codec, Row};
 pub(crate) use table::Change;
 pub use table::{Page, Table};

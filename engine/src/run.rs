@@ -14,6 +14,8 @@ mod journalist;
 mod ledger;
 mod outlet;
 mod recovery;
+mod reference;
+mod rekey;
 mod simulation;
 mod snapshots;
 mod start;
@@ -278,7 +280,7 @@ fn wire(graph: &Graph) -> Result<Wiring, RunError> {
         node: NodeId(i),
         name: source.name.as_str().into(),
         schema: source.schema.clone(),
-        order: source.order.clone(),
+        front: source.front.clone(),
     });
     let mut exits: Vec<StreamId> = graph.sinks.iter().map(|s| s.from).collect();
     exits.sort_unstable();
@@ -296,7 +298,8 @@ fn wire(graph: &Graph) -> Result<Wiring, RunError> {
     let steps = graph.steps.iter().zip(builds).enumerate().map(|(i, (step, build))| {
         let behind = i.checked_sub(1).map(StreamId::Step);
         let fused = step.planned.late == LateSupport::Stateless
-            && behind.is_some_and(|b| step.inputs == [b] && readers(b) == 1);
+            && behind.is_some_and(|b| step.inputs == [b] && readers(b) == 1)
+            && !graph.steps[i - 1].rekeyed;
         StepWiring {
             node: NodeId(graph.sources.len() + i),
             name: step.name.as_str().into(),
@@ -305,6 +308,7 @@ fn wire(graph: &Graph) -> Result<Wiring, RunError> {
             output: step.planned.output.clone(),
             build,
             stateless: step.planned.late == LateSupport::Stateless,
+            rekeyed: step.rekeyed,
             fused,
         }
     });
@@ -325,7 +329,8 @@ fn wire(graph: &Graph) -> Result<Wiring, RunError> {
 
 /// How each step is built: where late rows of a source above may correct it, inside of what corrects it.
 fn builds(graph: &Graph) -> Result<Vec<Build>, RunError> {
-    let corrects = |s: &SourceNode| s.order.late != LatePolicy::DeadLetter;
+    let corrects =
+        |s: &SourceNode| s.front.order().is_some_and(|order| order.late != LatePolicy::DeadLetter);
     let sources = graph.sources.iter().enumerate().filter(|(_, s)| corrects(s));
     let mut corrected: BTreeSet<StreamId> = sources.map(|(i, _)| StreamId::Source(i)).collect();
     let mut builds = Vec::with_capacity(graph.steps.len());
@@ -370,10 +375,16 @@ fn node_names(graph: &Graph) -> Vec<(String, Option<usize>)> {
     let mut nodes: Vec<(String, Option<usize>)> =
         graph.sources.iter().enumerate().map(|(i, s)| (s.name.clone(), Some(i))).collect();
     for step in &graph.steps {
-        let mut from = step.inputs.iter().map(|input| match input {
+        // What is looked up does not say where a row came from.
+        let read = step.inputs.iter().filter(|input| !matches!(input, StreamId::Versions(_)));
+        let mut from = read.map(|input| match input {
             StreamId::Source(i) => Some(*i),
             StreamId::Step(i) => nodes[graph.sources.len() + i].1,
-            StreamId::View(_) | StreamId::Log(_) | StreamId::DeadLetters | StreamId::Late => None,
+            StreamId::Versions(_)
+            | StreamId::View(_)
+            | StreamId::Log(_)
+            | StreamId::DeadLetters
+            | StreamId::Late => None,
         });
         let first = from.next().flatten();
         let one = from.all(|other| other == first);

@@ -172,6 +172,11 @@ pub trait Source: Send {
     /// none of them.
     fn may_hold_back(&mut self, _bytes: u64) {}
 
+    /// Of a relation: whether it was read, by this run or one before. Until then no stream is.
+    fn is_there(&self) -> bool {
+        true
+    }
+
     /// The next records, at most about `budget_bytes`.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Account, Batch, CollectSink, Collected, Column, Committed, DeadLetter, Epoch, Fault, Graph,
-    Input, LateSupport, MemorySource, Observer, Operator, Options, OrderRules, Out, Planned,
+    Account, Batch, CollectSink, Collected, Column, Committed, DeadLetter, Epoch, Fault, Front,
+    Graph, Input, LateSupport, MemorySource, Observer, Operator, Options, OrderRules, Out, Planned,
     Reason, Report, RunError, RunId, Schema, Sink, SinkError, SinkNode, SourceNode, StepNode,
     StreamId, run,
 };
@@ -66,6 +66,7 @@ fn step(name: &str, from: StreamId, behaviour: Behaviour) -> StepNode {
             notes: Vec::new(),
             depends_on: Vec::new(),
         },
+        rekeyed: false,
     }
 }
 
@@ -84,7 +85,7 @@ fn graph(steps: Vec<StepNode>, sink: Box<dyn Sink>) -> Graph {
         sources: vec![SourceNode {
             name: "readings".to_owned(),
             schema,
-            order: OrderRules::default(),
+            front: Front::Stream(OrderRules::default()),
             source: Box::new(source),
         }],
         steps,

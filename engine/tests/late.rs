@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, Str
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use foreline_engine::{
-    Batch, CollectSink, Collected, Graph, LatePolicy, LateSupport, MemorySource, Options,
+    Batch, CollectSink, Collected, Front, Graph, LatePolicy, LateSupport, MemorySource, Options,
     OrderRules, Planned, Relation, Report, RunError, Schema, SinkNode, SourceNode, StepNode,
     StreamId, ViewKind, ViewNode, dead_letter_schema, late_schema, latest, run,
 };
@@ -61,6 +61,7 @@ fn chain(
         kind: "toy",
         inputs: vec![from(i)],
         planned,
+        rekeyed: false,
     });
     let streams = (0..=n_steps).map(from).chain([StreamId::DeadLetters, StreamId::Late]);
     let (sinks, collected) = streams
@@ -72,7 +73,7 @@ fn chain(
     let sources = vec![SourceNode {
         name: "readings".to_owned(),
         schema: schema(),
-        order,
+        front: Front::Stream(order),
         source: Box::new(source),
     }];
     (
@@ -354,8 +355,7 @@ proptest! {
             name: "latest".to_owned(),
             kind: "latest",
             inputs: vec![StreamId::Step(0)],
-            planned: latest(&schema, n, within),
-        });
+            planned: latest(&schema, n, within), rekeyed: false });
         let relation = Relation::of_latest(&schema, n).unwrap();
         let view = ViewNode::new("latest", relation, ViewKind::Standing(StreamId::Step(1)));
         let table = Arc::clone(&view.table);

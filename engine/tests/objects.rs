@@ -15,9 +15,9 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use foreline_engine::{
-    AppendFile, Batch, Chunk, Clock, Column, Committed, Decoded, Decoder, Disk, Durable, Graph,
-    Identity, KnownPartition, OnChange, Options, OrderRules, Partition, Poll, Position, Range,
-    ReadUpTo, Replay, RunId, Schedule, Schema, SimDisk, Sink, SinkError, SinkNode, Source,
+    AppendFile, Batch, Chunk, Clock, Column, Committed, Decoded, Decoder, Disk, Durable, Front,
+    Graph, Identity, KnownPartition, OnChange, Options, OrderRules, Partition, Poll, Position,
+    Range, ReadUpTo, Replay, RunId, Schedule, Schema, SimDisk, Sink, SinkError, SinkNode, Source,
     SourceError, SourceNode, StreamId, simulate,
 };
 
@@ -293,7 +293,7 @@ impl World {
             sources: vec![SourceNode {
                 name: "objects".to_owned(),
                 schema: schema(),
-                order: OrderRules::default(),
+                front: Front::Stream(OrderRules::default()),
                 source: Box::new(source),
             }],
             steps: Vec::new(),

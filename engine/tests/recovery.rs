@@ -17,7 +17,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, Str
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampNanosecondType};
 use foreline_engine::{
     Account, Batch, Chunk, Clock, Column, Committed, Decoded, Decoder, Durable, Epoch, Fault,
-    Graph, Identity, Input, Keyed, KnownPartition, LateSupport, OnChange, Operator, Options,
+    Front, Graph, Identity, Input, Keyed, KnownPartition, LateSupport, OnChange, Operator, Options,
     OrderRules, Out, Partition, Planned, Poll, Position, Range, Relation, Replay, Report, RunError,
     RunId, Schedule, Schema, ShardSet, SimDisk, Sink, SinkError, SinkNode, Source, SourceError,
     SourceNode, StepNode, StreamId, ViewKind, ViewNode, latest, simulate,
@@ -477,7 +477,7 @@ impl World {
             sources: vec![SourceNode {
                 name: "readings".to_owned(),
                 schema: schema(),
-                order,
+                front: Front::Stream(order),
                 source: Box::new(source),
             }],
             steps: vec![
@@ -486,12 +486,14 @@ impl World {
                     kind: "sum",
                     inputs: vec![StreamId::Source(0)],
                     planned: step,
+                    rekeyed: false,
                 },
                 StepNode {
                     name: "latest".to_owned(),
                     kind: "latest",
                     inputs: vec![StreamId::Step(0)],
                     planned: latest(&schema(), 1, None),
+                    rekeyed: false,
                 },
             ],
             views,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    Batch, CollectSink, Column, Graph, LatePolicy, MemorySource, Options, OrderRules, Report,
-    Schema, SinkNode, SourceNode, StreamId, run,
+    Batch, CollectSink, Column, Front, Graph, LatePolicy, MemorySource, Options, OrderRules,
+    Report, Schema, SinkNode, SourceNode, StreamId, run,
 };
 
 fn schema() -> Schema {
@@ -64,7 +64,7 @@ fn carry_out(
         sources: vec![SourceNode {
             name: "readings".to_owned(),
             schema: schema.clone(),
-            order,
+            front: Front::Stream(order),
             source: Box::new(source),
         }],
         steps: Vec::new(),
@@ -177,7 +177,7 @@ fn rows_of_a_key_leave_in_event_time_order() {
         sources: vec![SourceNode {
             name: "readings".to_owned(),
             schema: schema.clone(),
-            order,
+            front: Front::Stream(order),
             source: Box::new(source),
         }],
         steps: Vec::new(),

@@ -11,8 +11,8 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use foreline_engine::{
-    Aggregate, Batch, CollectSink, Collected, Column, EvaluateError, Expression, Function, Graph,
-    LatePolicy, MemorySource, Options, OrderRules, Relation, RunError, Schema, SinkNode,
+    Aggregate, Batch, CollectSink, Collected, Column, EvaluateError, Expression, Front, Function,
+    Graph, LatePolicy, MemorySource, Options, OrderRules, Relation, RunError, Schema, SinkNode,
     SourceNode, StepNode, StreamId, Table, ViewKind, ViewNode, latest, run,
 };
 use proptest::prelude::*;
@@ -48,7 +48,7 @@ fn name(machine: u8) -> String {
 fn source(name: &str, schema: Schema, rows: RecordBatch, chunk_rows: usize) -> SourceNode {
     let source = Box::new(MemorySource::new(&schema, &[rows], chunk_rows).unwrap());
     let order = OrderRules { late: LatePolicy::Correct(10_000), ..OrderRules::default() };
-    SourceNode { name: name.to_owned(), schema, order, source }
+    SourceNode { name: name.to_owned(), schema, front: Front::Stream(order), source }
 }
 
 /// Whether the life of a machine is below its limit.
@@ -136,6 +136,7 @@ fn graph(first: &[Prediction], second: &[Limit], chunk_rows: usize) -> (Graph, R
         kind: "latest",
         inputs: vec![StreamId::Source(i)],
         planned: latest(schema, 1, None),
+        rekeyed: false,
     };
     let views = views();
     let tables = views.iter().map(|v| (v.name.clone(), Arc::clone(&v.table))).collect();

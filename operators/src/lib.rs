@@ -36,6 +36,7 @@ pub mod hampel;
 pub mod high_pass;
 pub mod integrate;
 pub mod interval_join;
+pub mod join;
 pub mod k_of_n;
 pub mod kalman_1d;
 pub mod lag;
@@ -144,6 +145,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<high_pass::HighPass>(),
     Registration::of::<integrate::Integrate>(),
     Registration::of::<interval_join::IntervalJoin>(),
+    Registration::of::<join::Join>(),
     Registration::of::<k_of_n::KOfN>(),
     Registration::of::<kalman_1d::Kalman1d>(),
     Registration::of::<lag::Lag>(),

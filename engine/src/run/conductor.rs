@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::crash::crash_point;
 use crate::epoch::{Epoch, InputRange, SourceId};
-use crate::graph::SourceNode;
+use crate::graph::{Front, SourceNode};
 use crate::hold::Hold;
 use crate::run::backlog::Backlog;
 use crate::run::hub::Places;
@@ -257,7 +257,14 @@ impl Conductor {
     }
 
     fn sources_have_ended(&self) -> bool {
-        self.cut.ended.len() == self.sources.len()
+        let mut keep_on = (0..self.sources.len()).filter(|&source| self.keeps_on(source));
+        keep_on.all(|source| self.cut.ended.contains(&source))
+    }
+
+    /// Whether the run goes on until the source ends. A relation is there for the streams, if there are any.
+    fn keeps_on(&self, source: usize) -> bool {
+        let are_all = || self.sources.iter().all(|s| s.front.is_relation());
+        !self.sources[source].front.is_relation() || are_all()
     }
 
     fn is_to_stop(&self) -> bool {
@@ -423,7 +430,11 @@ impl Conductor {
 
     /// Whether an epoch without rows may have results.
     fn clock_matters(&self) -> bool {
-        self.sources.iter().any(|s| s.order.idle_timeout_ns.is_some())
+        let by_clock = |s: &SourceNode| match &s.front {
+            Front::Stream(order) => order.idle_timeout_ns.is_some(),
+            Front::Relation(rules) => rules.valid_from.is_some(),
+        };
+        self.sources.iter().any(by_clock)
     }
 
     /// Has each source that has not ended, and whose turn it is, polled once; whether one of them had something.
@@ -433,7 +444,11 @@ impl Conductor {
             return Ok(true);
         }
         let mut had = false;
+        let must_wait = self.sources.iter().any(|s| s.front.is_relation() && !s.source.is_there());
         for source in 0..self.sources.len() {
+            if must_wait && !self.sources[source].front.is_relation() {
+                continue;
+            }
             let its = match turn {
                 Turn::Everybody => true,
                 Turn::CannotWait => self.cannot_wait(source),

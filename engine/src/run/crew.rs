@@ -8,9 +8,10 @@ use crossbeam_channel::{Receiver, unbounded};
 use crate::account::Account;
 use crate::durable::Durable;
 use crate::epoch::SourceId;
-use crate::graph::{Graph, SourceNode, StepNode};
+use crate::graph::{Front, Graph, SourceNode, StepNode};
 use crate::keyed::SHARDS;
 use crate::order::Orderer;
+use crate::relation::Reference;
 use crate::run::backlog::Backlog;
 use crate::run::conductor::{Conductor, Cut, Keeping, Phase};
 use crate::run::hub::{Before, Hub, Places};
@@ -218,7 +219,10 @@ fn node_facts(graph: &Graph, durable: &Durable) -> Vec<(String, NodeFacts)> {
     let source = |s: &SourceNode| {
         let kind = "source".to_owned();
         let config = config(&s.name);
-        let state_version = Orderer::STATE_VERSION;
+        let state_version = match s.front {
+            Front::Stream(_) => Orderer::STATE_VERSION,
+            Front::Relation(_) => Reference::STATE_VERSION,
+        };
         (s.name.clone(), NodeFacts { kind, state_version, config, models: Vec::new() })
     };
     let step = |s: &StepNode| {

@@ -382,7 +382,7 @@ impl Hub {
 
 fn stream_name(graph: &Graph, stream: StreamId) -> &str {
     match stream {
-        StreamId::Source(i) => &graph.sources[i].name,
+        StreamId::Source(i) | StreamId::Versions(i) => &graph.sources[i].name,
         StreamId::Step(i) => &graph.steps[i].name,
         StreamId::View(i) => &graph.views[i].name,
         StreamId::Log(i) => &graph.views[i].name,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field, FieldRef};
 use timely::container::{CapacityContainerBuilder, NoopBuilder};
 use timely::dataflow::channels::pact::{DistributorPact, Pipeline};
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -15,12 +16,13 @@ use crate::batch::Batch;
 use crate::dead::DeadLetter;
 use crate::epoch::SourceId;
 use crate::exchange::ByShard;
-use crate::graph::OrderRules;
+use crate::graph::{Front, OrderRules};
 use crate::keyed::hash_keys;
 use crate::late::LateRow;
 use crate::operator::Fault;
 use crate::order::Orderer;
 use crate::parcel::Parcel;
+use crate::relation::GONE;
 use crate::run::RunError;
 use crate::run::ledger::NodeId;
 use crate::run::step::{Outputs, Shared, Turn};
@@ -35,7 +37,21 @@ pub(crate) struct SourceWiring {
     pub node: NodeId,
     pub name: Arc<str>,
     pub schema: Schema,
-    pub order: OrderRules,
+    pub front: Front,
+}
+
+impl SourceWiring {
+    /// The columns that its decoder gives.
+    fn decoded(&self) -> Vec<FieldRef> {
+        let fields = self.schema.arrow().fields();
+        match &self.front {
+            Front::Stream(order) => fields[..fields.len() - order.n_added_columns()].to_vec(),
+            Front::Relation(_) => {
+                let gone = Arc::new(Field::new(GONE, DataType::Boolean, true));
+                fields[..fields.len() - 1].iter().cloned().chain([gone]).collect()
+            }
+        }
+    }
 }
 
 /// Raw records of one source, on their way to a decoder.
@@ -92,7 +108,7 @@ pub(crate) fn decode<'s>(
     (rows, dead)
 }
 
-fn failed(wiring: &SourceWiring, fault: Fault) -> RunError {
+pub(crate) fn failed(wiring: &SourceWiring, fault: Fault) -> RunError {
     RunError::Step {
         step: wiring.name.to_string(),
         kind: "source".to_owned(),
@@ -107,14 +123,13 @@ fn finish(
     wiring: &SourceWiring,
     shared: &Shared,
 ) -> Result<(Vec<Batch>, Vec<DeadLetter>), Fault> {
-    let fields = wiring.schema.arrow().fields();
-    let declared = &fields[..fields.len() - wiring.order.n_added_columns()];
+    let declared = wiring.decoded();
     let mut batches = Vec::with_capacity(decoded.rows.len());
     for (rows, position) in decoded.rows.drain(..) {
         if rows.num_rows() == 0 {
             continue;
         }
-        if rows.schema().fields()[..] != *declared {
+        if rows.schema().fields()[..] != declared[..] {
             return Err(Fault::new("the decoder gave rows of another schema (a bug in it)"));
         }
         let key_hash = hash_keys(&rows, wiring.schema.key());
@@ -134,6 +149,7 @@ pub(crate) fn order<'s>(
     scope: Scope<'s, u64>,
     batches: Stream<'s, u64, Batch>,
     wiring: SourceWiring,
+    rules: &OrderRules,
     shared: Shared,
 ) -> Outputs<'s> {
     let mut builder = OperatorBuilder::new(format!("{} order", wiring.name), scope);
@@ -145,7 +161,7 @@ pub(crate) fn order<'s>(
     let mut rows_out = OutputBuilder::<_, NoopBuilder<Parcel>>::from(rows_out);
     let mut dead_out =
         OutputBuilder::<_, CapacityContainerBuilder<Vec<DeadLetter>>>::from(dead_out);
-    let mut orderer = restored(&wiring, &shared);
+    let mut orderer = restored(&wiring, rules, &shared);
     let mut waiting: BTreeMap<u64, Vec<Batch>> = BTreeMap::new();
     let stage = format!("{} order", wiring.name);
     builder.build(move |capabilities| {
@@ -211,8 +227,8 @@ fn tell(epoch: u64, mut rows: Vec<LateRow>, wiring: &SourceWiring, shared: &Shar
 }
 
 /// The ordering step with the state that this worker's shards had.
-fn restored(wiring: &SourceWiring, shared: &Shared) -> Orderer {
-    let mut orderer = Orderer::new(wiring.schema.clone(), wiring.order.clone());
+fn restored(wiring: &SourceWiring, rules: &OrderRules, shared: &Shared) -> Orderer {
+    let mut orderer = Orderer::new(wiring.schema.clone(), rules.clone());
     if shared.start.has_ended(wiring.id) {
         orderer.set_ended();
     }

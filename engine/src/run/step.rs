@@ -92,19 +92,29 @@ pub(crate) struct Gathered {
     revised: Batch,
     watermarks: Watermarks,
     horizon: Option<Watermarks>,
+    /// Of a relation: what stood at the start, what went and what came.
+    relation: Option<Box<[Batch; 3]>>,
 }
 
 impl Gathered {
     fn nothing(schema: &Schema, low: i64) -> Self {
         let none = || Batch::empty(Arc::clone(schema.arrow()));
         let watermarks = Watermarks { low, ..Watermarks::none(schema.key_arrow()) };
-        Gathered { rows: none(), late: none(), revised: none(), watermarks, horizon: None }
+        Gathered {
+            rows: none(),
+            late: none(),
+            revised: none(),
+            watermarks,
+            horizon: None,
+            relation: None,
+        }
     }
 
     /// Puts parcels of one epoch together; several of a lane are merged into the order of the contract.
     fn of(schema: &Schema, low: i64, parcels: Vec<Parcel>) -> Result<Self, Fault> {
         let mut gathered = Gathered::nothing(schema, low);
         let mut lanes: [Vec<Batch>; 3] = Default::default();
+        let mut relation: [Vec<Batch>; 3] = Default::default();
         for parcel in parcels {
             match parcel {
                 Parcel::Rows(b) => lanes[0].push(b),
@@ -112,9 +122,16 @@ impl Gathered {
                 Parcel::Revised(b) => lanes[2].push(b),
                 Parcel::Watermarks(w) => gathered.watermarks = w,
                 Parcel::Horizon(h) => gathered.horizon = Some(h),
+                Parcel::Stood(b) => relation[0].push(b),
+                Parcel::Went(b) => relation[1].push(b),
+                Parcel::Came(b) => relation[2].push(b),
             }
         }
         gathered.watermarks.low = gathered.watermarks.low.max(low);
+        if relation.iter().any(|lane| !lane.is_empty()) {
+            let [stood, went, came] = relation.map(|lane| Batch::merge(schema, lane));
+            gathered.relation = Some(Box::new([stood?, went?, came?]));
+        }
         let [rows, late, revised] = lanes;
         for (lane, to) in [
             (rows, &mut gathered.rows),
@@ -227,6 +244,12 @@ impl Link {
                 for (i, input) in inputs.iter().enumerate() {
                     if let Some(horizon) = &input.horizon {
                         operator.horizon(i, horizon);
+                    }
+                    if let Some(relation) = &input.relation {
+                        let [stood, went, came] = &**relation;
+                        let nothing = Batch::empty(Arc::clone(&stood.rows.schema()));
+                        operator.relation(i, &nothing, stood)?;
+                        operator.relation(i, went, came)?;
                     }
                 }
                 operator.epoch(epoch, &views, &mut said)

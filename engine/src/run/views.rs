@@ -89,6 +89,7 @@ pub(crate) fn standing<'s>(
                     Parcel::Revised(rows) => (rows, -1),
                     // What stands for a relation says only what came and went.
                     Parcel::Late(_) | Parcel::Watermarks(_) | Parcel::Horizon(_) => return,
+                    Parcel::Stood(_) | Parcel::Went(_) | Parcel::Came(_) => return,
                 };
                 match encode(&rows) {
                     Ok(rows) => {

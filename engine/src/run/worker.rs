@@ -20,7 +20,7 @@ use timely::worker::Worker;
 use crate::account::Account;
 use crate::batch::Batch;
 use crate::dead::DeadLetter;
-use crate::graph::StreamId;
+use crate::graph::{Front, RelationRules, StreamId};
 use crate::late::LateRow;
 use crate::operator::{Build, Fault, Operator, WorkerContext};
 use crate::parcel::Parcel;
@@ -28,6 +28,8 @@ use crate::relation::{Change, ViewKind};
 use crate::run::RunError;
 use crate::run::input::{self, Chunks, SourceWiring};
 use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId, Told};
+use crate::run::reference;
+use crate::run::rekey::rekey;
 use crate::run::start::Start;
 use crate::run::step::{self, Link, Shared};
 use crate::run::views::{self, Rows, ViewWiring};
@@ -49,6 +51,8 @@ pub(crate) struct StepWiring {
     pub output: Schema,
     pub build: Build,
     pub stateless: bool,
+    /// Whether its rows have another key than those it reads.
+    pub rekeyed: bool,
     /// Whether it is carried out right behind the step it reads, in one dataflow operator.
     pub fused: bool,
 }
@@ -76,7 +80,7 @@ impl Wiring {
 
     fn schema(&self, stream: StreamId) -> Schema {
         match stream {
-            StreamId::Source(i) => self.sources[i].schema.clone(),
+            StreamId::Source(i) | StreamId::Versions(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].output.clone(),
             StreamId::View(i) => self.views[i].relation.state(),
             StreamId::Log(i) => self.views[i].relation.log(),
@@ -329,7 +333,7 @@ fn build<'s>(
     inputs
 }
 
-impl Builder<'_, '_> {
+impl<'s> Builder<'s, '_> {
     /// The sources; their inputs.
     fn sources(&mut self, decoders: Vec<Box<dyn Decoder>>) -> Inputs {
         let (scope, shared) = (self.scope, self.shared);
@@ -341,11 +345,35 @@ impl Builder<'_, '_> {
             let (batches, letters) =
                 input::decode(scope, chunks, decoder, source.clone(), shared.clone());
             self.dead.push(letters);
-            let out = input::order(scope, batches, source.clone(), shared.clone());
-            self.dead.push(out.dead);
-            self.streams.insert(StreamId::Source(i), out.rows.probe_with(self.probe));
+            match &source.front {
+                Front::Stream(rules) => {
+                    let out = input::order(scope, batches, source.clone(), rules, shared.clone());
+                    self.dead.push(out.dead);
+                    self.streams.insert(StreamId::Source(i), out.rows.probe_with(self.probe));
+                }
+                Front::Relation(rules) => self.relation(i, batches, source, rules),
+            }
         }
         inputs
+    }
+
+    /// A source that is a relation.
+    fn relation(
+        &mut self,
+        i: usize,
+        batches: Stream<'s, u64, Batch>,
+        source: &SourceWiring,
+        rules: &RelationRules,
+    ) {
+        match reference::relation(self.scope, batches, source.clone(), rules, self.shared) {
+            Ok(out) => {
+                self.dead.push(out.dead);
+                self.standing.insert(StreamId::Source(i), out.standing);
+                self.streams.insert(StreamId::Source(i), out.rows.probe_with(self.probe));
+                self.streams.insert(StreamId::Versions(i), out.versions.probe_with(self.probe));
+            }
+            Err(fault) => self.shared.failure.raise(input::failed(source, fault)),
+        }
     }
 
     /// The steps from `first` to `last`, which are carried out together.
@@ -366,7 +394,12 @@ impl Builder<'_, '_> {
         }
         let out = step::chain(self.scope, from, links, shared.clone());
         self.dead.push(out.dead);
-        self.streams.insert(StreamId::Step(last), out.rows.probe_with(self.probe));
+        let step = &wiring.steps[last];
+        let rows = match step.rekeyed {
+            true => rekey(self.scope, &step.name, out.rows, shared),
+            false => out.rows,
+        };
+        self.streams.insert(StreamId::Step(last), rows.probe_with(self.probe));
     }
 
     /// The views of which all that they are made of is there.
@@ -482,6 +515,7 @@ fn leave<'s>(
                     Parcel::Rows(rows) | Parcel::Late(rows) => (Lane::New, rows),
                     Parcel::Revised(rows) => (Lane::Revised, rows),
                     Parcel::Watermarks(_) | Parcel::Horizon(_) => return,
+                    Parcel::Stood(_) | Parcel::Went(_) | Parcel::Came(_) => return,
                 };
                 let rows = Box::new(rows);
                 news.send(News::Rows { exit, epoch, worker, lane, rows }).ok();

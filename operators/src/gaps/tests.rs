@@ -4,7 +4,7 @@ use arrow::array::AsArray;
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 use arrow::datatypes::Float64Type;
 use foreline_engine::{
-    CollectSink, Graph, MemorySource, Options, OrderRules, SinkNode, SourceNode, StepNode,
+    CollectSink, Front, Graph, MemorySource, Options, OrderRules, SinkNode, SourceNode, StepNode,
     StreamId, run,
 };
 use serde_json::{Value, json};
@@ -84,8 +84,19 @@ fn run_over(config: &Value, input: &Table) -> (Schema, foreline_engine::Batch) {
     let inputs = vec![StreamId::Source(0)];
     let graph = Graph {
         name: "gaps".to_owned(),
-        sources: vec![SourceNode { name, schema, order: OrderRules::default(), source }],
-        steps: vec![StepNode { name: "gaps".to_owned(), kind: "gaps", inputs, planned }],
+        sources: vec![SourceNode {
+            name,
+            schema,
+            front: Front::Stream(OrderRules::default()),
+            source,
+        }],
+        steps: vec![StepNode {
+            name: "gaps".to_owned(),
+            kind: "gaps",
+            inputs,
+            planned,
+            rekeyed: false,
+        }],
         views: Vec::new(),
         sinks: vec![SinkNode {
             name: "out".to_owned(),

@@ -1,8 +1,8 @@
 //! Runs a step of several inputs by the engine, with a source for each, and demands what the harness says.
 
 use foreline_engine::{
-    CollectSink, Graph, MemorySource, Options, OrderRules, Planned, SinkNode, SourceNode, StepNode,
-    StreamId, run,
+    CollectSink, Front, Graph, MemorySource, Options, OrderRules, Planned, SinkNode, SourceNode,
+    StepNode, StreamId, run,
 };
 
 use super::table::cells;
@@ -36,7 +36,7 @@ fn collected(planned: &Planned, inputs: &[&Table], options: &Options) -> Vec<Vec
         SourceNode {
             name: format!("rows{number}"),
             schema: table.schema.clone(),
-            order: OrderRules::default(),
+            front: Front::Stream(OrderRules::default()),
             source: Box::new(source.expect("the rows have the table's schema")),
         }
     });
@@ -46,6 +46,7 @@ fn collected(planned: &Planned, inputs: &[&Table], options: &Options) -> Vec<Vec
         kind: "tested",
         inputs: (0..inputs.len()).map(StreamId::Source).collect(),
         planned: planned.clone(),
+        rekeyed: false,
     };
     let sinks =
         vec![SinkNode { name: "out".to_owned(), from: StreamId::Step(0), sink: Box::new(sink) }];

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, UInt32Array, UInt64Array};
 use arrow::compute::take_record_batch;
 use foreline_engine::{
-    Bounds, Build, CollectSink, Correcting, Graph, LatePolicy, LateSupport, MemorySource, Options,
-    OrderRules, Planned, SinkNode, SourceNode, StepNode, StreamId, hash_keys, run,
+    Bounds, Build, CollectSink, Correcting, Front, Graph, LatePolicy, LateSupport, MemorySource,
+    Options, OrderRules, Planned, SinkNode, SourceNode, StepNode, StreamId, hash_keys, run,
 };
 
 use super::table::cells;
@@ -103,14 +103,20 @@ fn settled(
     let sources = vec![SourceNode {
         name: "rows".to_owned(),
         schema: input.schema.clone(),
-        order,
+        front: Front::Stream(order),
         source: Box::new(source.expect("the rows have the table's schema")),
     }];
     let (mut nodes, mut sinks, mut all) = (Vec::new(), Vec::new(), Vec::new());
     let mut from = StreamId::Source(0);
     for (i, planned) in steps.iter().enumerate() {
         let name = format!("step{i}");
-        nodes.push(StepNode { name, kind: "tested", inputs: vec![from], planned: planned.clone() });
+        nodes.push(StepNode {
+            name,
+            kind: "tested",
+            inputs: vec![from],
+            planned: planned.clone(),
+            rekeyed: false,
+        });
         from = StreamId::Step(i);
         let (sink, collected) = CollectSink::new(MAX_ROWS);
         sinks.push(SinkNode { name: "out".to_owned(), from, sink: Box::new(sink) });

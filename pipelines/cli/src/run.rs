@@ -125,17 +125,18 @@ fn keep_keys(plan: &Plan) {
 #[expect(clippy::print_stderr, reason = "whoever asked for a free port must be told which")]
 fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>, Failure> {
     let Some(serve) = &plan.serve else { return Ok(None) };
-    let (mut doors, mut bells) = (Vec::new(), Vec::new());
+    let (mut doors, mut references, mut bells) = (Vec::new(), Vec::new(), Vec::new());
     for source in &plan.sources {
         if let Some(door) = &source.source.door {
-            doors.push((source.name.clone(), Arc::clone(door)));
+            let ways_in = if source.front.is_relation() { &mut references } else { &mut doors };
+            ways_in.push((source.name.clone(), Arc::clone(door)));
         }
         if let Some(bell) = &source.source.bell {
             bells.push((source.name.clone(), Arc::clone(bell)));
         }
     }
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let server = Server::start(serve.listen, Served { doors, bells, tables, tokens })?;
+    let server = Server::start(serve.listen, Served { doors, references, bells, tables, tokens })?;
     eprintln!("listening on http://{}", server.address());
     Ok(Some(server))
 }

@@ -36,6 +36,7 @@ mod tests;
 mod text;
 
 pub(crate) use lines::JsonLines;
+pub(crate) use plan::encoding;
 pub(crate) use text::{Text, described, undescribed};
 
 /// Reads delimited text files.

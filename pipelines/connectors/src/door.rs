@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use foreline_engine::SourceError;
+use foreline_engine::{Chunk, Partition, Range, SourceError};
 use tokio::sync::oneshot;
 
 use crate::http::{BadBody, Examined, Examiner};
@@ -94,6 +94,16 @@ pub(crate) struct Parcel {
     pub(crate) records: u64,
     /// As the decoder takes it.
     pub(crate) payload: Vec<u8>,
+}
+
+impl Parcel {
+    /// The records as a source hands them on.
+    pub(crate) fn chunk(self, partition: Partition) -> Chunk {
+        let (start, end) = (self.first, self.first + self.records);
+        let range = Range { start, end, first_ordinal: start, end_ordinal: end };
+        let rows = usize::try_from(self.records).unwrap_or(usize::MAX);
+        Chunk { partition, range, rows, payload: self.payload }
+    }
 }
 
 /// How many requests may still come.

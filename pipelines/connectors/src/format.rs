@@ -218,7 +218,7 @@ impl Format {
         let layout = self.layout(inputs.schema, &wanted, &mut mistakes);
         match layout {
             Some((layout, writing)) if mistakes.is_empty() => {
-                let schema = Arc::clone(inputs.schema.arrow());
+                let schema = inputs.arrow();
                 Ok(PlannedFormat { layout, columns: sheet.into(), writing, schema })
             }
             _ => Err(mistakes),

@@ -27,8 +27,8 @@ mod examine;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use examine::Examiner;
 pub use examine::{BadBody, Examined, RowError};
+pub(crate) use examine::{Examiner, HttpDecoder};
 
 /// The only partition.
 const REQUESTS: Partition = Partition(0);
@@ -158,14 +158,7 @@ impl SourceKind for Http {
         _: &dyn Resolver,
     ) -> Result<PlannedSource, Vec<ConfigError>> {
         let examiner = Examiner::plan(config, inputs)?;
-        let mib = |n: u32| (n as usize) << 20;
-        let limits = DoorLimits {
-            body_bytes: mib(config.max_body_mib),
-            inbox_bytes: mib(config.inbox_mib),
-            requests_per_s: config.max_requests_per_s,
-            keys: config.idempotency_keys,
-        };
-        let door = Arc::new(Door::new(limits, examiner.clone()));
+        let door = Arc::new(Door::new(limits(config), examiner.clone()));
         let opened = Arc::clone(&door);
         let open = move || {
             let source = HttpSource { door: Arc::clone(&opened), examiner: examiner.clone() };
@@ -183,6 +176,17 @@ impl SourceKind for Http {
                 "what is pushed goes to the run that takes it, and to nobody else; look at a sink, or send a copy here",
             ),
         })
+    }
+}
+
+/// What may come in.
+pub(crate) fn limits(config: &HttpConfig) -> DoorLimits {
+    let mib = |n: u32| (n as usize) << 20;
+    DoorLimits {
+        body_bytes: mib(config.max_body_mib),
+        inbox_bytes: mib(config.inbox_mib),
+        requests_per_s: config.max_requests_per_s,
+        keys: config.idempotency_keys,
     }
 }
 
@@ -204,10 +208,7 @@ impl Source for HttpSource {
 
     fn poll(&mut self, _: usize) -> Result<Poll, SourceError> {
         let Some(parcel) = self.door.take()? else { return Ok(Poll::Pending) };
-        let (start, end) = (parcel.first, parcel.first + parcel.records);
-        let range = Range { start, end, first_ordinal: start, end_ordinal: end };
-        let rows = usize::try_from(parcel.records).unwrap_or(usize::MAX);
-        Ok(Poll::Ready(Chunk { partition: REQUESTS, range, rows, payload: parcel.payload }))
+        Ok(Poll::Ready(parcel.chunk(REQUESTS)))
     }
 
     fn read(&mut self, _: Partition, range: Range) -> Result<Chunk, SourceError> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use foreline_engine::{
     Column, ConfigError, Described, Replay, Resolver, SampleRate, Schema, Sink, SinkError, Source,
     SourceError, TimeDomain, Unit, parse_config,
@@ -131,7 +131,16 @@ pub struct SourceInputs<'a> {
     pub columns: &'a [(String, ColumnConfig)],
     /// The schema that follows from them, one column each in the same order. Its event time is what rows come in the order
     /// of and none may lack: the arrival, where the source's `device_clock` names a column of arrivals.
+    /// Behind the declared columns a relation has one more, its time, which nothing that is read has.
     pub schema: &'a Schema,
+}
+
+impl SourceInputs<'_> {
+    /// The declared columns as an Arrow schema.
+    pub(crate) fn arrow(&self) -> SchemaRef {
+        let fields = &self.schema.arrow().fields()[..self.columns.len()];
+        Arc::new(arrow::datatypes::Schema::new(fields.to_vec()))
+    }
 }
 
 /// A source that can be opened.

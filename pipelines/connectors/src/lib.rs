@@ -16,6 +16,7 @@ mod objects;
 pub mod parquet;
 pub mod postgres;
 mod record;
+pub mod reference;
 pub mod s3;
 pub mod timescale;
 
@@ -35,6 +36,13 @@ pub const SOURCES: &[SourceRegistration] = &[
     SourceRegistration::of::<mqtt::Mqtt>(),
     SourceRegistration::of::<parquet::ParquetFiles>(),
     SourceRegistration::of::<s3::S3>(),
+];
+
+/// All kinds of relation that is read from outside.
+pub const REFERENCES: &[SourceRegistration] = &[
+    SourceRegistration::of::<reference::Csv>(),
+    SourceRegistration::of::<reference::Http>(),
+    SourceRegistration::of::<reference::Postgres>(),
 ];
 
 /// All kinds of sink.

@@ -38,6 +38,7 @@ mod ddl;
 mod encode;
 mod error;
 mod inspect;
+mod look;
 mod name;
 mod partition;
 mod pool;
@@ -51,6 +52,7 @@ mod tls;
 
 use address::Address;
 use aggregate::AggregateConfig;
+pub(crate) use look::{Looked, Looking};
 pub use partition::Partition;
 use table::Table;
 
@@ -180,6 +182,20 @@ pub(crate) struct Target {
     pub(crate) timeout: Duration,
 }
 
+/// The database at `url`, with certificates whose paths are as in the pipeline file.
+pub(crate) fn address(
+    url: &Url,
+    tls: Option<&TlsConfig>,
+    given: &dyn Resolver,
+) -> Result<Address, ConfigError> {
+    let tls = tls.cloned().map(|tls| TlsConfig {
+        ca: tls.ca.map(|path| given.path(&path)),
+        cert: tls.cert.map(|path| given.path(&path)),
+        key: tls.key.map(|path| given.path(&path)),
+    });
+    Address::parse(&url.0, tls.as_ref())
+}
+
 /// Checks the configuration against a stream, without a connection.
 pub(crate) fn plan(
     config: &TableConfig,
@@ -188,12 +204,7 @@ pub(crate) fn plan(
     extension: Extension,
 ) -> Result<PlannedSink, Vec<ConfigError>> {
     let mut found = Vec::new();
-    let tls = config.tls.clone().map(|tls| TlsConfig {
-        ca: tls.ca.map(|path| given.path(&path)),
-        cert: tls.cert.map(|path| given.path(&path)),
-        key: tls.key.map(|path| given.path(&path)),
-    });
-    let address = Address::parse(&config.url.0, tls.as_ref()).map_err(|e| found.push(e)).ok();
+    let address = address(&config.url, config.tls.as_ref(), given).map_err(|e| found.push(e)).ok();
     let table = Table::plan(config, inputs, extension).map_err(|e| found.extend(e)).ok();
     if !(1..=COMMIT_ROWS_MAX).contains(&config.commit_rows) {
         let message = format!("{} is not between 1 and {COMMIT_ROWS_MAX}", config.commit_rows);

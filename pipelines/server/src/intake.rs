@@ -1,4 +1,5 @@
-//! `POST /api/v1/sources/{source}/rows`: from a request to rows that are durable.
+//! `POST /api/v1/sources/{source}/rows`, and `PUT` and `DELETE` of `/api/v1/reference/{name}`: from a request to rows that are
+//! durable.
 //!
 //! What a reader would get wrong: the answer 503 comes in two meanings, told apart by `type`. `unavailable`: nothing was
 //! taken. `outcome-unknown`: it may have been; sent again with the same idempotency key, or to a source with `dedupe`, it
@@ -35,6 +36,14 @@ struct Counted {
     errors: Vec<RowError>,
 }
 
+/// A body as it came.
+struct Posted {
+    what: What,
+    content_type: String,
+    body: Vec<u8>,
+    gzip: bool,
+}
+
 /// A body that was looked at and offered to its source.
 struct Offered {
     counted: Counted,
@@ -52,15 +61,75 @@ pub(crate) async fn rows(
     // A name that is not text is none of ours.
     let source = source.map(|Path(name)| name).unwrap_or_default();
     let door = site.doors.get(&source).cloned().ok_or_else(|| unknown(&site, &source))?;
+    take(&site, door, What::Rows, &headers, body).await
+}
+
+/// What the rows of a body are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Rows of a stream.
+    Rows,
+    /// Rows of a relation.
+    Relation {
+        /// Whether they are no longer there.
+        gone: bool,
+    },
+}
+
+/// Puts rows into a relation.
+pub(crate) async fn put(
+    State(site): State<Arc<Site>>,
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    relation(&site, name, false, &headers, body).await
+}
+
+/// Takes rows out of a relation.
+pub(crate) async fn delete(
+    State(site): State<Arc<Site>>,
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    relation(&site, name, true, &headers, body).await
+}
+
+async fn relation(
+    site: &Site,
+    name: Result<Path<String>, PathRejection>,
+    gone: bool,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    access::check(&site.tokens, headers)?;
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let door = site.references.get(&name).cloned().ok_or_else(|| {
+        let there = site.references.keys();
+        unknown_name("reference", "unknown-reference", &name, "is kept up over HTTP", there)
+    })?;
+    take(site, door, What::Relation { gone }, headers, body).await
+}
+
+/// Takes what a body has.
+async fn take(
+    site: &Site,
+    door: Arc<Door>,
+    what: What,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     if let Some(wait) = door.allow() {
         let refused = Refused::TooMany(door.limits().requests_per_s);
         return Err(refusal(&refused).after(wait));
     }
-    let key = key(&headers)?;
-    let gzip = is_gzip(&headers)?;
-    let content_type = text(&headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    let (memory, body) = read(&site, &door, &headers, body).await?;
-    let offered = offer(Arc::clone(&door), content_type, body, gzip, key.clone()).await?;
+    let key = key(headers)?;
+    let gzip = is_gzip(headers)?;
+    let content_type = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
+    let (memory, body) = read(site, &door, headers, body).await?;
+    let body = Posted { what, content_type, body, gzip };
+    let offered = offer(Arc::clone(&door), body, key.clone()).await?;
     drop(memory);
     match offered.taken {
         None => Ok(answer(&offered.counted, "new")),
@@ -82,11 +151,21 @@ pub(crate) fn unknown_source<'a>(
     what: &str,
     there: impl Iterator<Item = &'a String>,
 ) -> Problem {
+    unknown_name("source", "unknown-source", source, what, there)
+}
+
+fn unknown_name<'a>(
+    sort: &str,
+    kind: &'static str,
+    source: &str,
+    what: &str,
+    there: impl Iterator<Item = &'a String>,
+) -> Problem {
     let shown: String = source.chars().take(64).flat_map(char::escape_debug).collect();
     let there: Vec<&str> = there.map(String::as_str).collect();
     let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-    let detail = format!("no source '{shown}' {what}; there is: {there}");
-    Problem::new(StatusCode::NOT_FOUND, "unknown-source", detail)
+    let detail = format!("no {sort} '{shown}' {what}; there is: {there}");
+    Problem::new(StatusCode::NOT_FOUND, kind, detail)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -167,14 +246,9 @@ async fn read(
 }
 
 /// Decodes a body and hands it in, on a thread that may wait.
-async fn offer(
-    door: Arc<Door>,
-    content_type: String,
-    body: Vec<u8>,
-    gzip: bool,
-    key: Option<String>,
-) -> Result<Offered, Problem> {
+async fn offer(door: Arc<Door>, posted: Posted, key: Option<String>) -> Result<Offered, Problem> {
     let work = move || {
+        let Posted { what, content_type, body, gzip } = posted;
         let body = if gzip { unpacked(&body, door.limits().body_bytes)? } else { body };
         let examined = door.examine(&content_type, &body).map_err(bad_body)?;
         drop(body);
@@ -184,6 +258,10 @@ async fn offer(
         if accepted + rejected == 0 {
             return Ok(Offered { counted, taken: None });
         }
+        let examined = match what {
+            What::Rows => examined,
+            What::Relation { gone } => examined.for_relation(gone),
+        };
         let taken = door.push(examined, key.as_deref()).map_err(|e| refusal(&e))?;
         Ok(Offered { counted, taken: Some(taken) })
     };

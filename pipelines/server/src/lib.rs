@@ -3,6 +3,8 @@
 //! ```text
 //! POST /api/v1/sources/{source}/rows   200 when durable
 //! POST /api/v1/sources/{source}/wake   202: it will look for new objects at once
+//! PUT  /api/v1/reference/{name}       rows that take the place of those with their keys; 200 when durable
+//! DELETE                              rows with these keys are no longer there
 //! GET  /api/v1/tables                 the views: columns, rows, epoch
 //! GET  /api/v1/tables/{view}/rows     their rows; also .../latest
 //! GET  /livez                          200 while the process serves
@@ -41,6 +43,8 @@ pub use access::Token;
 pub struct Served {
     /// The sources that records are pushed into, by name.
     pub doors: Vec<(String, Arc<Door>)>,
+    /// The relations that are kept up over HTTP, by name.
+    pub references: Vec<(String, Arc<Door>)>,
     /// The sources that can be woken, by name.
     pub bells: Vec<(String, Arc<Bell>)>,
     /// The views that can be read, by name.

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use foreline_connectors::{Bell, Door};
 use foreline_engine::Table;
 use serde_json::json;
@@ -21,6 +21,7 @@ use crate::{Served, Token, intake, tables, wake};
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) doors: BTreeMap<String, Arc<Door>>,
+    pub(crate) references: BTreeMap<String, Arc<Door>>,
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
     pub(crate) tokens: Vec<Token>,
@@ -31,6 +32,7 @@ pub(crate) struct Site {
 pub(crate) fn router(served: Served) -> Router {
     let site = Site {
         doors: served.doors.into_iter().collect(),
+        references: served.references.into_iter().collect(),
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
         tokens: served.tokens,
@@ -39,6 +41,10 @@ pub(crate) fn router(served: Served) -> Router {
     Router::new()
         .route("/api/v1/sources/{source}/rows", post(intake::rows).fallback(wrong_method))
         .route("/api/v1/sources/{source}/wake", post(wake::wake).fallback(wrong_method))
+        .route(
+            "/api/v1/reference/{reference}",
+            put(intake::put).delete(intake::delete).fallback(wrong_method),
+        )
         .route("/api/v1/tables", get(tables::tables).fallback(wrong_method))
         .route("/api/v1/tables/{table}/rows", get(tables::rows).fallback(wrong_method))
         .route("/api/v1/tables/{table}/latest", get(tables::rows).fallback(wrong_method))
@@ -55,7 +61,7 @@ async fn live() -> Response {
 /// Ready is a pipeline whose sources are all asked for records: it has caught up with its journal and is not held up.
 async fn ready(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
     let mut waiting = Vec::new();
-    for (name, door) in &site.doors {
+    for (name, door) in site.doors.iter().chain(&site.references) {
         match door.idle() {
             None => waiting.push(format!("source '{name}' does not take records yet")),
             Some(idle) if idle > IDLE_TIME => waiting.push(format!(

@@ -158,7 +158,11 @@ fn plan_tree(
 /// Puts the inputs of `options` in the place of those of the file.
 fn replace_inputs(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnostic>) {
     for (name, with) in &options.overrides {
-        let Some(source) = member(root, "sources").and_then(|s| member(s, name)) else {
+        let section = match member(root, "reference").is_some_and(|r| member(r, name).is_some()) {
+            true => "reference",
+            false => "sources",
+        };
+        let Some(source) = member(root, section).and_then(|s| member(s, name)) else {
             let message = format!("there is no source '{name}' whose input could be replaced");
             let span = root.entry("sources").map_or(root.span, |e| e.key_span);
             out.push(Diagnostic::error(Code::UNKNOWN_STREAM, span, message));
@@ -225,6 +229,8 @@ fn plain(source: &mut Node) {
         "device_clock",
         "max_ahead",
         "idle_timeout",
+        "valid_from",
+        "max_rows",
     ];
     if let Value::Map(entries) = &mut source.value {
         entries.retain(|e| KEPT.contains(&e.key.as_str()));

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use foreline_engine::StreamId;
+use foreline_engine::{StreamId, ViewKind};
 
 use crate::explain::summary;
 use crate::plan::{Plan, StepPlan};
@@ -31,6 +31,12 @@ struct Drawn {
 
 fn nodes(plan: &Plan) -> Vec<Drawn> {
     let sources = plan.sources.len();
+    // A relation and the view of what stands of it are one node.
+    let relation = |i: usize| match plan.views[i].how {
+        ViewKind::Standing(StreamId::Source(source)) => Some(source),
+        _ => None,
+    };
+    let own: Vec<usize> = (0..plan.views.len()).filter(|&i| relation(i).is_none()).collect();
     let alert = |s: &StepPlan| plan.alerts.iter().position(|a| a.name == s.name);
     let steps = plan.steps.iter().filter(|s| plan.is_own(s)).count();
     let mut all = Vec::new();
@@ -41,22 +47,23 @@ fn nodes(plan: &Plan) -> Vec<Drawn> {
     let taken = |d: &&(&str, StreamId, &str)| plan.sinks.iter().any(|s| s.from == d.1);
     let diagnostics: Vec<_> = DIAGNOSTICS.iter().filter(taken).collect();
     let place = |stream: &StreamId| match *stream {
-        StreamId::Source(i) => i,
+        StreamId::Source(i) | StreamId::Versions(i) => i,
         StreamId::Step(i) => match alert(&plan.steps[i]) {
-            Some(a) => sources + steps + plan.views.len() + diagnostics.len() + a,
+            Some(a) => sources + steps + own.len() + diagnostics.len() + a,
             None => sources + plan.steps[..i].iter().filter(|s| plan.is_own(s)).count(),
         },
-        StreamId::View(i) | StreamId::Log(i) => sources + steps + i,
+        StreamId::View(i) | StreamId::Log(i) => relation(i)
+            .unwrap_or_else(|| sources + steps + own.iter().take_while(|&&view| view < i).count()),
         StreamId::DeadLetters | StreamId::Late => {
             let before = diagnostics.iter().take_while(|d| d.1 != *stream);
-            sources + steps + plan.views.len() + before.count()
+            sources + steps + own.len() + before.count()
         }
     };
     for (i, s) in plan.steps.iter().enumerate().filter(|(_, s)| plan.is_own(s)) {
         let detail = format!("{} · {}", s.kind, summary(&plan.schema(StreamId::Step(i))));
         all.push(Drawn::new(Sort::Step, &s.name, detail, s.inputs.iter().map(place).collect()));
     }
-    for view in &plan.views {
+    for view in own.iter().map(|&i| &plan.views[i]) {
         let key = view.relation.key().iter().map(|k| view.relation.columns()[*k].name.as_str());
         let key = key.collect::<Vec<_>>().join(", ");
         let detail = format!("{} · {} columns by {key}", view.kind, view.relation.columns().len());

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use arrow::datatypes::DataType;
 use foreline_engine::{
-    ClockPolicy, Column, DeviceClock, Extent, LatePolicy, Schema, StreamId, TimeDomain,
+    ClockPolicy, Column, DeviceClock, Extent, Front, LatePolicy, RelationRules, Schema, StreamId,
+    TimeDomain, ViewKind,
 };
 
 use crate::guarantee::guarantees;
@@ -16,15 +17,16 @@ use crate::plan::{AlertPlan, Plan, ViewPlan};
 pub fn explain(plan: &Plan) -> String {
     let mut text = format!("pipeline {}\n", plan.name);
     for (i, source) in plan.sources.iter().enumerate() {
+        let Some(order) = source.order() else { continue };
         let head = format!("source {} ({})", source.name, source.kind);
         stream(&mut text, plan, StreamId::Source(i), &head);
         let unit = |n: i64| length(n, source.schema.domain());
-        let late = match source.order.late {
+        let late = match order.late {
             LatePolicy::DeadLetter => "late rows become dead letters".to_owned(),
             LatePolicy::Correct(n) => format!("late rows correct results up to {}", unit(n)),
         };
-        line(&mut text, "order", &format!("waits {}, {late}", unit(source.order.lateness)));
-        if let Some(clock) = &source.order.device_clock {
+        line(&mut text, "order", &format!("waits {}, {late}", unit(order.lateness)));
+        if let Some(clock) = &order.device_clock {
             line(&mut text, "clocks", &clock_in_words(clock, &source.schema));
         }
     }
@@ -34,8 +36,17 @@ pub fn explain(plan: &Plan) -> String {
         stream(&mut text, plan, StreamId::Step(i), &head);
     }
     for (i, view) in plan.views.iter().enumerate() {
-        let from: Vec<&str> = view.made_of(plan).into_iter().map(|s| plan.stream_name(s)).collect();
-        let _ = writeln!(text, "\nview {} ({}) from {}", view.name, view.kind, from.join(", "));
+        match view.how {
+            ViewKind::Standing(StreamId::Source(source)) => {
+                let kind = plan.sources[source].kind;
+                let _ = writeln!(text, "\nreference {} ({kind})", view.name);
+            }
+            _ => {
+                let from = view.made_of(plan).into_iter().map(|s| plan.stream_name(s));
+                let from = from.collect::<Vec<_>>().join(", ");
+                let _ = writeln!(text, "\nview {} ({}) from {from}", view.name, view.kind);
+            }
+        }
         let name = |i: &usize| view.relation.columns()[*i].name.as_str();
         line(
             &mut text,
@@ -43,8 +54,19 @@ pub fn explain(plan: &Plan) -> String {
             &view.relation.key().iter().map(name).collect::<Vec<_>>().join(", "),
         );
         columns(&mut text, view.relation.columns());
+        if let ViewKind::Standing(StreamId::Source(source)) = view.how
+            && let Front::Relation(RelationRules { valid_from: Some(c), .. }) =
+                plan.sources[source].front
+        {
+            line(&mut text, "counts", &format!("from '{}' on", view.relation.columns()[c].name));
+        }
         line(&mut text, "at most", &format!("{} rows", view.max_rows));
-        let readers = [StreamId::View(i), StreamId::Log(i)].map(|id| readers(plan, id));
+        let versions = match view.how {
+            ViewKind::Standing(StreamId::Source(source)) => Some(StreamId::Versions(source)),
+            _ => None,
+        };
+        let ids = [Some(StreamId::View(i)), Some(StreamId::Log(i)), versions];
+        let readers: Vec<String> = ids.into_iter().flatten().map(|id| readers(plan, id)).collect();
         let readers: BTreeSet<&str> =
             readers.iter().flat_map(|r| r.split(", ")).filter(|r| !r.is_empty()).collect();
         let readers = readers.into_iter().collect::<Vec<_>>().join(", ");

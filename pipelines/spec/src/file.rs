@@ -54,6 +54,24 @@ pub struct SourceCommon {
     pub history: Option<History>,
 }
 
+/// What every relation that comes from outside has beside its kind.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceCommon {
+    /// The columns, in order, each with its type: `limit: { type: float64, unit: mm/s }`, or short `line: string`.
+    pub columns: Columns,
+    /// The columns that tell one row from another. A row takes the place of the one with its key.
+    pub key: Vec<String>,
+    /// A timestamp column, or a count: from when a row counts. There may be several rows of a key then, of which one counts at
+    /// a time. Null in a table is from the beginning, in a change that comes alone from now on. Default: there is one row a key.
+    #[serde(default)]
+    pub valid_from: Option<String>,
+    /// Most rows it may have; with more the run stops and says so. Default 1,000,000.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_rows: Option<usize>,
+}
+
 /// How far the stamps of devices are believed. It is looked at behind `dedupe`, which compares what a device sent, and
 /// before `max_ahead` and `lateness`, which are about the time that counts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -167,7 +185,8 @@ impl Names {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepCommon {
-    /// The stream it reads: a source or another step. A list where the step reads several.
+    /// The stream it reads: a source or another step. A list where the step reads several; `join` reads a stream and a
+    /// reference.
     pub from: Names,
 }
 

@@ -77,11 +77,11 @@ pub fn guarantees(plan: &Plan) -> Vec<Guarantee> {
 /// The sources that a stream is made from; dead letters and late rows come from all of them.
 fn sources_of(plan: &Plan, stream: StreamId) -> Vec<usize> {
     if matches!(stream, StreamId::DeadLetters | StreamId::Late) {
-        return (0..plan.sources.len()).collect();
+        return (0..plan.sources.len()).filter(|&i| !plan.sources[i].front.is_relation()).collect();
     }
     let above = plan.leading_to([stream]);
     let source = |id: &StreamId| match id {
-        StreamId::Source(i) => Some(*i),
+        StreamId::Source(i) if !plan.sources[*i].front.is_relation() => Some(*i),
         _ => None,
     };
     above.iter().filter_map(source).collect()
@@ -93,7 +93,7 @@ fn promise(source: &SourcePlan, sink: &SinkPlan) -> (Level, String) {
         Replay::ByRange => {
             (Level::ExactlyOnce, format!("'{kind}' is read again where a run left off"))
         }
-        Replay::ByPayload if source.order.dedupe.is_empty() => (
+        Replay::ByPayload if source.order().is_some_and(|order| order.dedupe.is_empty()) => (
             Level::AtLeastOnce,
             format!(
                 "'{kind}' sends again what was not yet acknowledged when a run died; `dedupe:` tells it apart"

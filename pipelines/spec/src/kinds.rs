@@ -6,8 +6,8 @@ use schemars::SchemaGenerator;
 use serde_json::{Map, Value as Json, json};
 
 use crate::file::{
-    AlertEntry, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
-    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, ViewConfig,
+    AlertEntry, EpochConfig, EvaluationConfig, JournalConfig, ReferenceCommon, ServeConfig,
+    SinkCommon, SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, ViewConfig,
 };
 
 /// The tables of kinds.
@@ -15,6 +15,8 @@ use crate::file::{
 pub struct Kinds {
     /// Kinds of source.
     pub sources: Vec<SourceRegistration>,
+    /// Kinds of relation that come from outside.
+    pub references: Vec<SourceRegistration>,
     /// Kinds of step.
     pub steps: Vec<Registration>,
     /// Kinds of sink.
@@ -28,6 +30,7 @@ impl Kinds {
         let steps = [foreline_operators::OPERATORS, foreline_plugins::OPERATORS];
         Kinds {
             sources: foreline_connectors::SOURCES.to_vec(),
+            references: foreline_connectors::REFERENCES.to_vec(),
             steps: steps.concat(),
             sinks: foreline_connectors::SINKS.to_vec(),
         }
@@ -46,6 +49,7 @@ pub(crate) struct BlockLanguage {
 pub(crate) struct Language {
     pub(crate) definitions: Map<String, Json>,
     pub(crate) source: BlockLanguage,
+    pub(crate) reference: BlockLanguage,
     pub(crate) step: BlockLanguage,
     pub(crate) sink: BlockLanguage,
     pub(crate) view: Json,
@@ -67,6 +71,10 @@ impl Language {
         g.subschema_for::<Extent>();
         let sources = kinds.sources.iter().map(|k| (k.name, k.summary, (k.schema)(g).to_value()));
         let source = BlockLanguage { kinds: sources.collect(), common: of::<SourceCommon>(g) };
+        let references =
+            kinds.references.iter().map(|k| (k.name, k.summary, (k.schema)(g).to_value()));
+        let reference =
+            BlockLanguage { kinds: references.collect(), common: of::<ReferenceCommon>(g) };
         let steps = kinds.steps.iter().map(|k| (k.name, k.summary, (k.schema)(g).to_value()));
         let step = BlockLanguage { kinds: steps.collect(), common: of::<StepCommon>(g) };
         let sinks = kinds.sinks.iter().map(|k| (k.name, k.summary, (k.schema)(g).to_value()));
@@ -81,6 +89,7 @@ impl Language {
         Language {
             definitions,
             source,
+            reference,
             step,
             sink,
             view,
@@ -138,6 +147,7 @@ impl Language {
                 "version": { "const": 1, "description": "The version of this format." },
                 "name": { "type": "string", "description": "The name of the pipeline. Default: that of the file." },
                 "sources": named(self.block(&self.source), "Where rows come from, by the name of the stream."),
+                "reference": named(self.block(&self.reference), "Relations that come from outside: machines, limits, maintenance."),
                 "steps": named(self.block(&self.step), "What is computed, by the name of the stream."),
                 "sinks": named(self.block(&self.sink), "Where rows go."),
                 "views": named(self.view.clone(), "Relations that are kept up while rows come and change."),

@@ -35,9 +35,10 @@ pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
     AlertEntry, Columns, EpochConfig, EvaluationConfig, First, GroupConfig, JoinConfig, JoinOn,
-    JournalConfig, JudgedRows, Late, LatestConfig, Names, RemainingConfig, ServeConfig, SinkCommon,
-    SnapshotConfig, SourceCommon, StepCommon, TargetConfig, TestConfig, TestExpect, TestRows,
-    TopConfig, TrainingConfig, TruthConfig, TruthTable, Unmatched, ViewConfig,
+    JournalConfig, JudgedRows, Late, LatestConfig, Names, ReferenceCommon, RemainingConfig,
+    ServeConfig, SinkCommon, SnapshotConfig, SourceCommon, StepCommon, TargetConfig, TestConfig,
+    TestExpect, TestRows, TopConfig, TrainingConfig, TruthConfig, TruthTable, Unmatched,
+    ViewConfig,
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use foreline_connectors::{ColumnConfig, PlannedSink, PlannedSource};
 use foreline_engine::{
-    Expression, Fitting, Graph, Identity, LatePolicy, OrderRules, Planned, Relation, Schema, Sink,
-    SinkError, SinkNode, SourceError, SourceNode, StepNode, StreamId, ViewKind, ViewNode,
+    Expression, Fitting, Front, Graph, Identity, LatePolicy, OrderRules, Planned, Relation, Schema,
+    Sink, SinkError, SinkNode, SourceError, SourceNode, StepNode, StreamId, ViewKind, ViewNode,
     dead_letter_schema, late_schema,
 };
 
@@ -80,8 +80,8 @@ pub struct SourcePlan {
     pub columns: Vec<(String, ColumnConfig)>,
     /// What the file says of it, on one line and without secrets, to tell whether it has changed.
     pub config: String,
-    /// How its rows are put in order.
-    pub order: OrderRules,
+    /// What is made of its rows first: a stream, or a relation.
+    pub front: Front,
     /// Opens it.
     pub source: PlannedSource,
 }
@@ -99,6 +99,8 @@ pub struct StepPlan {
     pub config: String,
     /// What it emits and how it is built.
     pub planned: Planned,
+    /// Whether the key of what it emits is another than that of what it reads.
+    pub rekeyed: bool,
 }
 
 /// A view of a [`Plan`].
@@ -235,7 +237,8 @@ impl Plan {
     /// The stream called `name`.
     #[must_use]
     pub fn stream(&self, name: &str) -> Option<StreamId> {
-        let source = self.sources.iter().position(|s| s.name == name).map(StreamId::Source);
+        let stream = |s: &SourcePlan| s.name == name && !s.front.is_relation();
+        let source = self.sources.iter().position(stream).map(StreamId::Source);
         // First, because the step of a view of the latest rows has its name.
         let source = source.or(self.views.iter().position(|v| v.name == name).map(StreamId::View));
         let source =
@@ -248,7 +251,7 @@ impl Plan {
     #[must_use]
     pub fn stream_name(&self, stream: StreamId) -> &str {
         match stream {
-            StreamId::Source(i) => &self.sources[i].name,
+            StreamId::Source(i) | StreamId::Versions(i) => &self.sources[i].name,
             StreamId::Step(i) => &self.steps[i].name,
             StreamId::View(i) => &self.views[i].name,
             StreamId::Log(i) => &self.views[i].changes,
@@ -268,7 +271,7 @@ impl Plan {
     #[must_use]
     pub fn schema(&self, stream: StreamId) -> Schema {
         match stream {
-            StreamId::Source(i) => self.sources[i].schema.clone(),
+            StreamId::Source(i) | StreamId::Versions(i) => self.sources[i].schema.clone(),
             StreamId::Step(i) => self.steps[i].planned.output.clone(),
             StreamId::View(i) => self.views[i].relation.state(),
             StreamId::Log(i) => self.views[i].relation.log(),
@@ -290,7 +293,8 @@ impl Plan {
             // Below a source that corrects, a step's state holds what it corrects with.
             for above in self.leading_to([StreamId::Step(i)]) {
                 if let StreamId::Source(i) = above
-                    && let LatePolicy::Correct(within) = self.sources[i].order.late
+                    && let Some(LatePolicy::Correct(within)) =
+                        self.sources[i].order().map(|o| o.late)
                 {
                     text += &format!(", corrected by '{}' within {within}", self.sources[i].name);
                 }
@@ -308,10 +312,10 @@ impl Plan {
         Identity { nodes }
     }
 
-    /// Whether every source ends by itself.
+    /// Whether every source ends by itself; relations are there for the streams.
     #[must_use]
     pub fn bounded(&self) -> bool {
-        self.sources.iter().all(|s| s.source.bounded)
+        self.sources.iter().all(|s| s.source.bounded || s.front.is_relation())
     }
 
     /// The whole pipeline, with its sinks and `extra` ones. Sources are opened here.
@@ -371,6 +375,7 @@ impl Plan {
         while let Some(stream) = open.pop() {
             let stream = match stream {
                 StreamId::Log(i) => StreamId::View(i),
+                StreamId::Versions(i) => StreamId::Source(i),
                 other => other,
             };
             match stream {
@@ -402,6 +407,7 @@ impl Plan {
                         kind: step.kind,
                         inputs: step.inputs.iter().map(|s| renumber(needed, *s)).collect(),
                         planned: step.planned.clone(),
+                        rekeyed: step.rekeyed,
                     });
                 }
                 StreamId::View(i) => {
@@ -411,7 +417,8 @@ impl Plan {
                     node.max_rows = view.max_rows;
                     graph.views.push(node);
                 }
-                StreamId::Log(_) | StreamId::DeadLetters | StreamId::Late => {}
+                StreamId::Log(_) | StreamId::Versions(_) => {}
+                StreamId::DeadLetters | StreamId::Late => {}
             }
         }
         Ok(graph)
@@ -431,18 +438,26 @@ impl ViewPlan {
     pub(crate) fn made_of(&self, plan: &Plan) -> Vec<StreamId> {
         match self.how {
             ViewKind::Standing(StreamId::Step(i)) => plan.steps[i].inputs.clone(),
+            // A relation and what stands of it are one to people.
+            ViewKind::Standing(_) => Vec::new(),
             _ => self.streams(),
         }
     }
 }
 
 impl SourcePlan {
+    /// How its rows are put in order, if it is a stream.
+    #[must_use]
+    pub fn order(&self) -> Option<&OrderRules> {
+        self.front.order()
+    }
+
     fn open(&self) -> Result<SourceNode, GraphError> {
         let source = (self.source.open)().map_err(|e| GraphError::Source(self.name.clone(), e))?;
         Ok(SourceNode {
             name: self.name.clone(),
             schema: self.schema.clone(),
-            order: self.order.clone(),
+            front: self.front.clone(),
             source,
         })
     }
@@ -458,6 +473,10 @@ fn renumber(needed: &BTreeSet<StreamId>, stream: StreamId) -> StreamId {
         StreamId::View(_) => StreamId::View(before(|s| matches!(s, StreamId::View(_)))),
         StreamId::Log(i) => match renumber(needed, StreamId::View(i)) {
             StreamId::View(i) => StreamId::Log(i),
+            other => other,
+        },
+        StreamId::Versions(i) => match renumber(needed, StreamId::Source(i)) {
+            StreamId::Source(i) => StreamId::Versions(i),
             other => other,
         },
         diagnostic @ (StreamId::DeadLetters | StreamId::Late) => diagnostic,

@@ -7,6 +7,7 @@ mod clock;
 mod evaluation;
 mod fitting;
 mod order;
+mod reference;
 mod serve;
 mod source;
 mod tests;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use arrow::datatypes::DataType;
 use foreline_connectors::SinkInputs;
 use foreline_engine::{
-    Expression, ExpressionError, Extent, LatePolicy, Resolver, Schema, StreamId,
+    Expression, ExpressionError, Extent, LatePolicy, Resolver, Schema, StreamId, ViewKind,
 };
 use foreline_sql::SqlExpressions;
 
@@ -29,7 +30,7 @@ use crate::check::{Only, PlanOptions};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::explain::type_name;
 use crate::plan::{Plan, SinkPlan, StepPlan};
-use crate::read::{Block, PipelineFile, diagnostic, from_config};
+use crate::read::{Block, PipelineFile, StepBlock, diagnostic, from_config};
 use crate::yaml::{Node, Span, Value};
 
 /// What the plan of a kind may ask for.
@@ -140,6 +141,13 @@ impl<'a> Planner<'a> {
             };
             self.streams.insert(source.name, planned);
         }
+        for reference in &file.references {
+            let planned = match &wanted {
+                Some(wanted) if !wanted.contains(reference.name) => Stream::Left,
+                _ => self.reference(reference).map_or(Stream::Broken, Stream::Planned),
+            };
+            self.streams.insert(reference.name, planned);
+        }
         for index in self.order() {
             let step = &file.steps[index];
             let planned = match &wanted {
@@ -166,13 +174,15 @@ impl<'a> Planner<'a> {
         self.plan
     }
 
-    /// Reports names that sources, steps, views and alerts share.
+    /// Reports names that sources, references, steps, views and alerts share.
     fn names(&mut self) {
         let file = self.file;
         let sources = file.sources.iter().map(|s| (s.name, s.name_span, "source"));
         let steps = file.steps.iter().map(|s| (s.name, s.name_span, "step"));
         let views = file.views.iter().map(|v| (v.name, v.name_span, "view"));
         let alerts = file.alerts.iter().map(|a| (a.name, a.name_span, "alert"));
+        let references = file.references.iter().map(|r| (r.name, r.name_span, "reference"));
+        let sources = sources.chain(references);
         let all: Vec<_> = sources.chain(steps).chain(views).chain(alerts).collect();
         for (i, (name, span, _)) in all.iter().enumerate() {
             if let Some((_, first, what)) = all[..i].iter().find(|other| other.0 == *name) {
@@ -180,7 +190,7 @@ impl<'a> Planner<'a> {
                 let error = Diagnostic::error(Code::NAME_TWICE, *span, message)
                     .label("used again")
                     .related(*first, format!("the {what}"))
-                    .help("sources, steps, views and alerts share their names: choose another one");
+                    .help("sources, references, steps, views and alerts share their names: choose another one");
                 self.out.push(error);
             }
         }
@@ -208,6 +218,8 @@ impl<'a> Planner<'a> {
             let step = file.steps.iter().find(|s| s.name == name);
             let from = step.and_then(|s| s.common.as_ref()).map(|c| c.from.list());
             let source = file.sources.iter().find(|s| s.name == name).map(|s| s.name);
+            let reference = || file.references.iter().find(|r| r.name == name).map(|r| r.name);
+            let source = source.or_else(reference);
             if let Some(name) = step.map(|s| s.name).or(source)
                 && wanted.insert(name)
             {
@@ -225,6 +237,7 @@ impl<'a> Planner<'a> {
         let file = self.file;
         let names = || {
             let sources = file.sources.iter().map(|s| s.name);
+            let sources = sources.chain(file.references.iter().map(|r| r.name));
             let steps = sources.chain(file.steps.iter().map(|s| s.name));
             let views = steps.chain(file.views.iter().map(|v| v.name));
             views.chain(file.alerts.iter().map(|a| a.name))
@@ -243,8 +256,8 @@ impl<'a> Planner<'a> {
             Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
                 .help("name it in the 'from' of a sink")
         } else {
-            let what =
-                if file.views.is_empty() { "source or step" } else { "source, step or view" };
+            let are_views = !(file.views.is_empty() && file.references.is_empty());
+            let what = if are_views { "source, step or view" } else { "source or step" };
             let message = format!("there is no {what} '{name}'");
             Diagnostic::error(Code::UNKNOWN_STREAM, span, message)
                 .label("unknown stream")
@@ -289,6 +302,11 @@ impl<'a> Planner<'a> {
             return None;
         }
         match (self.find(changes.unwrap_or(name), span)?, changes) {
+            // A step looks up all rows, those too that counted at another time.
+            (StreamId::View(i), None) if !self.is_sink(node) => match self.plan.views[i].how {
+                ViewKind::Standing(StreamId::Source(i)) => Some(StreamId::Versions(i)),
+                _ => Some(StreamId::View(i)),
+            },
             (StreamId::View(i), Some(_)) => Some(StreamId::Log(i)),
             (_, Some(of)) => {
                 let message = format!("'{of}' is no view, so it has no changes");
@@ -311,6 +329,7 @@ impl<'a> Planner<'a> {
         let common = step.common.as_ref()?;
         let inputs = self.inputs(common.from.list(), step.node)?;
         let kind = step.kind.as_ref()?;
+        self.looks_up(kind.config.looks_up(), &inputs, step)?;
         let ids: Vec<StreamId> = inputs.into_iter().map(|(_, id)| id).collect();
         let schemas: Vec<Schema> = ids.iter().map(|id| self.plan.schema(*id)).collect();
         match kind.config.plan(&schemas, &self.given) {
@@ -318,7 +337,14 @@ impl<'a> Planner<'a> {
                 self.notes(kind.entry.key_span, &planned.notes);
                 let name = step.name.to_owned();
                 let config = step.node.written(self.text);
-                Some(StepPlan { name, kind: kind.name, inputs: ids, config, planned })
+                Some(StepPlan {
+                    name,
+                    kind: kind.name,
+                    inputs: ids,
+                    config,
+                    planned,
+                    rekeyed: false,
+                })
             }
             Err(errors) => {
                 for e in &errors {
@@ -328,6 +354,40 @@ impl<'a> Planner<'a> {
                 None
             }
         }
+    }
+
+    /// A step that looks rows up reads a stream and then references; any other reads streams alone.
+    fn looks_up(
+        &mut self,
+        looks_up: bool,
+        inputs: &[(String, StreamId)],
+        step: &StepBlock<'a>,
+    ) -> Option<()> {
+        let is_reference = |id: StreamId| matches!(id, StreamId::Versions(_));
+        let wrong =
+            |(i, (_, id)): &(usize, &(String, StreamId))| is_reference(*id) != (looks_up && *i > 0);
+        let Some((i, (name, id))) = inputs.iter().enumerate().find(wrong) else { return Some(()) };
+        let kind = step.kind.as_ref().map_or("", |kind| kind.name);
+        let (message, help) = match (is_reference(*id), i) {
+            (true, 0) if looks_up => (
+                format!("'{name}' is a reference, and '{kind}' begins with a stream"),
+                format!("name the stream first: from: [readings, {name}]"),
+            ),
+            (true, _) => (
+                format!("'{name}' is a reference, and '{kind}' reads streams"),
+                format!(
+                    "join it to a stream: join: {{ on: [...] }} with from: [{}, {name}]",
+                    inputs[0].0
+                ),
+            ),
+            (false, _) => (
+                format!("'{name}' is no reference, and '{kind}' looks rows up in one"),
+                "declare it in the section 'reference', or use 'asof_join' for a stream".to_owned(),
+            ),
+        };
+        let error = Diagnostic::error(Code::SCHEMA, from_place(step.node, i), message);
+        self.out.push(error.help(help));
+        None
     }
 
     /// The name that was not found, where it stands inside `span`.
@@ -348,7 +408,7 @@ impl<'a> Planner<'a> {
     /// Refuses `late: correct` upstream of a step that cannot correct what it said.
     fn corrections(&mut self) {
         for (i, source) in self.plan.sources.iter().enumerate() {
-            if source.order.late == LatePolicy::DeadLetter {
+            if source.order().is_none_or(|order| order.late == LatePolicy::DeadLetter) {
                 continue;
             }
             let mut reached = BTreeSet::from([StreamId::Source(i)]);

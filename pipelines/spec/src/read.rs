@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
-    AlertEntry, EpochConfig, EvaluationConfig, JournalConfig, ServeConfig, SinkCommon,
-    SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, ViewConfig,
+    AlertEntry, EpochConfig, EvaluationConfig, JournalConfig, ReferenceCommon, ServeConfig,
+    SinkCommon, SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, ViewConfig,
 };
 use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
 use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};
@@ -40,6 +40,7 @@ const SECTIONS: &[&str] = &[
     "version",
     "name",
     "sources",
+    "reference",
     "steps",
     "views",
     "alerts",
@@ -54,10 +55,6 @@ const SECTIONS: &[&str] = &[
     "data_dir",
     "workers",
 ];
-
-/// Sections of the format that this version cannot carry out, and what to use instead.
-const LATER_SECTIONS: &[(&str, &str)] =
-    &[("reference", "make it a source, keep the latest row of each key in a view, and join that")];
 
 /// A source, step or sink.
 #[derive(Debug)]
@@ -97,6 +94,7 @@ pub(crate) struct Named<'n, Config> {
 pub(crate) struct PipelineFile<'n> {
     pub(crate) name: Option<String>,
     pub(crate) sources: Vec<Block<'n, SourceCommon, dyn SourceConfig>>,
+    pub(crate) references: Vec<Block<'n, ReferenceCommon, dyn SourceConfig>>,
     pub(crate) steps: Vec<Block<'n, StepCommon, dyn StepConfig>>,
     pub(crate) sinks: Vec<Block<'n, SinkCommon, dyn SinkConfig>>,
     pub(crate) views: Vec<Named<'n, ViewConfig>>,
@@ -111,7 +109,7 @@ pub(crate) struct PipelineFile<'n> {
     pub(crate) serve: Option<(ServeConfig, &'n Entry)>,
     pub(crate) data_dir: Option<String>,
     pub(crate) workers: Option<usize>,
-    /// Names that something stands behind which this version does not have, or that could not be read.
+    /// Names that something stands behind which could not be read.
     pub(crate) later: Vec<&'n str>,
 }
 
@@ -132,7 +130,8 @@ impl Reader<'_> {
             return None;
         }
         self.version(root);
-        let mut later = self.sections(root);
+        self.sections(root);
+        let mut later = Vec::new();
         if root.get("sources").is_none() {
             let message = "the file has no 'sources'";
             let help = "name at least one: sources: { readings: { csv: { path: data.csv }, ... } }";
@@ -153,6 +152,15 @@ impl Reader<'_> {
             sources: self.blocks(root, "sources", "source", &language.source, |name, value| {
                 kinds.sources.iter().find(|k| k.name == name).map(|k| (k.parse)(value))
             }),
+            references: self.blocks(
+                root,
+                "reference",
+                "relation",
+                &language.reference,
+                |name, value| {
+                    kinds.references.iter().find(|k| k.name == name).map(|k| (k.parse)(value))
+                },
+            ),
             steps: self.blocks(root, "steps", "step", &language.step, |name, value| {
                 kinds.steps.iter().find(|k| k.name == name).map(|k| (k.parse)(value))
             }),
@@ -190,21 +198,12 @@ impl Reader<'_> {
         self.out.push(Diagnostic::error(code, span, message).help("write 'version: 1'"));
     }
 
-    /// Reports sections that do not exist or not yet; the names that the latter define are known, if of no use.
-    fn sections<'n>(&mut self, root: &'n Node) -> Vec<&'n str> {
-        let mut later = Vec::new();
-        for entry in root.entries() {
-            let key = entry.key.as_str();
-            if let Some((_, instead)) = LATER_SECTIONS.iter().find(|(name, _)| *name == key) {
-                let message = format!("'{key}' is not available in this version");
-                let error = Diagnostic::error(Code::NOT_AVAILABLE, entry.key_span, message);
-                self.out.push(error.help(*instead));
-                later.extend(entry.value.entries().iter().map(|e| e.key.as_str()));
-            } else if !SECTIONS.contains(&key) {
-                self.out.push(unknown_key(entry, "the pipeline file", SECTIONS.iter().copied()));
-            }
+    /// Reports sections that do not exist.
+    fn sections(&mut self, root: &Node) {
+        let unknown = root.entries().iter().filter(|e| !SECTIONS.contains(&e.key.as_str()));
+        for entry in unknown {
+            self.out.push(unknown_key(entry, "the pipeline file", SECTIONS.iter().copied()));
         }
-        later
     }
 
     fn name(&mut self, root: &Node) -> Option<String> {

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrow::array::AsArray;
 use foreline_engine::{
-    Batch, Clock, CollectSink, Graph, LatePolicy, MemorySource, Options, OrderRules, SinkNode,
-    SourceNode, StepNode, StreamId, run,
+    Batch, Clock, CollectSink, Front, Graph, LatePolicy, MemorySource, Options, OrderRules,
+    SinkNode, SourceNode, StepNode, StreamId, run,
 };
 
 use super::*;
@@ -46,12 +46,18 @@ fn run_over(
     let (name, schema) = ("rows".to_owned(), input.schema.clone());
     let graph = Graph {
         name: "alerts".to_owned(),
-        sources: vec![SourceNode { name, schema, order, source: Box::new(source) }],
+        sources: vec![SourceNode {
+            name,
+            schema,
+            front: Front::Stream(order),
+            source: Box::new(source),
+        }],
         steps: vec![StepNode {
             name: "hot".to_owned(),
             kind: "alert",
             inputs: vec![StreamId::Source(0)],
             planned: planned.clone(),
+            rekeyed: false,
         }],
         views: Vec::new(),
         sinks: vec![SinkNode {

@@ -11,9 +11,9 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use foreline_engine::{
-    Batch, Column, Committed, Durable, Expression, ExpressionError, Graph, Identity, OnChange,
-    Options, OrderRules, RealDisk, Report, RunId, Schema, Sink, SinkError, SinkNode, SourceNode,
-    StreamId, parse_config, run,
+    Batch, Column, Committed, Durable, Expression, ExpressionError, Front, Graph, Identity,
+    OnChange, Options, OrderRules, RealDisk, Report, RunId, Schema, Sink, SinkError, SinkNode,
+    SourceNode, StreamId, parse_config, run,
 };
 use serde_json::json;
 
@@ -225,7 +225,12 @@ impl Sink for Keeping {
 fn go(source: Box<dyn Source>, kept: &Arc<Mutex<Kept>>, options: &Options) -> (Report, Vec<i64>) {
     let sink = Keeping(Arc::clone(kept));
     let order = OrderRules { dedupe: vec![0, 1], dedupe_within: 100_000, ..OrderRules::default() };
-    let source = SourceNode { name: "readings".to_owned(), schema: schema(), order, source };
+    let source = SourceNode {
+        name: "readings".to_owned(),
+        schema: schema(),
+        front: Front::Stream(order),
+        source,
+    };
     let sink =
         SinkNode { name: "rows".to_owned(), from: StreamId::Source(0), sink: Box::new(sink) };
     let graph = Graph {

@@ -221,7 +221,8 @@ fn length(at: &str, extent: Extent) -> Result<Duration, ConfigError> {
     }
 }
 
-fn encoding(name: &str) -> Result<&'static Encoding, ConfigError> {
+/// The encoding called `name`.
+pub(crate) fn encoding(name: &str) -> Result<&'static Encoding, ConfigError> {
     let label = name.trim().to_ascii_lowercase();
     let alias = ENCODING_ALIASES.iter().find(|(alias, _)| *alias == label);
     let label = alias.map_or(label.as_str(), |(_, label)| label);

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{ALL, Body, HttpConfig, REQUESTS, columns};
 use crate::format::{Format, JsonOptions, PlannedFormat, RecordDecoder};
 use crate::kind::SourceInputs;
+use crate::reference::Say;
 
 /// Most errors that an answer lists; how many more there are is said.
 const ERRORS_MAX: usize = 100;
@@ -40,6 +41,18 @@ pub struct Examined {
 }
 
 impl Examined {
+    /// The payload of a relation: what its rows are, and then the body.
+    pub(crate) fn said(&self, say: Say) -> Vec<u8> {
+        [&[say.tag()], &self.payload[..]].concat()
+    }
+
+    /// The same body as what is said of a relation's rows.
+    #[must_use]
+    pub fn for_relation(self, gone: bool) -> Self {
+        let say = if gone { Say::Gone } else { Say::Stands };
+        Examined { payload: self.said(say), ..self }
+    }
+
     /// What tells the body from others.
     pub(crate) fn digest(&self) -> String {
         Sha256::digest(&self.payload).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -78,20 +91,42 @@ pub(crate) struct Examiner {
     columns: Arc<[(String, String)]>,
 }
 
+impl BadBody {
+    /// What is wrong, with the first row that is.
+    pub(crate) fn first(&self) -> String {
+        match self {
+            BadBody::NothingUsable { errors, .. } => match errors.first() {
+                Some(e) => format!("{self}; row {}: {}", e.index, e.detail),
+                None => self.to_string(),
+            },
+            BadBody::MediaType { .. } | BadBody::Malformed(_) => self.to_string(),
+        }
+    }
+}
+
 impl Examiner {
-    pub(super) fn plan(
+    pub(crate) fn plan(
         config: &HttpConfig,
+        inputs: &SourceInputs<'_>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        if config.formats.is_empty() {
+            return Err(vec![ConfigError::new("formats", "no format is taken")]);
+        }
+        let taken = ALL.into_iter().filter(|body| config.formats.contains(body));
+        Examiner::of(taken.map(|body| (body, format(body, config))).collect(), inputs)
+    }
+
+    /// Reads bodies of these kinds.
+    pub(crate) fn of(
+        bodies: Vec<(Body, Format)>,
         inputs: &SourceInputs<'_>,
     ) -> Result<Self, Vec<ConfigError>> {
         let mut mistakes: Vec<ConfigError> = Vec::new();
         let mut formats = Vec::new();
-        if config.formats.is_empty() {
-            mistakes.push(ConfigError::new("formats", "no format is taken"));
-        }
-        for body in ALL.into_iter().filter(|body| config.formats.contains(body)) {
+        for (body, format) in bodies {
             let columns = columns::of(body, inputs.columns);
             let inputs = SourceInputs { columns: &columns, schema: inputs.schema };
-            match format(body, config).plan(&inputs, &[]) {
+            match format.plan(&inputs, &[]) {
                 Ok(planned) => formats.push((body, planned)),
                 Err(errors) => {
                     let fresh = errors.into_iter().filter(|e| !mistakes.contains(e));
@@ -136,7 +171,7 @@ impl Examiner {
         Ok(Examined { records, accepted, rejected, errors, payload })
     }
 
-    pub(super) fn decoder(&self) -> HttpDecoder {
+    pub(crate) fn decoder(&self) -> HttpDecoder {
         let decoders = self.formats.iter().map(|(body, f)| (body.tag(), f.decoder())).collect();
         HttpDecoder { decoders }
     }
@@ -151,14 +186,22 @@ fn format(body: Body, config: &HttpConfig) -> Format {
     }
 }
 
-pub(super) struct HttpDecoder {
+/// Decodes bodies as they stand in the journal.
+pub(crate) struct HttpDecoder {
     decoders: Vec<(u8, RecordDecoder)>,
 }
 
 impl Decoder for HttpDecoder {
     fn decode(&mut self, chunk: &Chunk, out: &mut Decoded) {
-        let Some((tag, body)) = chunk.payload.split_first() else { return };
         let first = Position::new(chunk.partition, chunk.range.first_ordinal);
+        self.body(&chunk.payload, first, out);
+    }
+}
+
+impl HttpDecoder {
+    /// Decodes a body with its tag before it, whose first record stands at `first`.
+    pub(crate) fn body(&mut self, tagged: &[u8], first: Position, out: &mut Decoded) {
+        let Some((tag, body)) = tagged.split_first() else { return };
         // A format that was taken out of the file since is read as the first one, which says what is wrong with it.
         let at = self.decoders.iter().position(|(t, _)| t == tag).unwrap_or(0);
         let (_, decoder) = &mut self.decoders[at];

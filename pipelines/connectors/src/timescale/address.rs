@@ -71,7 +71,7 @@ impl Address {
     }
 
     /// Things a user should know.
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         if self.tls.is_some() || is_here(&self.config) {
             return Vec::new();
         }

@@ -3,11 +3,13 @@
 use foreline_connectors::{
     ColumnConfig, ColumnType, PlannedSource, SourceConfig, SourceInputs, chained,
 };
-use foreline_engine::{Column, Extent, LatePolicy, OrderRules, Schema, SchemaError, TimeDomain};
+use foreline_engine::{
+    Column, Extent, Front, LatePolicy, OrderRules, Schema, SchemaError, TimeDomain,
+};
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::explain::type_name;
-use crate::file::{Late, SourceCommon};
+use crate::file::{Columns, Late, SourceCommon};
 use crate::plan::SourcePlan;
 use crate::planner::Planner;
 use crate::planner::clock::Clocked;
@@ -53,7 +55,7 @@ impl<'a> Planner<'a> {
             kind: kind.name,
             columns: common.columns.0.clone(),
             config: source.node.written(self.text),
-            order: OrderRules { device_clock: clock, ..order? },
+            front: Front::Stream(OrderRules { device_clock: clock, ..order? }),
             schema: out,
             source: planned,
         })
@@ -101,7 +103,7 @@ impl<'a> Planner<'a> {
             for (i, name) in list.iter().enumerate() {
                 let span = node.place(&format!("{key}[{i}]"), node.span);
                 self.known_column(name, &names, span);
-                self.no_waveform(common, name, span);
+                self.no_waveform(&common.columns, name, span);
             }
         }
         self.known_column(&common.time, &names, node.place("time", node.span));
@@ -111,7 +113,7 @@ impl<'a> Planner<'a> {
         for (name, column) in &common.columns.0 {
             self.column_options(name, column, node);
         }
-        let columns = self.declared(common, node);
+        let columns = self.declared(&common.columns, node);
         let key: Vec<&str> = common.key.iter().map(String::as_str).collect();
         if self.out.len() > before {
             return None;
@@ -126,9 +128,9 @@ impl<'a> Planner<'a> {
     }
 
     /// The columns as declared, but for those that are wrong.
-    fn declared(&mut self, common: &SourceCommon, node: &Node) -> Vec<Column> {
-        let mut columns = Vec::with_capacity(common.columns.0.len());
-        for (name, column) in &common.columns.0 {
+    pub(super) fn declared(&mut self, declared: &Columns, node: &Node) -> Vec<Column> {
+        let mut columns = Vec::with_capacity(declared.0.len());
+        for (name, column) in &declared.0 {
             match column.declared(name) {
                 Ok(declared) => columns.push(declared),
                 Err(e) => {
@@ -141,8 +143,8 @@ impl<'a> Planner<'a> {
     }
 
     /// A waveform tells nothing apart, neither machines nor rows.
-    fn no_waveform(&mut self, common: &SourceCommon, name: &str, span: Span) {
-        let mut columns = common.columns.0.iter();
+    pub(super) fn no_waveform(&mut self, declared: &Columns, name: &str, span: Span) {
+        let mut columns = declared.0.iter();
         if columns.any(|(n, c)| n == name && c.data_type == ColumnType::Waveform) {
             let message = format!("'{name}' is a waveform, which tells no row from another");
             let error = Diagnostic::error(Code::BAD_VALUE, span, message);
@@ -150,7 +152,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn known_column(&mut self, name: &str, names: &[&str], span: Span) {
+    pub(super) fn known_column(&mut self, name: &str, names: &[&str], span: Span) {
         if !names.contains(&name) {
             let message = format!("there is no column '{name}'");
             let error = Diagnostic::error(Code::UNKNOWN_COLUMN, span, message);
@@ -159,7 +161,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Options that belong to another type of column.
-    fn column_options(&mut self, name: &str, column: &ColumnConfig, node: &Node) {
+    pub(super) fn column_options(&mut self, name: &str, column: &ColumnConfig, node: &Node) {
         let stamp = column.data_type == ColumnType::Timestamp;
         let measured = matches!(
             column.data_type,

@@ -37,14 +37,17 @@ impl Planner<'_> {
             input.and_then(|n| n.entry(name)).map_or(test.name_span, |e| e.key_span)
         };
         for (name, rows) in &test.config.input {
-            let Some(source) = file.sources.iter().find(|s| s.name == name) else {
+            let names = || {
+                file.sources.iter().map(|s| s.name).chain(file.references.iter().map(|r| r.name))
+            };
+            let Some(source) = names().find(|n| n == name) else {
                 let message = format!("there is no source '{name}'");
-                let known = file.sources.iter().map(|s| s.name);
+                let known = names();
                 let error = Diagnostic::error(Code::UNKNOWN_STREAM, place(name), message);
                 self.out.push(error.label("unknown source").expected(name, known));
                 continue;
             };
-            let planned = self.plan.sources.iter().find(|s| s.name == source.name);
+            let planned = self.plan.sources.iter().find(|s| s.name == source);
             if let Some(schema) = planned.map(|s| s.schema.clone()) {
                 self.test_rows(rows, test.node, &format!("input.{name}"), &schema);
             }

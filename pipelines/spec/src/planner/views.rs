@@ -108,7 +108,8 @@ impl<'a> Planner<'a> {
         self.notes(alert.name_span, &planned.notes);
         let config = alert.node.written(self.text);
         let name = alert.name.to_owned();
-        let step = StepPlan { name, kind: "alert", inputs: vec![input], config, planned };
+        let step =
+            StepPlan { name, kind: "alert", inputs: vec![input], config, planned, rekeyed: false };
         self.plan.steps.push(step);
         let stream = StreamId::Step(self.plan.steps.len() - 1);
         let condition = condition_in_words(&alert.config.rule);
@@ -224,6 +225,7 @@ impl<'a> Planner<'a> {
             inputs: vec![from],
             config,
             planned,
+            rekeyed: false,
         });
         let step = StreamId::Step(self.plan.steps.len() - 1);
         Some((relation, ViewKind::Standing(step)))

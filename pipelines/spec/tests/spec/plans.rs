@@ -45,7 +45,7 @@ fn a_plan_has_everything_the_file_says() {
     assert!(plan.bounded());
     let names: Vec<&str> = plan.steps.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["smooth", "features", "high"], "steps come after what they read");
-    let order = &plan.sources[0].order;
+    let order = &plan.sources[0].order().unwrap();
     assert_eq!((order.lateness, order.late), (5_000_000_000, LatePolicy::DeadLetter));
     assert_eq!(
         (order.dedupe.as_slice(), order.max_ahead),
@@ -71,7 +71,7 @@ fn a_device_clock_adds_a_column_that_flows_on() {
         );
     let plan = plan_with(&text, &options());
     let source = &plan.sources[0];
-    let clock = source.order.device_clock.as_ref().unwrap();
+    let clock = source.order().unwrap().device_clock.as_ref().unwrap();
     assert_eq!((clock.arrival, clock.max_difference_ns), (Some(5), 5_400_000_000_000));
     assert_eq!(clock.otherwise, ClockPolicy::Arrival);
     assert_eq!((source.schema.time(), source.schema.index_of("device_time")), (1, Some(6)));

@@ -3,7 +3,7 @@
 use arrow::array::ListArray;
 use arrow::datatypes::Float32Type;
 use foreline_engine::{
-    CollectSink, Graph, Options, OrderRules, SinkNode, SourceNode, StreamId, run,
+    CollectSink, Front, Graph, Options, OrderRules, SinkNode, SourceNode, StreamId, run,
 };
 
 use super::*;
@@ -46,8 +46,12 @@ fn waveforms_go_through_the_engine_as_they_came() {
         let order = OrderRules { lateness: BURSTS, ..OrderRules::default() };
         let schema = declared.schema();
         let name = || "bursts".to_owned();
-        let source =
-            SourceNode { name: name(), schema: schema.clone(), order, source: declared.open() };
+        let source = SourceNode {
+            name: name(),
+            schema: schema.clone(),
+            front: Front::Stream(order),
+            source: declared.open(),
+        };
         let (sink, rows) = CollectSink::new(1_000);
         let sink = SinkNode { name: name(), from: StreamId::Source(0), sink: Box::new(sink) };
         let (sources, sinks) = (vec![source], vec![sink]);
