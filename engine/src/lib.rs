@@ -79,12 +79,12 @@ pub use operator::{
     StepConfig, WorkerContext,
 };
 pub use relation::{
-    Aggregate, CHANGED_AT, Cell, Function, GONE, LATEST_ROWS_MAX, Page, Relation, Table,
+    Aggregate, CHANGED_AT, Cell, Changes, Function, GONE, LATEST_ROWS_MAX, Page, Relation, Table,
     VIEW_ROWS_MAX, ViewKind, ViewNode, latest,
 };
 pub use run::{Observer, Options, Report, RunError, Schedule, run, simulate};
 pub use schema::{
-    Column, PrimaryKey, SampleRate, Schema, SchemaError, TimeDomain, Unit, waveform_type,
+    Column, PrimaryKey, SampleRate, Schema, SchemaError, TimeDomain, Unit, type_name, waveform_type,
 };
 pub use sink::{Committed, RunId, Sink, SinkError};
 pub use snapshot::{

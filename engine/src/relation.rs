@@ -34,7 +34,7 @@ pub use latest::{LATEST_ROWS_MAX, latest};
 pub(crate) use reference::{Difference, Reference};
 pub(crate) use row::{Codec, Row};
 pub(crate) use table::Change;
-pub use table::{Page, Table};
+pub use table::{Changes, Page, Table};
 
 /// The column of a view's stream with the time of the change: the clock of the epoch that brought it.
 pub const CHANGED_AT: &str = "changed_at";

@@ -208,6 +208,18 @@ pub enum SchemaError {
     },
 }
 
+/// A type as the pipeline file names it.
+#[must_use]
+pub fn type_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 | DataType::Dictionary(..) => "string".to_owned(),
+        DataType::Timestamp(..) => "timestamp".to_owned(),
+        DataType::Boolean => "bool".to_owned(),
+        DataType::List(item) => format!("list of {}", type_name(item.data_type())),
+        other => other.to_string().to_lowercase(),
+    }
+}
+
 /// The type of a text column that belongs to a key.
 #[must_use]
 pub(crate) fn dictionary_type() -> DataType {

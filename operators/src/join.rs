@@ -20,7 +20,7 @@ use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use foreline_engine::{
     Batch, CHANGED_AT, Column, ConfigError, Epoch, Family, Fault, Input, LateSupport, Operator,
-    OperatorKind, Out, Planned, Resolver, Schema, TimeDomain,
+    OperatorKind, Out, Planned, Resolver, Schema, TimeDomain, type_name,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -153,7 +153,8 @@ fn on(on: &On, stream: &Schema, reference: &Schema) -> Result<Vec<usize>, Vec<Co
         let types = [stream, reference].map(|s| s.columns());
         let types = [&types[0][left].data_type, &types[1][right].data_type].map(plain);
         if types[0] != types[1] {
-            let what = format!("'{here}' is {} and '{there}' is {}", types[0], types[1]);
+            let [a, b] = [&types[0], &types[1]].map(type_name);
+            let what = format!("'{here}' is a {a} and '{there}' a {b}");
             let error = ConfigError::new(at, what);
             errors.push(error.help("declare them with the same type, or convert one with 'cast'"));
             continue;

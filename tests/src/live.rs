@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
+use tempfile::TempDir;
 
 use crate::torture::{keys, now, rows, wait};
 
@@ -40,6 +41,88 @@ pub fn start_with(command: &str, folder: &Path, variables: &[(&str, &str)]) -> C
         .stdin(Stdio::null())
         .spawn()
         .expect("the command starts")
+}
+
+/// A pipeline with a server that runs in a folder of its own, until this value goes.
+#[derive(Debug)]
+pub struct Running {
+    /// The folder, with the pipeline as `p.yaml`.
+    pub folder: TempDir,
+    /// The process.
+    pub child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    command: &'static str,
+}
+
+impl Running {
+    /// Starts the command on a pipeline and waits until it takes rows. `files` are beside the pipeline.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn new(command: &'static str, pipeline: &str, files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        for (name, text) in files.iter().chain(&[("p.yaml", pipeline)]) {
+            std::fs::write(folder.path().join(name), text).expect("a new folder can be written to");
+        }
+        let (child, address) = begin(command, folder.path());
+        Running { folder, child, address, command }
+    }
+
+    /// Starts it once more.
+    pub fn again(&mut self) {
+        (self.child, self.address) = begin(self.command, self.folder.path());
+    }
+
+    /// Kills it in the middle and starts it once more.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub fn die_and_live(&mut self) {
+        self.child.kill().expect("a process that runs can be killed");
+        self.child.wait().expect("a child can be waited for");
+        self.again();
+    }
+
+    /// Asks for something with a body of JSON; the answer to it.
+    ///
+    /// # Panics
+    /// When the answer is not 200.
+    pub fn send(&self, method_and_path: &str, json: &str) -> String {
+        let head = "content-type: application/json\r\n";
+        let answer = ask(self.address, method_and_path, head, json.as_bytes());
+        let answer = answer.expect("the server answers");
+        assert_eq!(answer.status, 200, "{method_and_path}: {}", answer.body);
+        answer.body
+    }
+
+    /// The rows of a sink so far.
+    #[must_use]
+    pub fn lake(&self, stream: &str) -> Lake {
+        Lake(self.folder.path().join("lake").join(stream))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Starts the command and waits until it takes rows.
+fn begin(command: &str, folder: &Path) -> (Child, SocketAddr) {
+    std::fs::write(folder.join("stderr"), "").expect("the folder can be written to");
+    let child = start(command, folder, "");
+    let mut address = None;
+    eventually("the pipeline is ready", || {
+        address = self::address(folder);
+        let answer = address.and_then(|address| ask(address, "GET /readyz", "", b"").ok());
+        answer.is_some_and(|answer| answer.status == 200)
+    });
+    (child, address.expect("it was ready"))
 }
 
 /// Sends SIGTERM and waits for the end.

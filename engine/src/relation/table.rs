@@ -1,6 +1,6 @@
 //! A view as it stands at the end of an epoch, for readers outside the dataflow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -23,6 +23,46 @@ struct Contents {
     epoch: u64,
     rows: BTreeMap<Row, Row>,
     bytes: usize,
+    recent: Recent,
+}
+
+/// Most bytes of changes that a table remembers, for readers that follow it.
+const RECENT_BYTES_MAX: usize = 4 << 20;
+
+/// The last changes.
+#[derive(Debug, Default)]
+struct Recent {
+    /// All changes behind this epoch are there.
+    after: u64,
+    changes: VecDeque<(u64, Vec<Change>)>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, epoch: u64, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
+        self.bytes += changes.iter().map(Change::bytes).sum::<usize>();
+        self.changes.push_back((epoch, changes.to_vec()));
+        while self.bytes > RECENT_BYTES_MAX
+            && let Some((epoch, changes)) = self.changes.pop_front()
+        {
+            self.bytes -= changes.iter().map(Change::bytes).sum::<usize>();
+            self.after = epoch;
+        }
+    }
+}
+
+/// What an epoch has changed of a [`Table`].
+#[derive(Debug, Clone)]
+pub struct Changes {
+    /// The epoch.
+    pub epoch: u64,
+    /// Rows that are no longer there.
+    pub went: RecordBatch,
+    /// Rows that were not there before.
+    pub came: RecordBatch,
 }
 
 /// Rows of a [`Table`].
@@ -120,10 +160,50 @@ impl Table {
         Ok(Page { epoch: contents.epoch, rows, next: None })
     }
 
+    /// What has changed since the end of `epoch`, an item an epoch in which something did; `None` where that is not known
+    /// any more, and the table is to be read anew.
+    ///
+    /// # Errors
+    /// When a row cannot be decoded, which is a bug.
+    pub fn changes_after(&self, epoch: u64) -> Result<Option<Vec<Changes>>, ArrowError> {
+        let contents = self.read();
+        if epoch < contents.recent.after || epoch > contents.epoch {
+            return Ok(None);
+        }
+        let codec = Codec::new(self.relation.arrow().clone())?;
+        let of = |epoch: u64, changes: &[Change]| {
+            let rows = |gone: bool| changes.iter().filter(move |c| c.gone == gone).map(|c| &c.row);
+            Ok(Changes { epoch, went: codec.decode(rows(true))?, came: codec.decode(rows(false))? })
+        };
+        let recent = contents.recent.changes.iter().filter(|(e, _)| *e > epoch);
+        recent.map(|(epoch, changes)| of(*epoch, changes)).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Takes in what stood at the start of the run, at the end of `epoch`.
+    pub(crate) fn stand(&self, epoch: u64, rows: Vec<Change>) {
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        contents.take(epoch, rows);
+        contents.recent.after = epoch;
+    }
+
     /// Takes the changes up to the end of `epoch` in: key, row, and whether it came or went.
     pub(crate) fn apply(&self, epoch: u64, changes: Vec<Change>) {
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
-        let Contents { rows, bytes, .. } = &mut *contents;
+        if contents.epoch == 0 {
+            contents.recent.after = epoch - 1;
+        }
+        contents.recent.push(epoch, &changes);
+        contents.take(epoch, changes);
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    fn take(&mut self, epoch: u64, changes: Vec<Change>) {
+        let Contents { rows, bytes, .. } = self;
         let (went, came): (Vec<_>, Vec<_>) = changes.into_iter().partition(|c| c.gone);
         for Change { key, .. } in went {
             if let Some(row) = rows.remove(&key) {
@@ -136,11 +216,7 @@ impl Table {
                 *bytes -= key.bytes().len() + before.bytes().len();
             }
         }
-        contents.epoch = epoch;
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Contents> {
-        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+        self.epoch = epoch;
     }
 }
 
@@ -150,4 +226,10 @@ pub(crate) struct Change {
     pub key: Row,
     pub row: Row,
     pub gone: bool,
+}
+
+impl Change {
+    fn bytes(&self) -> usize {
+        self.key.bytes().len() + self.row.bytes().len()
+    }
 }

@@ -235,7 +235,7 @@ impl Hub {
             }
             News::Changed { view, epoch, changes } if epoch < self.next => {
                 // What stood at the start: nobody reads it before the first epoch is through.
-                self.views[view].table.apply(epoch, changes);
+                self.views[view].table.stand(epoch, changes);
             }
             News::Changed { view, epoch, changes } => {
                 let pending = self.pending.entry(epoch).or_default();

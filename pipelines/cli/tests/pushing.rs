@@ -5,16 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Child;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use foreline_tests::live::{Answer, Lake, address, ask, eventually, read_answer, start, terminate};
+use foreline_tests::live::{Answer, Running, ask, eventually, read_answer, terminate};
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_foreline");
 const ROWS: &str = "POST /api/v1/sources/readings/rows";
@@ -37,53 +35,12 @@ snapshot: { interval: 200ms }
 serve: { listen: 127.0.0.1:0 }
 ";
 
-/// A pipeline that runs in a folder of its own.
-struct Running {
-    folder: tempfile::TempDir,
-    child: Child,
-    address: SocketAddr,
+fn run(pipeline: &str) -> Running {
+    Running::new(COMMAND, pipeline, &[])
 }
 
-impl Running {
-    fn new(pipeline: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("p.yaml"), pipeline).unwrap();
-        let (child, address) = begin(folder.path());
-        Running { folder, child, address }
-    }
-
-    fn again(&mut self) {
-        (self.child, self.address) = begin(self.folder.path());
-    }
-
-    fn lake(&self) -> Lake {
-        Lake(self.folder.path().join("lake/smooth"))
-    }
-
-    fn post(&self, head: &str, body: &str) -> Answer {
-        ask(self.address, ROWS, head, body.as_bytes()).unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-/// Starts the command and waits until it takes rows.
-fn begin(folder: &Path) -> (Child, SocketAddr) {
-    fs::write(folder.join("stderr"), "").unwrap();
-    let child = start(COMMAND, folder, "");
-    let ready = || {
-        let address = address(folder)?;
-        let answer = ask(address, "GET /readyz", "", b"").ok()?;
-        (answer.status == 200).then_some(address)
-    };
-    eventually("the pipeline is ready", || ready().is_some());
-    (child, ready().unwrap())
+fn post(running: &Running, head: &str, body: &str) -> Answer {
+    ask(running.address, ROWS, head, body.as_bytes()).unwrap()
 }
 
 /// Row `n`; each machine has one a second.
@@ -104,7 +61,7 @@ fn body(first: u64, n: u64) -> String {
 fn what_was_answered_counts_once_whatever_dies() {
     // Several clients are out of order among themselves.
     let pipeline = PIPELINE.replace("    time: ts\n", "    time: ts\n    lateness: 1h\n");
-    let mut running = Running::new(&pipeline);
+    let mut running = run(&pipeline);
     let address = Arc::new(Mutex::new(running.address));
     let (next, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let clients = (0..4).map(|_| {
@@ -131,9 +88,7 @@ fn what_was_answered_counts_once_whatever_dies() {
     for _ in 0..5 {
         reached += 400;
         eventually("rows are taken", || next.load(Ordering::Acquire) > reached);
-        running.child.kill().unwrap();
-        running.child.wait().unwrap();
-        running.again();
+        running.die_and_live();
         *address.lock().unwrap() = running.address;
     }
     over.store(true, Ordering::Release);
@@ -141,8 +96,8 @@ fn what_was_answered_counts_once_whatever_dies() {
     assert!(acknowledged.len() > 1000, "only {} rows", acknowledged.len());
     let expected: BTreeSet<(String, i64)> = acknowledged.iter().map(|n| row(*n).1).collect();
     // A reading of every machine long after brings out what waits for its time.
-    assert_eq!(running.post(JSON, &body(7 * 20_000, 7)).status, 200);
-    let lake = running.lake();
+    assert_eq!(post(&running, JSON, &body(7 * 20_000, 7)).status, 200);
+    let lake = running.lake("smooth");
     eventually("everything acknowledged is there", || {
         let found: BTreeSet<(String, i64)> = lake.rows().into_iter().collect();
         expected.is_subset(&found)
@@ -157,30 +112,28 @@ fn what_was_answered_counts_once_whatever_dies() {
 
 #[test]
 fn a_key_counts_once_across_a_death_and_answers_the_same() {
-    let mut running = Running::new(&PIPELINE.replace("    dedupe: [machine, ts]\n", ""));
+    let mut running = run(&PIPELINE.replace("    dedupe: [machine, ts]\n", ""));
     let head = format!("{JSON}idempotency-key: 5f1e-1\r\n");
     let text = body(0, 5).replace("\"v\":3", "\"v\":\"x\"");
-    let first = running.post(&head, &text);
+    let first = post(&running, &head, &text);
     assert_eq!(first.status, 200, "{}", first.body);
-    running.child.kill().unwrap();
-    running.child.wait().unwrap();
-    running.again();
-    let again = running.post(&head, &text);
+    running.die_and_live();
+    let again = post(&running, &head, &text);
     assert_eq!((again.status, again.body), (200, first.body));
     assert!(again.head.contains("foreline-request: replayed"), "{}", again.head);
-    let other = running.post(&head, &body(5, 1));
+    let other = post(&running, &head, &body(5, 1));
     assert_eq!(other.status, 422, "{}", other.body);
-    let lake = running.lake();
+    let lake = running.lake("smooth");
     eventually("the rows are there", || lake.rows().len() == 4);
-    assert_eq!(running.post(JSON, &body(100, 1)).status, 200);
+    assert_eq!(post(&running, JSON, &body(100, 1)).status, 200);
     eventually("what came later is there", || lake.rows().len() == 5);
 }
 
 #[test]
 fn rows_come_as_csv_ndjson_and_compressed_and_errors_are_named() {
-    let running = Running::new(PIPELINE);
+    let running = run(PIPELINE);
     let csv = "ts,machine,v\n2026-03-01T00:00:00Z,A,1\n2026-03-01T00:00:01Z,A,nonsense\n";
-    let answer = running.post("content-type: text/csv\r\n", csv);
+    let answer = post(&running, "content-type: text/csv\r\n", csv);
     assert_eq!(answer.status, 200, "{}", answer.body);
     let said: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((&said["accepted"], &said["rejected"]), (&1.into(), &1.into()));
@@ -191,7 +144,7 @@ fn rows_come_as_csv_ndjson_and_compressed_and_errors_are_named() {
     let head = "content-type: application/x-ndjson\r\ncontent-encoding: gzip\r\n";
     let answer = ask(running.address, ROWS, head, &packed.finish().unwrap()).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let lake = running.lake();
+    let lake = running.lake("smooth");
     eventually("three rows are there", || lake.rows().len() == 3);
 }
 
@@ -205,7 +158,7 @@ fn problem(answer: &Answer) -> (u16, String) {
 
 #[test]
 fn abuse_is_answered_and_hurts_nobody() {
-    let running = Running::new(PIPELINE);
+    let running = run(PIPELINE);
     let expect = |line: &str, head: &str, body: &[u8], status: u16, kind: &str| {
         let answer = ask(running.address, line, head, body).unwrap();
         assert_eq!(problem(&answer), (status, format!("urn:foreline:problem:{kind}")));
@@ -236,12 +189,12 @@ fn abuse_is_answered_and_hurts_nobody() {
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(65_536));
     let n_sent = (0..1600).take_while(|_| sent.write_all(chunk.as_bytes()).is_ok()).count();
     assert!(n_sent < 1600, "the server does not take all of it");
-    assert_eq!(running.post(JSON, &body(0, 1)).status, 200, "others are served");
+    assert_eq!(post(&running, JSON, &body(0, 1)).status, 200, "others are served");
 }
 
 #[test]
 fn slow_clients_and_many_connections_do_not_keep_others_out() {
-    let running = Running::new(PIPELINE);
+    let running = run(PIPELINE);
     let mut idle = Vec::new();
     for _ in 0..1000 {
         // Beyond what the server accepts they wait in the system's queue, and beyond that they are refused.
@@ -254,10 +207,10 @@ fn slow_clients_and_many_connections_do_not_keep_others_out() {
     let open = fs::read_dir(format!("/proc/{}/fd", running.child.id())).unwrap().count();
     assert!(open < 700, "{open} open files");
     // Who does not finish the head in time is let go, and others come in.
-    let answer = running.post(JSON, &body(0, 1));
+    let answer = post(&running, JSON, &body(0, 1));
     assert_eq!(answer.status, 200, "{}", answer.body);
     drop(idle);
-    let lake = running.lake();
+    let lake = running.lake("smooth");
     eventually("the row is there", || lake.rows().len() == 1);
 }
 
@@ -268,12 +221,12 @@ fn a_token_is_asked_for_and_never_said() {
     fs::write(file.path(), token).unwrap();
     let written = format!("127.0.0.1:0, tokens: ['${{file:{}}}'] }}", file.path().display());
     let pipeline = PIPELINE.replace("127.0.0.1:0 }", &written);
-    let running = Running::new(&pipeline);
-    let none = running.post(JSON, &body(0, 1));
+    let running = run(&pipeline);
+    let none = post(&running, JSON, &body(0, 1));
     assert_eq!(problem(&none), (401, "urn:foreline:problem:unauthorized".to_owned()));
     assert!(none.head.contains("www-authenticate: bearer"), "{}", none.head);
     let with = |token: &str| {
-        running.post(&format!("{JSON}authorization: Bearer {token}\r\n"), &body(0, 1))
+        post(&running, &format!("{JSON}authorization: Bearer {token}\r\n"), &body(0, 1))
     };
     assert_eq!(with("canary-5f1e-5f1e-5f1f").status, 401);
     assert_eq!(with(token).status, 200);
@@ -283,16 +236,15 @@ fn a_token_is_asked_for_and_never_said() {
 
 #[test]
 fn more_requests_than_allowed_are_told_when_to_come_back() {
-    let running =
-        Running::new(&PIPELINE.replace("max_requests_per_s: 100000", "max_requests_per_s: 1"));
-    let answers: Vec<Answer> = (0..5).map(|n| running.post(JSON, &body(n, 1))).collect();
+    let running = run(&PIPELINE.replace("max_requests_per_s: 100000", "max_requests_per_s: 1"));
+    let answers: Vec<Answer> = (0..5).map(|n| post(&running, JSON, &body(n, 1))).collect();
     let refused = answers.iter().find(|a| a.status == 429).expect("five at once are too many");
     assert!(refused.head.contains("retry-after: 1"), "{}", refused.head);
 }
 
 #[test]
 fn requests_under_way_are_answered_when_the_run_is_told_to_end() {
-    let mut running = Running::new(PIPELINE);
+    let mut running = run(PIPELINE);
     let (address, over) = (running.address, Arc::new(AtomicBool::new(false)));
     let done = Arc::clone(&over);
     let client = std::thread::spawn(move || {
@@ -308,7 +260,7 @@ fn requests_under_way_are_answered_when_the_run_is_told_to_end() {
         }
         acknowledged
     });
-    let lake = running.lake();
+    let lake = running.lake("smooth");
     eventually("rows come through", || lake.rows().len() > 20);
     assert!(terminate(&mut running.child).success());
     over.store(true, Ordering::Release);
@@ -322,7 +274,7 @@ fn requests_under_way_are_answered_when_the_run_is_told_to_end() {
 
 #[test]
 fn taps_and_probes() {
-    let running = Running::new(PIPELINE);
+    let running = run(PIPELINE);
     let folder = running.folder.path();
     let command = |arguments: &[&str]| {
         let output =

@@ -2,12 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
 
-use std::fs;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Child;
-
-use foreline_tests::live::{Lake, address, ask, eventually, start, terminate};
+use foreline_tests::live::{Running, ask, eventually, terminate};
 use serde_json::Value;
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_foreline");
@@ -43,65 +38,26 @@ snapshot: { interval: 200ms }
 serve: { listen: 127.0.0.1:0 }
 ";
 
-struct Running {
-    folder: tempfile::TempDir,
-    child: Child,
-    address: SocketAddr,
+fn post(running: &Running, source: &str, body: &str) {
+    running.send(&format!("POST /api/v1/sources/{source}/rows"), body);
 }
 
-impl Running {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("p.yaml"), PIPELINE).unwrap();
-        let (child, address) = begin(folder.path());
-        Running { folder, child, address }
-    }
+fn get(running: &Running, path: &str) -> Value {
+    serde_json::from_str(&running.send(&format!("GET /api/v1/tables{path}"), "")).unwrap()
+}
 
-    fn post(&self, source: &str, body: &str) {
-        let head = "content-type: application/json\r\n";
-        let path = format!("POST /api/v1/sources/{source}/rows");
-        let answer = ask(self.address, &path, head, body.as_bytes()).unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.body);
-    }
-
-    fn get(&self, path: &str) -> Value {
-        let answer = ask(self.address, &format!("GET /api/v1/tables{path}"), "", b"").unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        serde_json::from_str(&answer.body).unwrap()
-    }
-
-    /// The machines of a view, a page at a time.
-    fn machines(&self, view: &str) -> Vec<String> {
-        let (mut machines, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page = self.get(&format!("/{view}/rows?limit=150{cursor}"));
-            let rows = page["rows"].as_array().unwrap();
-            machines.extend(rows.iter().map(|r| r["machine"].as_str().unwrap().to_owned()));
-            match page["next"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return machines,
-            }
+/// The machines of a view, a page at a time.
+fn machines(running: &Running, view: &str) -> Vec<String> {
+    let (mut machines, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = get(running, &format!("/{view}/rows?limit=150{cursor}"));
+        let rows = page["rows"].as_array().unwrap();
+        machines.extend(rows.iter().map(|r| r["machine"].as_str().unwrap().to_owned()));
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return machines,
         }
     }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn begin(folder: &Path) -> (Child, SocketAddr) {
-    fs::write(folder.join("stderr"), "").unwrap();
-    let child = start(COMMAND, folder, "");
-    let ready = || {
-        let address = address(folder)?;
-        let answer = ask(address, "GET /readyz", "", b"").ok()?;
-        (answer.status == 200).then_some(address)
-    };
-    eventually("the pipeline is ready", || ready().is_some());
-    (child, ready().unwrap())
 }
 
 fn machine(m: u64) -> String {
@@ -130,36 +86,34 @@ fn above(most: u64) -> Vec<String> {
 
 #[test]
 fn a_lowered_limit_raises_the_alerts_it_concerns() {
-    let mut running = Running::new();
-    running.post("readings", &fleet());
+    let mut running = Running::new(COMMAND, PIPELINE, &[]);
+    post(&running, "readings", &fleet());
     for line in 0..10 {
-        running.post("limits", &limit(line, 1, 100));
+        post(&running, "limits", &limit(line, 1, 100));
     }
     eventually("all machines are judged", || {
-        let tables = running.get("");
+        let tables = get(&running, "");
         let judged = tables["tables"].as_array().unwrap().iter().find(|t| t["name"] == "judged");
-        judged.unwrap()["rows"] == MACHINES && running.machines("over").is_empty()
+        judged.unwrap()["rows"] == MACHINES && machines(&running, "over").is_empty()
     });
-    running.post("limits", &limit(0, 2, 65));
-    eventually("those above the new limit are over it", || running.machines("over") == above(65));
-    let before = running.get("/by_line/rows?line=L0");
+    post(&running, "limits", &limit(0, 2, 65));
+    eventually("those above the new limit are over it", || machines(&running, "over") == above(65));
+    let before = get(&running, "/by_line/rows?line=L0");
     assert_eq!(before["rows"][0]["worst"], 90.0);
     assert_eq!(before["rows"][0]["n"], MACHINES / 10);
 
-    running.child.kill().unwrap();
-    running.child.wait().unwrap();
-    (running.child, running.address) = begin(running.folder.path());
-    eventually("the views are as they were", || running.machines("over") == above(65));
-    assert_eq!(running.get("/by_line/rows?line=L0")["rows"], before["rows"]);
-    running.post("limits", &limit(0, 3, 75));
-    eventually("some are over no more", || running.machines("over") == above(75));
+    running.die_and_live();
+    eventually("the views are as they were", || machines(&running, "over") == above(65));
+    assert_eq!(get(&running, "/by_line/rows?line=L0")["rows"], before["rows"]);
+    post(&running, "limits", &limit(0, 3, 75));
+    eventually("some are over no more", || machines(&running, "over") == above(75));
     let answer = ask(running.address, "GET /api/v1/tables/over/rows?v=1", "", b"").unwrap();
     assert_eq!(answer.status, 400, "{}", answer.body);
     let answer = ask(running.address, "GET /api/v1/tables/nobody/rows", "", b"").unwrap();
     assert_eq!(answer.status, 404, "{}", answer.body);
     assert!(terminate(&mut running.child).success());
 
-    let alerts = Lake(running.folder.path().join("lake/high"));
+    let alerts = running.lake("high");
     let changes = alerts.texts(&["machine", "change"]);
     let of = |change: &str| {
         let mut machines: Vec<String> =

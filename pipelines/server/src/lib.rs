@@ -7,6 +7,7 @@
 //! DELETE                              rows with these keys are no longer there
 //! GET  /api/v1/tables                 the views: columns, rows, epoch
 //! GET  /api/v1/tables/{view}/rows     their rows; also .../latest
+//! GET  /api/v1/tables/{view}/stream   what changes of one, as it does
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -20,6 +21,7 @@
 
 mod access;
 mod connections;
+mod follow;
 mod intake;
 mod limits;
 mod problem;
@@ -79,7 +81,11 @@ impl Server {
             .build()?;
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("server".to_owned()).spawn(move || {
-            runtime.block_on(connections::serve(listener, routes::router(served), stopped));
+            runtime.block_on(connections::serve(
+                listener,
+                routes::router(served, stopped.clone()),
+                stopped,
+            ));
             // A request that still waits for a disk is not waited for.
             runtime.shutdown_background();
         })?;

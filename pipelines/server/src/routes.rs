@@ -11,11 +11,11 @@ use axum::routing::{get, post, put};
 use foreline_connectors::{Bell, Door};
 use foreline_engine::Table;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::limits::{BODIES_KIB, IDLE_TIME, RETRY_AFTER};
+use crate::limits::{BODIES_KIB, FOLLOWERS, IDLE_TIME, RETRY_AFTER};
 use crate::problem::{Problem, json as as_json};
-use crate::{Served, Token, intake, tables, wake};
+use crate::{Served, Token, follow, intake, tables, wake};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -25,17 +25,23 @@ pub(crate) struct Site {
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
     pub(crate) tokens: Vec<Token>,
+    /// Readers that may still follow a table.
+    pub(crate) followers: Arc<Semaphore>,
+    /// Whether the server ends.
+    pub(crate) stopped: watch::Receiver<bool>,
     /// Kibibytes that bodies may still take.
     pub(crate) memory: Arc<Semaphore>,
 }
 
-pub(crate) fn router(served: Served) -> Router {
+pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
     let site = Site {
         doors: served.doors.into_iter().collect(),
         references: served.references.into_iter().collect(),
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
         tokens: served.tokens,
+        followers: Arc::new(Semaphore::new(FOLLOWERS)),
+        stopped,
         memory: Arc::new(Semaphore::new(BODIES_KIB)),
     };
     Router::new()
@@ -48,6 +54,7 @@ pub(crate) fn router(served: Served) -> Router {
         .route("/api/v1/tables", get(tables::tables).fallback(wrong_method))
         .route("/api/v1/tables/{table}/rows", get(tables::rows).fallback(wrong_method))
         .route("/api/v1/tables/{table}/latest", get(tables::rows).fallback(wrong_method))
+        .route("/api/v1/tables/{table}/stream", get(follow::changes).fallback(wrong_method))
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
@@ -39,7 +38,7 @@ fn about(name: &str, table: &Table) -> Value {
     let column = |c: &foreline_engine::Column| {
         json!({
             "name": c.name,
-            "type": word(&c.data_type),
+            "type": foreline_engine::type_name(&c.data_type),
             "unit": c.unit.as_ref().map(foreline_engine::Unit::code),
         })
     };
@@ -53,16 +52,6 @@ fn about(name: &str, table: &Table) -> Value {
         "key": relation.key().iter().map(|&k| &relation.columns()[k].name).collect::<Vec<_>>(),
         "columns": relation.columns().iter().map(column).collect::<Vec<_>>(),
     })
-}
-
-/// A type as a pipeline file names it.
-fn word(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8 => "string".to_owned(),
-        DataType::Timestamp(..) => "timestamp".to_owned(),
-        DataType::Boolean => "bool".to_owned(),
-        other => other.to_string().to_lowercase(),
-    }
 }
 
 /// Rows of a view: a page in the order of the key, or with a value for each column of the key the row that has it.
@@ -96,7 +85,7 @@ pub(crate) async fn rows(
     Ok(response)
 }
 
-fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Problem {
+pub(crate) fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Problem {
     let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
     let known: Vec<&str> = known.map(String::as_str).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -163,7 +152,8 @@ fn body(page: &Page) -> Result<Vec<u8>, ArrowError> {
     Ok(body)
 }
 
-fn written(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+/// Rows as JSON.
+pub(crate) fn written(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     if rows.num_rows() == 0 {
         return Ok(b"[]".to_vec());
     }

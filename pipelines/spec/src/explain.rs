@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use arrow::datatypes::DataType;
 use foreline_engine::{
     ClockPolicy, Column, DeviceClock, Extent, Front, LatePolicy, RelationRules, Schema, StreamId,
-    TimeDomain, ViewKind,
+    TimeDomain, ViewKind, type_name,
 };
 
 use crate::guarantee::guarantees;
@@ -188,17 +187,6 @@ fn length(n: i64, domain: TimeDomain) -> String {
     match domain {
         TimeDomain::UtcNanos => Extent::Nanos(n).to_string(),
         TimeDomain::Logical => Extent::Count(n).to_string(),
-    }
-}
-
-/// A type as the pipeline file names it.
-pub(crate) fn type_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Utf8 | DataType::Dictionary(..) => "string".to_owned(),
-        DataType::Timestamp(..) => "timestamp".to_owned(),
-        DataType::Boolean => "bool".to_owned(),
-        DataType::List(item) => format!("list of {}", type_name(item.data_type())),
-        other => other.to_string().to_lowercase(),
     }
 }
 

@@ -23,12 +23,12 @@ use arrow::datatypes::DataType;
 use foreline_connectors::SinkInputs;
 use foreline_engine::{
     Expression, ExpressionError, Extent, LatePolicy, Resolver, Schema, StreamId, ViewKind,
+    type_name,
 };
 use foreline_sql::SqlExpressions;
 
 use crate::check::{Only, PlanOptions};
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::explain::type_name;
 use crate::plan::{Plan, SinkPlan, StepPlan};
 use crate::read::{Block, PipelineFile, StepBlock, diagnostic, from_config};
 use crate::yaml::{Node, Span, Value};
@@ -375,10 +375,7 @@ impl<'a> Planner<'a> {
             ),
             (true, _) => (
                 format!("'{name}' is a reference, and '{kind}' reads streams"),
-                format!(
-                    "join it to a stream: join: {{ on: [...] }} with from: [{}, {name}]",
-                    inputs[0].0
-                ),
+                format!("join it to a stream: from: [<stream>, {name}], join: {{ on: [...] }}"),
             ),
             (false, _) => (
                 format!("'{name}' is no reference, and '{kind}' looks rows up in one"),

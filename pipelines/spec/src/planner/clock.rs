@@ -4,10 +4,9 @@
 //! comes in the order of arrival, and it is the arrival that no row may lack. The device's stamp becomes the event
 //! time in the ordering step, as far as it is believed.
 
-use foreline_engine::{ClockPolicy, Column, DeviceClock, Schema, TimeDomain};
+use foreline_engine::{ClockPolicy, Column, DeviceClock, Schema, TimeDomain, type_name};
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::explain::type_name;
 use crate::file::{DeviceClockConfig, Otherwise, SourceCommon};
 use crate::planner::Planner;
 use crate::yaml::{Node, Span};

@@ -4,11 +4,10 @@ use arrow::datatypes::DataType;
 use foreline_connectors::{SourceConfig, SourceInputs};
 use foreline_engine::{
     CHANGED_AT, Column, Front, PrimaryKey, Relation, RelationRules, Schema, SchemaError, StreamId,
-    TimeDomain, VIEW_ROWS_MAX, ViewKind,
+    TimeDomain, VIEW_ROWS_MAX, ViewKind, type_name,
 };
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::explain::type_name;
 use crate::file::ReferenceCommon;
 use crate::plan::{SourcePlan, ViewPlan};
 use crate::planner::{CHANGES, Planner};

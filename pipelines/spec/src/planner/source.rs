@@ -4,11 +4,10 @@ use foreline_connectors::{
     ColumnConfig, ColumnType, PlannedSource, SourceConfig, SourceInputs, chained,
 };
 use foreline_engine::{
-    Column, Extent, Front, LatePolicy, OrderRules, Schema, SchemaError, TimeDomain,
+    Column, Extent, Front, LatePolicy, OrderRules, Schema, SchemaError, TimeDomain, type_name,
 };
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::explain::type_name;
 use crate::file::{Columns, Late, SourceCommon};
 use crate::plan::SourcePlan;
 use crate::planner::Planner;

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use arrow::datatypes::DataType;
-use foreline_engine::{Column, Resolver, Schema};
+use foreline_engine::{Column, Resolver, Schema, type_name};
 
 use crate::check::Only;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::explain::type_name;
 use crate::file::{TargetConfig, TrainingConfig};
 use crate::plan::{TrainingPlan, TrainingTarget};
 use crate::planner::Planner;

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use foreline_engine::{
     Aggregate, Cell, Column, Function, GONE, LATEST_ROWS_MAX, Relation, SchemaError, StreamId,
-    VIEW_ROWS_MAX, ViewKind, latest,
+    VIEW_ROWS_MAX, ViewKind, latest, type_name,
 };
 
 use foreline_operators::alert::{AlertConfig, Level, SeverityConfig, plan_rule};
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::explain::type_name;
 use crate::file::{
     AlertEntry, First, GroupConfig, JoinConfig, JoinOn, LatestConfig, TopConfig, Unmatched,
     ViewConfig,
