@@ -75,6 +75,9 @@ impl Tables {
             return self
                 .refuse(format!("'{name}' has changed too often for one run of its history"));
         }
+        if self.headed && text.iter().all(u8::is_ascii_whitespace) {
+            return self.refuse(format!("'{name}' is empty, and has not even a header"));
+        }
         let examined = match self.examiner.examine(self.body.media_type(), &text) {
             Ok(examined) => examined,
             Err(e) => return self.refuse(format!("'{name}' cannot be used: {}", e.first())),
