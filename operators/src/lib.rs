@@ -76,6 +76,7 @@ pub mod window;
 
 // Sections of the pipeline file that are kinds of operator, but no steps.
 pub mod alert;
+pub mod alert_book;
 
 // What several of them share.
 mod annotate;
