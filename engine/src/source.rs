@@ -177,6 +177,11 @@ pub trait Source: Send {
         true
     }
 
+    /// Whether it is there for other sources: the run does not wait for its end.
+    fn serves(&self) -> bool {
+        false
+    }
+
     /// The next records, at most about `budget_bytes`.
     ///
     /// # Errors

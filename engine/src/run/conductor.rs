@@ -263,8 +263,8 @@ impl Conductor {
 
     /// Whether the run goes on until the source ends. A relation is there for the streams, if there are any.
     fn keeps_on(&self, source: usize) -> bool {
-        let are_all = || self.sources.iter().all(|s| s.front.is_relation());
-        !self.sources[source].front.is_relation() || are_all()
+        let serves = |s: &SourceNode| s.front.is_relation() || s.source.serves();
+        !serves(&self.sources[source]) || self.sources.iter().all(serves)
     }
 
     fn is_to_stop(&self) -> bool {

@@ -126,7 +126,9 @@ fn keep_keys(plan: &Plan) {
 fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>, Failure> {
     let Some(serve) = &plan.serve else { return Ok(None) };
     let (mut doors, mut references, mut bells) = (Vec::new(), Vec::new(), Vec::new());
-    for source in &plan.sources {
+    let commands = plan.sources.iter().find(|source| !source.is_own());
+    let commands = commands.and_then(|source| source.source.door.clone());
+    for source in plan.sources.iter().filter(|source| source.is_own()) {
         if let Some(door) = &source.source.door {
             let ways_in = if source.front.is_relation() { &mut references } else { &mut doors };
             ways_in.push((source.name.clone(), Arc::clone(door)));
@@ -136,7 +138,7 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
         }
     }
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let server = Server::start(serve.listen, Served { doors, references, bells, tables, tokens })?;
+    let server = Server::start(serve.listen, Served { doors, references, commands, bells, tables, tokens })?;
     eprintln!("listening on http://{}", server.address());
     Ok(Some(server))
 }

@@ -89,7 +89,7 @@ fn carry_out(
 ) -> Result<Vec<String>, Failure> {
     let folder = tempfile::tempdir().context("a folder for the rows of a test")?;
     let mut inputs = BTreeMap::new();
-    for source in &plan.sources {
+    for source in plan.sources.iter().filter(|source| source.is_own()) {
         let rows = match case.input.get(&source.name) {
             // A reference in a file is read from there; any other is empty.
             None if source.front.is_relation() && source.kind == "csv" => continue,

@@ -11,16 +11,17 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use foreline_engine::{
-    Chunk, ConfigError, Decoder, KnownPartition, Partition, Poll, Position, Range, Replay,
-    Resolver, Source, SourceError,
+    Chunk, Column, ConfigError, Decoder, KnownPartition, Partition, Poll, Position, Range, Replay,
+    Resolver, Schema, Source, SourceError,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::door::{Door, DoorLimits};
-use crate::format::{CsvOptions, JsonOptions};
-use crate::kind::{PlannedSource, SourceInputs, SourceKind, Tap};
+use crate::format::{CsvOptions, Format, JsonOptions};
+use crate::kind::{ColumnConfig, ColumnType, PlannedSource, SourceInputs, SourceKind, Tap};
 
 mod columns;
 mod examine;
@@ -161,7 +162,7 @@ impl SourceKind for Http {
         let door = Arc::new(Door::new(limits(config), examiner.clone()));
         let opened = Arc::clone(&door);
         let open = move || {
-            let source = HttpSource { door: Arc::clone(&opened), examiner: examiner.clone() };
+            let source = HttpSource { door: Arc::clone(&opened), examiner: examiner.clone(), serves: false };
             Ok(Box::new(source) as Box<dyn Source>)
         };
         Ok(PlannedSource {
@@ -179,6 +180,48 @@ impl SourceKind for Http {
     }
 }
 
+/// The source of what people do with the alerts of a pipeline, of `schema`: nobody names it, and no run waits for its end. Also
+/// its columns as declared.
+///
+/// # Panics
+/// When a column of the schema is neither text nor a timestamp, which is a bug.
+#[must_use]
+pub fn commands(schema: &Schema) -> (Vec<(String, ColumnConfig)>, PlannedSource) {
+    let declared = |column: &Column| {
+        let data_type = match &column.data_type {
+            DataType::Timestamp(..) => ColumnType::Timestamp,
+            _ => ColumnType::String,
+        };
+        (column.name.clone(), ColumnConfig::of(data_type))
+    };
+    let columns: Vec<_> = schema.columns().iter().map(declared).collect();
+    let inputs = SourceInputs { columns: &columns, schema };
+    let formats = vec![(Body::Ndjson, Format::Ndjson(JsonOptions::default()))];
+    let examiner = Examiner::of(formats, &inputs).expect("text and timestamps can be read");
+    let door = Arc::new(Door::new(COMMANDS, examiner.clone()));
+    let opened = Arc::clone(&door);
+    let open = move || {
+        let source =
+            HttpSource { door: Arc::clone(&opened), examiner: examiner.clone(), serves: true };
+        Ok(Box::new(source) as Box<dyn Source>)
+    };
+    let planned = PlannedSource {
+        open: Arc::new(open),
+        bounded: true,
+        replay: Replay::ByPayload,
+        notes: Vec::new(),
+        probe: None,
+        door: Some(door),
+        bell: None,
+        tap: Tap::Refused("what people do with alerts is in the table of alerts"),
+    };
+    (columns, planned)
+}
+
+/// What may come in of what people do.
+const COMMANDS: DoorLimits =
+    DoorLimits { body_bytes: 64 << 10, inbox_bytes: 4 << 20, requests_per_s: 1000, keys: 10_000 };
+
 /// What may come in.
 pub(crate) fn limits(config: &HttpConfig) -> DoorLimits {
     let mib = |n: u32| (n as usize) << 20;
@@ -193,6 +236,8 @@ pub(crate) fn limits(config: &HttpConfig) -> DoorLimits {
 struct HttpSource {
     door: Arc<Door>,
     examiner: Examiner,
+    /// Whether it is there for other sources.
+    serves: bool,
 }
 
 impl Drop for HttpSource {
@@ -204,6 +249,10 @@ impl Drop for HttpSource {
 impl Source for HttpSource {
     fn replay(&self) -> Replay {
         Replay::ByPayload
+    }
+
+    fn serves(&self) -> bool {
+        self.serves
     }
 
     fn poll(&mut self, _: usize) -> Result<Poll, SourceError> {

@@ -68,6 +68,13 @@ pub struct ColumnConfig {
 }
 
 impl ColumnConfig {
+    /// A column of a type, and all else as usual.
+    #[must_use]
+    pub fn of(data_type: ColumnType) -> Self {
+        let (unit, sample_rate, field, format, zone) = (None, None, None, None, None);
+        ColumnConfig { data_type, unit, sample_rate, field, format, zone }
+    }
+
     /// The column of the stream that is declared here as `name`.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ pub mod timescale;
 pub use bell::Bell;
 pub use chained::{History, chained};
 pub use door::{Door, DoorLimits, Fate, KEY_BYTES_MAX, Receipt, Refused, Taken};
+pub use http::commands;
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe,
     SinkConfig, SinkInputs, SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind,

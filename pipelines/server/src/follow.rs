@@ -14,43 +14,35 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use foreline_engine::{Changes, Table};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::access;
 use crate::limits::{FOLLOWERS, RETRY_AFTER};
 use crate::problem::Problem;
 use crate::routes::Site;
-use crate::tables::{unknown, written};
+use crate::tables::written;
 
 /// How often a table is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often a quiet connection is shown to be alive.
 const ALIVE: Duration = Duration::from_secs(15);
 
-/// Follows a view.
-pub(crate) async fn changes(
-    State(site): State<Arc<Site>>,
-    table: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    access::check(&site.tokens, &headers)?;
-    let name = table.map(|Path(name)| name).unwrap_or_default();
-    let table = site.tables.get(&name).ok_or_else(|| unknown(&name, site.tables.keys()))?;
+/// Follows a view; `known` is the epoch as of which the reader knows it.
+pub(crate) fn changes(
+    site: &Site,
+    table: Arc<Table>,
+    known: Option<u64>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
     let room = Arc::clone(&site.followers).try_acquire_owned().map_err(|_| {
         let detail = format!("{FOLLOWERS} readers follow tables, and that is the limit");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).after(RETRY_AFTER)
     })?;
-    let known = headers.get("last-event-id").and_then(|v| v.to_str().ok());
-    let known = known.and_then(|id| id.strip_prefix('e')?.parse().ok());
     let follower = Follower {
-        table: Arc::clone(table),
+        table,
         at: known,
         waiting: VecDeque::new(),
         stopped: site.stopped.clone(),

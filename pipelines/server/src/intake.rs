@@ -308,6 +308,25 @@ fn refusal(refused: &Refused) -> Problem {
     if *refused == Refused::KeyReused { problem } else { problem.after(RETRY_AFTER) }
 }
 
+/// Hands a body in that was made here; the answer once it is durable.
+pub(crate) async fn hand_in(
+    door: Arc<Door>,
+    content_type: &str,
+    body: Vec<u8>,
+) -> Result<Response, Problem> {
+    if let Some(wait) = door.allow() {
+        let refused = Refused::TooMany(door.limits().requests_per_s);
+        return Err(refusal(&refused).after(wait));
+    }
+    let content_type = content_type.to_owned();
+    let posted = Posted { what: What::Rows, content_type, body, gzip: false };
+    let offered = offer(Arc::clone(&door), posted, None).await?;
+    if let Some(Taken::Now(receipt)) = offered.taken {
+        wait(&door, receipt, false).await?;
+    }
+    Ok(answer(&offered.counted, "new"))
+}
+
 /// Waits until the rows are durable.
 async fn wait(door: &Door, mut receipt: Receipt, keyed: bool) -> Result<(), Problem> {
     let fate = tokio::time::timeout(DURABLE_TIME, receipt.settled()).await;

@@ -8,6 +8,8 @@
 //! GET  /api/v1/tables                 the views: columns, rows, epoch
 //! GET  /api/v1/tables/{view}/rows     their rows; also .../latest
 //! GET  /api/v1/tables/{view}/stream   what changes of one, as it does
+//! GET  /api/v1/alerts                 the alerts of all rules; .../stream: as they change
+//! POST /api/v1/alerts/{id}/ack        acknowledges one; comment, shelve, out_of_service ... likewise
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -20,6 +22,7 @@
 //! * Every number that a stranger can drive up has a limit in `limits`.
 
 mod access;
+mod alerts;
 mod connections;
 mod follow;
 mod intake;
@@ -47,6 +50,8 @@ pub struct Served {
     pub doors: Vec<(String, Arc<Door>)>,
     /// The relations that are kept up over HTTP, by name.
     pub references: Vec<(String, Arc<Door>)>,
+    /// The way in for what people do with alerts, which are the table `alerts`.
+    pub commands: Option<Arc<Door>>,
     /// The sources that can be woken, by name.
     pub bells: Vec<(String, Arc<Bell>)>,
     /// The views that can be read, by name.

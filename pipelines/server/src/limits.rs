@@ -23,6 +23,8 @@ pub(crate) const BLOCKING_THREADS: usize = 8;
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(5);
 /// What a client is told to wait where nothing better is known.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Longest body of a command; a comment has 4,096 bytes at most.
+pub(crate) const COMMAND_BYTES: usize = 16 << 10;
 /// Most readers that follow tables, each with a connection of its own.
 pub(crate) const FOLLOWERS: usize = 256;
 /// Rows of a view in one answer, unless asked for less or more.

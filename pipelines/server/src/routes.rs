@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post, put};
@@ -13,15 +13,17 @@ use foreline_engine::Table;
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
-use crate::limits::{BODIES_KIB, FOLLOWERS, IDLE_TIME, RETRY_AFTER};
+use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, RETRY_AFTER};
 use crate::problem::{Problem, json as as_json};
-use crate::{Served, Token, follow, intake, tables, wake};
+use crate::{Served, Token, alerts, intake, tables, wake};
 
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) doors: BTreeMap<String, Arc<Door>>,
     pub(crate) references: BTreeMap<String, Arc<Door>>,
+    /// The way in for what people do with alerts.
+    pub(crate) commands: Option<Arc<Door>>,
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
     pub(crate) tokens: Vec<Token>,
@@ -37,6 +39,7 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
     let site = Site {
         doors: served.doors.into_iter().collect(),
         references: served.references.into_iter().collect(),
+        commands: served.commands,
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
         tokens: served.tokens,
@@ -54,7 +57,13 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         .route("/api/v1/tables", get(tables::tables).fallback(wrong_method))
         .route("/api/v1/tables/{table}/rows", get(tables::rows).fallback(wrong_method))
         .route("/api/v1/tables/{table}/latest", get(tables::rows).fallback(wrong_method))
-        .route("/api/v1/tables/{table}/stream", get(follow::changes).fallback(wrong_method))
+        .route("/api/v1/tables/{table}/stream", get(tables::stream).fallback(wrong_method))
+        .route("/api/v1/alerts", get(alerts::list).fallback(wrong_method))
+        .route("/api/v1/alerts/stream", get(alerts::stream).fallback(wrong_method))
+        .route(
+            "/api/v1/alerts/{alert}/{command}",
+            post(alerts::command).layer(DefaultBodyLimit::max(COMMAND_BYTES)).fallback(wrong_method),
+        )
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)

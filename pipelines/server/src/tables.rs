@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use foreline_engine::{Page, Table};
 use serde_json::{Value, json};
 
-use crate::access;
+use crate::{access, follow};
 use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
@@ -64,10 +64,8 @@ pub(crate) async fn rows(
     access::check(&site.tokens, &headers)?;
     let name = table.map(|Path(name)| name).unwrap_or_default();
     let table = site.tables.get(&name).ok_or_else(|| unknown(&name, site.tables.keys()))?;
-    let tag = |epoch: u64| format!("\"e{epoch}\"");
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    if known == Some(&*tag(table.epoch())) {
-        return Ok(StatusCode::NOT_MODIFIED.into_response());
+    if let Some(same) = not_modified(table, &headers) {
+        return Ok(same);
     }
     let limit = limit(query.remove("limit"))?;
     let cursor = query.remove("cursor").map(|text| cursor(&text)).transpose()?;
@@ -77,15 +75,50 @@ pub(crate) async fn rows(
         table.get(&key(table, &query)?)
     };
     let page = page.map_err(|e| broken(&e))?;
-    let (epoch, body) = (page.epoch, body(&page).map_err(|e| broken(&e))?);
-    let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    let (epoch, body) = (page.epoch, page_body(&page).map_err(|e| broken(&e))?);
+    let response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    Ok(tagged(response, epoch))
+}
+
+fn tag(epoch: u64) -> String {
+    format!("\"e{epoch}\"")
+}
+
+/// The answer to who has seen the table as it is.
+pub(crate) fn not_modified(table: &Table, headers: &HeaderMap) -> Option<Response> {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    (known == Some(&*tag(table.epoch()))).then(|| StatusCode::NOT_MODIFIED.into_response())
+}
+
+/// Says of which epoch an answer is.
+pub(crate) fn tagged(mut response: Response, epoch: u64) -> Response {
     if let Ok(tag) = HeaderValue::from_str(&tag(epoch)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
-pub(crate) fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Problem {
+/// What changes of a view, as it does.
+pub(crate) async fn stream(
+    State(site): State<Arc<Site>>,
+    table: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    access::check(&site.tokens, &headers)?;
+    let name = table.map(|Path(name)| name).unwrap_or_default();
+    follow(&site, &name, &headers)
+}
+
+/// Follows a view.
+pub(crate) fn follow(site: &Site, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let table = site.tables.get(name).ok_or_else(|| unknown(name, site.tables.keys()))?;
+    let known = headers.get("last-event-id").and_then(|v| v.to_str().ok());
+    let known = known.and_then(|id| id.strip_prefix('e')?.parse().ok());
+    let events = follow::changes(site, Arc::clone(table), known)?;
+    Ok(events.into_response())
+}
+
+fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> Problem {
     let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
     let known: Vec<&str> = known.map(String::as_str).collect();
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -93,16 +126,16 @@ pub(crate) fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -
     Problem::new(StatusCode::NOT_FOUND, "unknown-table", detail)
 }
 
-fn bad(detail: impl Into<String>) -> Problem {
+pub(crate) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail)
 }
 
-fn broken(error: &ArrowError) -> Problem {
+pub(crate) fn broken(error: &ArrowError) -> Problem {
     let detail = format!("the rows cannot be written: {error}");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
-fn limit(text: Option<String>) -> Result<usize, Problem> {
+pub(crate) fn limit(text: Option<String>) -> Result<usize, Problem> {
     let Some(text) = text else { return Ok(PAGE_ROWS) };
     match text.parse() {
         Ok(n) if (1..=PAGE_ROWS_MAX).contains(&n) => Ok(n),
@@ -111,7 +144,7 @@ fn limit(text: Option<String>) -> Result<usize, Problem> {
 }
 
 /// What a page said was its `next`: bytes in hexadecimal.
-fn cursor(text: &str) -> Result<Vec<u8>, Problem> {
+pub(crate) fn cursor(text: &str) -> Result<Vec<u8>, Problem> {
     let wrong = || bad(format!("'{text}' is not the 'next' of a page"));
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return Err(wrong());
@@ -140,7 +173,8 @@ fn key(table: &Table, query: &BTreeMap<String, String>) -> Result<Vec<ArrayRef>,
     columns.iter().map(value).collect()
 }
 
-fn body(page: &Page) -> Result<Vec<u8>, ArrowError> {
+/// A page as JSON.
+pub(crate) fn page_body(page: &Page) -> Result<Vec<u8>, ArrowError> {
     let next = page
         .next
         .as_ref()

@@ -30,7 +30,7 @@ struct Drawn {
 }
 
 fn nodes(plan: &Plan) -> Vec<Drawn> {
-    let sources = plan.sources.len();
+    let sources = plan.sources.iter().filter(|s| s.is_own()).count();
     // A relation and the view of what stands of it are one node.
     let relation = |i: usize| match plan.views[i].how {
         ViewKind::Standing(StreamId::Source(source)) => Some(source),
@@ -40,7 +40,8 @@ fn nodes(plan: &Plan) -> Vec<Drawn> {
     let alert = |s: &StepPlan| plan.alerts.iter().position(|a| a.name == s.name);
     let steps = plan.steps.iter().filter(|s| plan.is_own(s)).count();
     let mut all = Vec::new();
-    for (i, s) in plan.sources.iter().enumerate() {
+    // Those that are not of the file come last.
+    for (i, s) in plan.sources.iter().enumerate().filter(|(_, s)| s.is_own()) {
         let detail = format!("{} · {}", s.kind, summary(&plan.schema(StreamId::Source(i))));
         all.push(Drawn::new(Sort::Source, &s.name, detail, Vec::new()));
     }

@@ -16,7 +16,7 @@ use crate::plan::{AlertPlan, Plan, ViewPlan};
 pub fn explain(plan: &Plan) -> String {
     let mut text = format!("pipeline {}\n", plan.name);
     for (i, source) in plan.sources.iter().enumerate() {
-        let Some(order) = source.order() else { continue };
+        let Some(order) = source.order().filter(|_| source.is_own()) else { continue };
         let head = format!("source {} ({})", source.name, source.kind);
         stream(&mut text, plan, StreamId::Source(i), &head);
         let unit = |n: i64| length(n, source.schema.domain());

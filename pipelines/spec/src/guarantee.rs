@@ -76,12 +76,16 @@ pub fn guarantees(plan: &Plan) -> Vec<Guarantee> {
 
 /// The sources that a stream is made from; dead letters and late rows come from all of them.
 fn sources_of(plan: &Plan, stream: StreamId) -> Vec<usize> {
+    let is_stream = |i: usize| {
+        let source = &plan.sources[i];
+        source.is_own() && !source.front.is_relation()
+    };
     if matches!(stream, StreamId::DeadLetters | StreamId::Late) {
-        return (0..plan.sources.len()).filter(|&i| !plan.sources[i].front.is_relation()).collect();
+        return (0..plan.sources.len()).filter(|&i| is_stream(i)).collect();
     }
     let above = plan.leading_to([stream]);
     let source = |id: &StreamId| match id {
-        StreamId::Source(i) if !plan.sources[*i].front.is_relation() => Some(*i),
+        StreamId::Source(i) if is_stream(*i) => Some(*i),
         _ => None,
     };
     above.iter().filter_map(source).collect()

@@ -2,6 +2,7 @@
 
 use foreline_connectors::{SinkRegistration, SourceRegistration};
 use foreline_engine::{Extent, Registration};
+use foreline_operators::alert_book::BookOptions;
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value as Json, json};
 
@@ -54,6 +55,7 @@ pub(crate) struct Language {
     pub(crate) sink: BlockLanguage,
     pub(crate) view: Json,
     pub(crate) alert: Json,
+    pub(crate) alert_book: Json,
     pub(crate) training: Json,
     pub(crate) evaluation: Json,
     pub(crate) test: Json,
@@ -81,6 +83,7 @@ impl Language {
         let sink = BlockLanguage { kinds: sinks.collect(), common: of::<SinkCommon>(g) };
         let view = of::<ViewConfig>(g);
         let (alert, training) = (of::<AlertEntry>(g), of::<TrainingConfig>(g));
+        let alert_book = of::<BookOptions>(g);
         let evaluation = of::<EvaluationConfig>(g);
         let (test, epoch) = (of::<TestConfig>(g), of::<EpochConfig>(g));
         let (snapshot, journal) = (of::<SnapshotConfig>(g), of::<JournalConfig>(g));
@@ -94,6 +97,7 @@ impl Language {
             sink,
             view,
             alert,
+            alert_book,
             training,
             evaluation,
             test,
@@ -152,6 +156,7 @@ impl Language {
                 "sinks": named(self.block(&self.sink), "Where rows go."),
                 "views": named(self.view.clone(), "Relations that are kept up while rows come and change."),
                 "alerts": named(self.alert.clone(), "Conditions that somebody is to be told of."),
+                "alert_book": self.alert_book,
                 "training": named(self.training.clone(), "How `foreline train` makes weights and statistics."),
                 "evaluation": named(self.evaluation.clone(), "How `foreline evaluate` judges predictions."),
                 "tests": { "type": "array", "items": self.test, "description": "Cases for `foreline test`." },

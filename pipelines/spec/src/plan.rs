@@ -263,6 +263,8 @@ impl Plan {
     /// Whether a step is one of the file. A view of the latest rows and an alert each have a step of their name.
     #[must_use]
     pub fn is_own(&self, step: &StepPlan) -> bool {
+        let is_entry = step.kind == "alert_entry";
+        !is_entry &&
         self.views.iter().all(|v| v.name != step.name)
             && self.alerts.iter().all(|a| a.name != step.name)
     }
@@ -437,8 +439,11 @@ impl ViewPlan {
     /// What it is made of, as people see it: of a view of the latest rows the stream that they are of.
     pub(crate) fn made_of(&self, plan: &Plan) -> Vec<StreamId> {
         match self.how {
+            ViewKind::Standing(StreamId::Step(i)) if plan.steps[i].kind == "alert_book" => {
+                plan.alerts.iter().map(|alert| alert.stream).collect()
+            }
             ViewKind::Standing(StreamId::Step(i)) => plan.steps[i].inputs.clone(),
-            // A relation and what stands of it are one to people.
+            // A relation and what stands of it are one to people, and so are the commands of the book and the book.
             ViewKind::Standing(_) => Vec::new(),
             _ => self.streams(),
         }
@@ -446,6 +451,15 @@ impl ViewPlan {
 }
 
 impl SourcePlan {
+    /// The kind of the source of what people do with alerts, which no file names.
+    pub(crate) const COMMANDS: &'static str = "alert_commands";
+
+    /// Whether it is one of the file.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.kind != SourcePlan::COMMANDS
+    }
+
     /// How its rows are put in order, if it is a stream.
     #[must_use]
     pub fn order(&self) -> Option<&OrderRules> {

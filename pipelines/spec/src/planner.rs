@@ -3,6 +3,7 @@
 //! What could not be read or planned is *broken*. Nothing that depends on a broken stream is looked at, so that one
 //! mistake is one message.
 
+mod book;
 mod clock;
 mod evaluation;
 mod fitting;
@@ -13,6 +14,8 @@ mod source;
 mod tests;
 mod training;
 mod views;
+
+pub(crate) use book::ALERTS;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -130,6 +133,7 @@ impl<'a> Planner<'a> {
         let file = self.file;
         self.streams.extend(file.later.iter().map(|name| (*name, Stream::Broken)));
         self.names();
+        self.reserve_book();
         let wanted = self.wanted();
         for source in &file.sources {
             let planned = match &wanted {
@@ -240,7 +244,8 @@ impl<'a> Planner<'a> {
             let sources = sources.chain(file.references.iter().map(|r| r.name));
             let steps = sources.chain(file.steps.iter().map(|s| s.name));
             let views = steps.chain(file.views.iter().map(|v| v.name));
-            views.chain(file.alerts.iter().map(|a| a.name))
+            let rules = views.chain(file.alerts.iter().map(|a| a.name));
+            rules.chain(self.has_book().then_some(ALERTS))
         };
         if let Some(known) = names().find(|n| *n == name) {
             self.used.insert(known);
@@ -295,7 +300,8 @@ impl<'a> Planner<'a> {
     /// One stream of a `from`. Of a view sinks may take the changes, `<view>.changes`, and steps nothing.
     fn input(&mut self, name: &str, node: &Node, span: Span) -> Option<StreamId> {
         let changes = name.strip_suffix(CHANGES).filter(|_| self.is_sink(node));
-        if !self.is_sink(node) && self.file.views.iter().any(|v| v.name == name) {
+        let is_book = name == ALERTS && self.has_book();
+        if !self.is_sink(node) && (is_book || self.file.views.iter().any(|v| v.name == name)) {
             let message = format!("'{name}' is a view, and steps read streams");
             let error = Diagnostic::error(Code::UNKNOWN_STREAM, span, message);
             self.out.push(error.help("compute it in a view, or name what the view is made of"));

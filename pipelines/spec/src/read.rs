@@ -5,6 +5,7 @@
 
 use foreline_connectors::{SinkConfig, SourceConfig};
 use foreline_engine::{ConfigError, Described, Extent, StepConfig, StreamId, parse_config};
+use foreline_operators::alert_book::BookOptions;
 use serde_json::Value as Json;
 
 use crate::diagnostic::{Code, Diagnostic};
@@ -44,6 +45,7 @@ const SECTIONS: &[&str] = &[
     "steps",
     "views",
     "alerts",
+    "alert_book",
     "sinks",
     "training",
     "evaluation",
@@ -99,6 +101,9 @@ pub(crate) struct PipelineFile<'n> {
     pub(crate) sinks: Vec<Block<'n, SinkCommon, dyn SinkConfig>>,
     pub(crate) views: Vec<Named<'n, ViewConfig>>,
     pub(crate) alerts: Vec<Named<'n, AlertEntry>>,
+    /// What becomes of alerts, with its place, if the file says.
+    pub(crate) alert_book: Option<BookOptions>,
+    pub(crate) alert_book_entry: Option<&'n Entry>,
     pub(crate) training: Vec<Named<'n, TrainingConfig>>,
     pub(crate) evaluation: Vec<Named<'n, EvaluationConfig>>,
     pub(crate) tests: Vec<Named<'n, TestConfig>>,
@@ -141,6 +146,8 @@ impl Reader<'_> {
         let language = self.language;
         let views = self.named(root, "views", &language.view);
         let alerts = self.named(root, "alerts", &language.alert);
+        let (alert_book, alert_book_entry) =
+            self.settings::<BookOptions>(root, "alert_book", &language.alert_book);
         let mut unread = |section: &str, read: Vec<&str>| {
             let entries = root.get(section).into_iter().flat_map(Node::entries);
             later.extend(entries.map(|e| e.key.as_str()).filter(|name| !read.contains(name)));
@@ -169,6 +176,8 @@ impl Reader<'_> {
             }),
             views,
             alerts,
+            alert_book: alert_book_entry.map(|_| alert_book),
+            alert_book_entry,
             training: self.named(root, "training", &language.training),
             evaluation: self.named(root, "evaluation", &language.evaluation),
             tests: self.tests(root),

@@ -61,6 +61,10 @@ impl Drop for Changes {
 }
 
 impl Source for Changes {
+    fn serves(&self) -> bool {
+        true
+    }
+
     fn replay(&self) -> Replay {
         Replay::ByPayload
     }

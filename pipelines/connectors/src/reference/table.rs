@@ -97,6 +97,10 @@ impl Tables {
 }
 
 impl Source for Tables {
+    fn serves(&self) -> bool {
+        true
+    }
+
     fn replay(&self) -> Replay {
         Replay::ByPayload
     }

@@ -16,8 +16,8 @@ use crate::file::{
     ViewConfig,
 };
 use crate::plan::{AlertPlan, StepPlan, ViewPlan};
-use crate::planner::{CHANGES, Planner, Stream, from_place};
-use crate::read::{Named, from_config};
+use crate::planner::{ALERTS, CHANGES, Planner, Stream, from_place};
+use crate::read::{Named, PipelineFile, from_config};
 use crate::yaml::{Node, Span};
 
 /// The keys that say how a view is made.
@@ -45,6 +45,7 @@ impl<'a> Planner<'a> {
         let file = self.file;
         let mut open: Vec<Entry<'a>> = file.views.iter().map(Entry::View).collect();
         open.extend(file.alerts.iter().map(Entry::Alert));
+        open.extend(self.has_book().then_some(Entry::Book(file)));
         while !open.is_empty() {
             let names: BTreeSet<&str> = open.iter().map(Entry::name).collect();
             let waits = |e: &Entry<'a>| e.reads().iter().any(|name| names.contains(name));
@@ -60,6 +61,7 @@ impl<'a> Planner<'a> {
                         StreamId::View(self.plan.views.len() - 1)
                     }),
                     Entry::Alert(alert) => self.alert(alert),
+                    Entry::Book(_) => self.book(),
                 };
                 self.streams.insert(entry.name(), planned.map_or(Stream::Broken, Stream::Planned));
             }
@@ -447,6 +449,8 @@ impl<'a> Planner<'a> {
 enum Entry<'a> {
     View(&'a Named<'a, ViewConfig>),
     Alert(&'a Named<'a, AlertEntry>),
+    /// What people do with the alerts of this file.
+    Book(&'a PipelineFile<'a>),
 }
 
 impl<'a> Entry<'a> {
@@ -454,6 +458,7 @@ impl<'a> Entry<'a> {
         match self {
             Entry::View(view) => view.name,
             Entry::Alert(alert) => alert.name,
+            Entry::Book(_) => ALERTS,
         }
     }
 
@@ -461,6 +466,7 @@ impl<'a> Entry<'a> {
         match self {
             Entry::View(view) => view.node,
             Entry::Alert(alert) => alert.node,
+            Entry::Book(file) => file.alerts[0].node,
         }
     }
 
@@ -472,6 +478,7 @@ impl<'a> Entry<'a> {
                 with.into_iter().chain([view.config.from.as_str()]).collect()
             }
             Entry::Alert(alert) => vec![&alert.config.from],
+            Entry::Book(file) => file.alerts.iter().map(|alert| alert.name).collect(),
         }
     }
 }

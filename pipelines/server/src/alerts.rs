@@ -1,0 +1,216 @@
+//! `GET /api/v1/alerts`, and `POST /api/v1/alerts/{id}/ack` and its like: what people see of alerts, and do with them.
+//!
+//! What a reader would get wrong: 200 says that a command is durable, not that it is done. It is carried out in the epoch that it
+//! becomes part of, some milliseconds later; the table and its stream show that. A command that cannot be carried out by then is a
+//! dead letter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, SecondsFormat, Utc};
+use foreline_connectors::Door;
+use foreline_engine::{Page, Table};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::limits::PAGE_ROWS_MAX;
+use crate::problem::Problem;
+use crate::routes::Site;
+use crate::tables::{bad, broken, cursor, follow, limit, not_modified, page_body, tagged};
+use crate::{access, intake};
+
+/// The table of alerts.
+pub(crate) const ALERTS: &str = "alerts";
+
+/// What is done with an alert: the last part of the path, and the command.
+const COMMANDS: [(&str, &str); 7] = [
+    ("ack", "acknowledge"),
+    ("unack", "unacknowledge"),
+    ("comment", "comment"),
+    ("shelve", "shelve"),
+    ("unshelve", "unshelve"),
+    ("out_of_service", "out_of_service"),
+    ("in_service", "in_service"),
+];
+
+/// Columns that a list of alerts can be narrowed by.
+const FILTERS: [&str; 6] = ["state", "rule", "machine", "severity", "acknowledged", "suppressed"];
+
+/// Alerts: all, or those whose columns have the values that are asked for.
+pub(crate) async fn list(
+    State(site): State<Arc<Site>>,
+    Query(mut query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    access::check(&site.tokens, &headers)?;
+    let table = table(&site)?;
+    if let Some(same) = not_modified(table, &headers) {
+        return Ok(same);
+    }
+    let limit = limit(query.remove("limit"))?;
+    let cursor = query.remove("cursor").map(|text| cursor(&text)).transpose()?;
+    if let Some(other) = query.keys().find(|name| !FILTERS.contains(&name.as_str())) {
+        let names = FILTERS.join(", ");
+        return Err(bad(format!("'{other}' is neither 'limit' nor 'cursor' nor one of {names}")));
+    }
+    let page = narrowed(table, cursor, limit, &query).map_err(|e| broken(&e))?;
+    let body = page_body(&page).map_err(|e| broken(&e))?;
+    let response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    Ok(tagged(response, page.epoch))
+}
+
+/// A page of the rows that are asked for. A row too many at most is looked at for each page of the table.
+fn narrowed(
+    table: &Table,
+    mut after: Option<Vec<u8>>,
+    limit: usize,
+    wanted: &BTreeMap<String, String>,
+) -> Result<Page, ArrowError> {
+    let mut parts: Vec<RecordBatch> = Vec::new();
+    let mut found = 0;
+    loop {
+        let left = if wanted.is_empty() { limit } else { PAGE_ROWS_MAX.min(limit - found) };
+        let page = table.page(after.as_deref(), left)?;
+        let kept = chosen(&page.rows, wanted)?;
+        found += kept.num_rows();
+        parts.push(kept);
+        after = page.next;
+        if after.is_none() || found >= limit || wanted.is_empty() {
+            let rows = arrow::compute::concat_batches(table.relation().arrow(), &parts)?;
+            return Ok(Page { epoch: page.epoch, rows, next: after });
+        }
+    }
+}
+
+fn chosen(
+    rows: &RecordBatch,
+    wanted: &BTreeMap<String, String>,
+) -> Result<RecordBatch, ArrowError> {
+    let mut keep = vec![true; rows.num_rows()];
+    for (name, value) in wanted {
+        let Some(column) = rows.column_by_name(name) else { continue };
+        let texts = cast(column, &DataType::Utf8)?;
+        let texts = texts.as_string::<i32>().iter();
+        keep.iter_mut().zip(texts).for_each(|(keep, text)| *keep &= text == Some(value));
+    }
+    filter_record_batch(rows, &BooleanArray::from(keep))
+}
+
+/// What changes of the alerts, as it does.
+pub(crate) async fn stream(
+    State(site): State<Arc<Site>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    access::check(&site.tokens, &headers)?;
+    table(&site)?;
+    follow(&site, ALERTS, &headers)
+}
+
+/// What somebody says with a command.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    by: Option<String>,
+    comment: Option<String>,
+    until: Option<String>,
+    id: Option<String>,
+}
+
+/// Does something with an alert.
+pub(crate) async fn command(
+    State(site): State<Arc<Site>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    access::check(&site.tokens, &headers)?;
+    let Path((alert, verb)) = path.map_err(|_| bad("the path is not text"))?;
+    let command = COMMANDS.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
+    let command = command.ok_or_else(|| unknown_verb(&verb))?;
+    let body = body.map_err(|e| bad(format!("the body cannot be read: {e}")))?;
+    let said: Said = match body.trim_ascii() {
+        [] => Said::default(),
+        text => serde_json::from_slice(text).map_err(|e| {
+            let what = "the body is an object with by, comment, until, id, all of them text";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", format!("{what}: {e}"))
+        })?,
+    };
+    said.suits(command)?;
+    let (machine, rule) = named(table(&site)?, &alert)?;
+    let at = DateTime::<Utc>::from(now()).to_rfc3339_opts(SecondsFormat::Nanos, true);
+    let Said { by, comment, until, id } = said;
+    let row = json!({
+        "machine": machine, "at": at, "rule": rule, "alert": alert, "command": command,
+        "by": by, "comment": comment, "until": until, "id": id,
+    });
+    let door: Arc<Door> = site.commands.clone().ok_or_else(no_alerts)?;
+    intake::hand_in(door, "application/x-ndjson", row.to_string().into_bytes()).await
+}
+
+impl Said {
+    /// What can be seen to be wrong before it is journaled.
+    fn suits(&self, command: &str) -> Result<(), Problem> {
+        let wrong = |detail: String| {
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", detail))
+        };
+        if command == "comment" && self.comment.as_ref().is_none_or(|c| c.trim().is_empty()) {
+            return wrong("'comment' needs a comment".to_owned());
+        }
+        if command != "shelve" {
+            return Ok(());
+        }
+        let Some(until) = &self.until else {
+            return wrong("'shelve' needs 'until', such as 2026-03-01T18:00:00Z".to_owned());
+        };
+        match DateTime::parse_from_rfc3339(until) {
+            Ok(time) if time > DateTime::<Utc>::from(now()) => Ok(()),
+            Ok(_) => wrong(format!("'{until}' has passed")),
+            Err(e) => wrong(format!("'{until}' is no time with a zone: {e}")),
+        }
+    }
+}
+
+/// The machine and the rule of an alert.
+fn named(table: &Table, alert: &str) -> Result<(String, String), Problem> {
+    let key: ArrayRef = Arc::new(StringArray::from(vec![alert]));
+    let page = table.get(&[key]).map_err(|e| broken(&e))?;
+    let text = |name: &str| {
+        let column = page.rows.column_by_name(name)?.as_string_opt::<i32>()?;
+        (!column.is_empty()).then(|| column.value(0).to_owned())
+    };
+    text("machine").zip(text("rule")).ok_or_else(|| {
+        let shown: String = alert.chars().take(64).flat_map(char::escape_debug).collect();
+        let detail = format!("there is no alert '{shown}', or it has left the table");
+        Problem::new(StatusCode::NOT_FOUND, "unknown-alert", detail)
+    })
+}
+
+fn unknown_verb(verb: &str) -> Problem {
+    let shown: String = verb.chars().take(64).flat_map(char::escape_debug).collect();
+    let known = COMMANDS.map(|(name, _)| name).join(", ");
+    let detail = format!("nothing is called '{shown}' that can be done with an alert; there is: {known}");
+    Problem::new(StatusCode::NOT_FOUND, "unknown-command", detail)
+}
+
+fn no_alerts() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-alerts", "the pipeline has no alerts")
+}
+
+fn table(site: &Site) -> Result<&Table, Problem> {
+    let is_book = site.commands.is_some();
+    site.tables.get(ALERTS).filter(|_| is_book).map(Arc::as_ref).ok_or_else(no_alerts)
+}
+
+#[expect(clippy::disallowed_methods, reason = "when a command came is what people see of it")]
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
