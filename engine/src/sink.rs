@@ -70,6 +70,12 @@ pub trait Sink: Send {
     /// When it could not be done for certain.
     fn commit(&mut self, upto: u64) -> Result<Committed, SinkError>;
 
+    /// Whether [`Sink::open`] knows what earlier runs have committed. One that does not, such as a log, is taken to have what
+    /// was committed by the snapshot that the run begins with; what came after that it is given again.
+    fn remembers(&self) -> bool {
+        true
+    }
+
     /// Whether rows that are not yet committed should be soon: the sink has as much as it wants at a time.
     fn full(&self) -> bool;
 

@@ -8,10 +8,13 @@ mod chained;
 pub mod csv;
 mod cut;
 mod door;
+pub mod email;
 pub mod format;
 pub mod http;
 mod kind;
+pub mod log;
 pub mod mqtt;
+mod notify;
 mod objects;
 pub mod parquet;
 pub mod postgres;
@@ -19,6 +22,7 @@ mod record;
 pub mod reference;
 pub mod s3;
 pub mod timescale;
+pub mod webhook;
 
 pub use bell::Bell;
 pub use chained::{History, chained};
@@ -48,7 +52,11 @@ pub const REFERENCES: &[SourceRegistration] = &[
 
 /// All kinds of sink.
 pub const SINKS: &[SinkRegistration] = &[
+    SinkRegistration::of::<email::Email>(),
+    SinkRegistration::of::<log::Log>(),
+    SinkRegistration::of::<mqtt::MqttTopics>(),
     SinkRegistration::of::<parquet::Parquet>(),
     SinkRegistration::of::<postgres::Postgres>(),
     SinkRegistration::of::<timescale::Timescale>(),
+    SinkRegistration::of::<webhook::Webhook>(),
 ];

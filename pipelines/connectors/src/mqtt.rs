@@ -25,6 +25,8 @@ mod inbox;
 mod network;
 mod plan;
 mod probe;
+mod publish;
+mod publisher;
 mod session;
 mod source;
 #[cfg(test)]
@@ -37,6 +39,7 @@ mod v5;
 
 pub use plan::Password;
 use plan::Plan;
+pub use publish::{MqttTopics, MqttTopicsConfig, Published};
 
 /// Subscribes to MQTT brokers.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -11,7 +11,8 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::yaml::{Node, Span, Value};
 
 /// Options whose values are secrets, also where they are written out in the file.
-const SECRET_KEYS: [&str; 4] = ["password", "secret_access_key", "session_token", "tokens"];
+const SECRET_KEYS: [&str; 5] =
+    ["password", "secret", "secret_access_key", "session_token", "tokens"];
 /// Largest file that a value is read from; keys and passwords are far smaller.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 

@@ -4,10 +4,12 @@
 
 pub mod certificates;
 pub mod fake_broker;
+pub mod mailbox;
 pub mod mosquitto;
 mod postgres;
 pub mod proxy;
 pub mod publisher;
+pub mod receiver;
 pub mod subscriber;
 
 pub use postgres::{PASSWORD, Postgres};

@@ -198,6 +198,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use super::super::session::{Answer, Letter, Rejected};
     use super::*;
 
     #[derive(Debug)]
@@ -211,6 +212,10 @@ mod tests {
 
         fn publish(&self, _: &str, _: Vec<u8>) -> bool {
             true
+        }
+
+        fn send(&self, _: Letter) -> Result<Answer, Rejected> {
+            Err(Rejected::Now("nobody is there".to_owned()))
         }
     }
 

@@ -10,9 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::topic::{BadTopic, Template};
-use super::{MqttConfig, Retained, Version};
+use super::{MqttConfig, Retained, TlsFiles, Version};
 use crate::format::{Format, PlannedFormat};
 use crate::kind::{ColumnConfig, ColumnType, FieldRef, SourceInputs};
+use crate::notify::is_loopback;
 
 /// Longest client id: what every broker of 3.1.1 takes that takes more than 23 bytes.
 const CLIENT_ID_BYTES_MAX: usize = 256;
@@ -130,7 +131,7 @@ impl Plan {
         let client_id = or_note(client_id(config.client_id.as_deref()), &mut mistakes);
         check_limits(config, &mut mistakes);
         check_secrets(config, &brokers, &mut mistakes);
-        let tls = tls(config, resolver, &mut mistakes);
+        let tls = tls(config.tls.as_ref(), resolver, &mut mistakes);
         let session_expiry = seconds("session_expiry", config.session_expiry, u32::MAX);
         let keep_alive = seconds("keep_alive", config.keep_alive, u32::from(u16::MAX) / 2);
         let session_expiry_s = or_note(session_expiry, &mut mistakes);
@@ -235,11 +236,6 @@ fn or_note<T: Default>(result: Result<T, ConfigError>, mistakes: &mut Vec<Config
     result.map_err(|e| mistakes.push(e)).unwrap_or_default()
 }
 
-fn is_loopback(host: &str) -> bool {
-    let address = host.parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|a| a.is_loopback())
-}
-
 fn brokers(urls: &[String], mistakes: &mut Vec<ConfigError>) -> Vec<Address> {
     if urls.is_empty() || urls.len() > BROKERS_MAX {
         let message = format!("{} brokers are not between 1 and {BROKERS_MAX}", urls.len());
@@ -262,7 +258,7 @@ fn brokers(urls: &[String], mistakes: &mut Vec<ConfigError>) -> Vec<Address> {
 
 /// The address that a URL names, or what is wrong with it and what to do. The message does not quote a URL that may hold
 /// a password.
-fn address(url: &str) -> Result<Address, (String, &'static str)> {
+pub(super) fn address(url: &str) -> Result<Address, (String, &'static str)> {
     const FORM: &str = "write mqtt://host:1883, or mqtts://host:8883 with TLS";
     let (is_tls, rest) = match url.split_once("://") {
         Some(("mqtt" | "tcp", rest)) => (false, rest),
@@ -377,8 +373,12 @@ fn check_secrets(config: &MqttConfig, brokers: &[Address], mistakes: &mut Vec<Co
     }
 }
 
-fn tls(config: &MqttConfig, resolver: &dyn Resolver, mistakes: &mut Vec<ConfigError>) -> TlsPaths {
-    let Some(files) = &config.tls else { return TlsPaths::default() };
+pub(super) fn tls(
+    files: Option<&TlsFiles>,
+    resolver: &dyn Resolver,
+    mistakes: &mut Vec<ConfigError>,
+) -> TlsPaths {
+    let Some(files) = files else { return TlsPaths::default() };
     let path = |text: &String| resolver.path(text.as_ref());
     let identity = match (&files.cert, &files.key) {
         (Some(cert), Some(key)) => Some((path(cert), path(key))),
@@ -394,7 +394,7 @@ fn tls(config: &MqttConfig, resolver: &dyn Resolver, mistakes: &mut Vec<ConfigEr
 }
 
 /// A duration in whole seconds, one at least.
-fn seconds(option: &str, extent: Extent, max: u32) -> Result<u32, ConfigError> {
+pub(super) fn seconds(option: &str, extent: Extent, max: u32) -> Result<u32, ConfigError> {
     let whole = match extent {
         Extent::Nanos(n) if n > 0 && n % 1_000_000_000 == 0 => {
             u32::try_from(n / 1_000_000_000).ok()

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(super) struct Settings {
     pub(super) receive_maximum: u16,
     pub(super) keep_alive: Duration,
     pub(super) max_packet_bytes: u32,
+    /// Messages of ours that may be unacknowledged. MQTT 5 only: 3.1.1 has its library's own limit.
+    pub(super) outgoing_max: u16,
     /// User properties that are kept.
     pub(super) properties: Arc<[String]>,
 }
@@ -59,6 +62,7 @@ impl Settings {
             receive_maximum: plan.receive_maximum,
             keep_alive: plan.keep_alive,
             max_packet_bytes: plan.max_packet_bytes,
+            outgoing_max: 1,
             properties: properties.collect(),
         }
     }
@@ -114,7 +118,37 @@ pub(super) trait Outgoing: fmt::Debug + Send + Sync {
 
     /// Publishes with quality 0; false when it could not be sent.
     fn publish(&self, topic: &str, payload: Vec<u8>) -> bool;
+
+    /// Publishes something whose fate matters. The answer comes when the broker has it, or the connection is gone.
+    ///
+    /// # Errors
+    /// When it cannot even be asked for.
+    fn send(&self, letter: Letter) -> Result<Answer, Rejected>;
 }
+
+/// Something to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Letter {
+    pub(super) topic: String,
+    pub(super) payload: Vec<u8>,
+    /// 0 or 1.
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    /// MQTT 5 has a user property for it.
+    pub(super) id: String,
+}
+
+/// Why something was not published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Rejected {
+    /// It may go better later.
+    Now(String),
+    /// It will not.
+    Always(String),
+}
+
+/// What becomes of something that is published: with quality 1 the broker has acknowledged it, with 0 it was sent.
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<(), Rejected>> + Send>>;
 
 /// Which messages of a connection wait for their acknowledgement. A broker that repeats a packet id before it was
 /// acknowledged gets one acknowledgement, after the last of them.

@@ -21,6 +21,7 @@ use source::MqttSource;
 
 mod faults;
 mod misbehaving;
+mod publishing;
 mod secured;
 mod sparkplug;
 mod waveforms;

@@ -9,20 +9,20 @@ use std::time::Duration;
 
 use foreline_engine::{Clock as _, SystemClock};
 use rumqttc_v4::{
-    AckMode, AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming,
-    ManualAck, MqttOptions, PubAck, Publish, PublishOptions, QoS, StateError, SubscribeFilter,
-    SubscribeReasonCode, Transport,
+    AckMode, AsyncClient, Broker, ClientError, ConnectReturnCode, ConnectionError, Event,
+    EventLoop, Incoming, ManualAck, MqttOptions, PubAck, Publish, PublishNoticeError,
+    PublishOptions, QoS, StateError, SubscribeFilter, SubscribeReasonCode, Transport,
 };
 
 use super::inbox::{Message, Receipt};
 use super::session::{
-    CONNECT_TIMEOUT, Heard, Lost, Outgoing, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
-    Settings,
+    Answer, CONNECT_TIMEOUT, Heard, Letter, Lost, Outgoing, Outstanding, REQUEST_BATCH,
+    REQUESTS_MAX, Rejected, Session, Settings,
 };
 use super::trouble::of_io;
 
-/// Largest packet that we send: a subscription.
-const OUTGOING_BYTES_MAX: usize = 1 << 20;
+/// Largest packet that we send: a notice of many messages.
+const OUTGOING_BYTES_MAX: usize = 8 << 20;
 
 /// A connection with MQTT 3.1.1.
 pub(super) struct V4 {
@@ -48,7 +48,6 @@ impl Outgoing for Acks {
     }
 
     fn acknowledge(&self, packet_id: u16) -> bool {
-        use rumqttc_v4::ClientError;
         let ack = ManualAck::PubAck(PubAck::new(packet_id));
         self.outstanding.settle(packet_id, || {
             !matches!(self.client.try_manual_ack(ack), Err(ClientError::RequestChannelFull(_)))
@@ -57,6 +56,19 @@ impl Outgoing for Acks {
 
     fn publish(&self, topic: &str, payload: Vec<u8>) -> bool {
         self.client.try_publish(topic, payload, PublishOptions::at_most_once()).is_ok()
+    }
+
+    fn send(&self, letter: Letter) -> Result<Answer, Rejected> {
+        let qos = if letter.qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        let options = PublishOptions::new(qos).retain(letter.retain);
+        let asked = self.client.try_publish_tracked(letter.topic, letter.payload, options);
+        let notice = asked.map_err(|e| match e {
+            ClientError::InvalidRequest(_) => Rejected::Always("the topic is none".to_owned()),
+            e => Rejected::Now(e.to_string()),
+        })?;
+        // A broker of 3.1.1 has no word for a refusal.
+        let gone = |e: PublishNoticeError| Rejected::Now(e.to_string());
+        Ok(Box::pin(async move { notice.wait_async().await.map(|_| ()).map_err(gone) }))
     }
 }
 

@@ -11,21 +11,19 @@ use std::time::Duration;
 
 use foreline_engine::{Clock as _, SystemClock};
 use rumqttc_v5::{
-    AckMode, AsyncClient, Broker, ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event,
-    EventLoop, Incoming, ManualAck, MqttOptions, PersistedAckMode, PersistedSession, PubAck,
-    Publish, PublishOptions, QoS, RetainForwardRule, SessionStore, SessionStoreError,
-    SessionStoreKey, StateError, SubscribeFilter, SubscribeReasonCode, Transport,
+    AckMode, AsyncClient, Broker, ClientError, ConnectReturnCode, ConnectionError,
+    DisconnectReasonCode, Event, EventLoop, Incoming, ManualAck, MqttOptions, PersistedAckMode,
+    PersistedSession, PubAck, PubAckReason, Publish, PublishNoticeError, PublishOptions,
+    PublishProperties, QoS, RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey,
+    StateError, SubscribeFilter, SubscribeReasonCode, Transport,
 };
 
 use super::inbox::{Message, Receipt};
 use super::session::{
-    CONNECT_TIMEOUT, Heard, Lost, Outgoing, Outstanding, REQUEST_BATCH, REQUESTS_MAX, Session,
-    Settings,
+    Answer, CONNECT_TIMEOUT, Heard, Letter, Lost, Outgoing, Outstanding, REQUEST_BATCH,
+    REQUESTS_MAX, Rejected, Session, Settings,
 };
 use super::trouble::of_io;
-
-/// Messages of ours that may be unacknowledged; there are none.
-const OUTGOING_MAX: u16 = 1;
 
 /// A connection with MQTT 5.
 pub(super) struct V5 {
@@ -52,7 +50,6 @@ impl Outgoing for Acks {
     }
 
     fn acknowledge(&self, packet_id: u16) -> bool {
-        use rumqttc_v5::ClientError;
         let ack = ManualAck::PubAck(PubAck::new(packet_id, None));
         self.outstanding.settle(packet_id, || {
             !matches!(self.client.try_manual_ack(ack), Err(ClientError::RequestChannelFull(_)))
@@ -61,6 +58,22 @@ impl Outgoing for Acks {
 
     fn publish(&self, topic: &str, payload: Vec<u8>) -> bool {
         self.client.try_publish(topic, payload, PublishOptions::at_most_once()).is_ok()
+    }
+
+    fn send(&self, letter: Letter) -> Result<Answer, Rejected> {
+        let properties = PublishProperties {
+            content_type: Some("application/json".to_owned()),
+            user_properties: vec![("id".to_owned(), letter.id)],
+            ..PublishProperties::default()
+        };
+        let options =
+            PublishOptions::new(quality(letter.qos)).retain(letter.retain).properties(properties);
+        let asked = self.client.try_publish_tracked(letter.topic, letter.payload, options);
+        let notice = asked.map_err(|e| match e {
+            ClientError::InvalidRequest(_) => Rejected::Always("the topic is none".to_owned()),
+            e => Rejected::Now(e.to_string()),
+        })?;
+        Ok(Box::pin(async move { notice.wait_completion_async().await.map_err(|e| rejected(&e)) }))
     }
 }
 
@@ -79,7 +92,8 @@ impl SessionStore for Forgetful {
             client_id: key.client_id().to_owned(),
             clean_start: false,
             session_expiry_interval: Some(self.session_expiry_s),
-            outgoing_inflight_upper_limit: Some(OUTGOING_MAX),
+            // A client with a session has nothing on its way out.
+            outgoing_inflight_upper_limit: Some(1),
             ack_mode: PersistedAckMode::Manual,
             last_pkid: 0,
             last_puback: 0,
@@ -107,7 +121,7 @@ impl Session for V5 {
             .set_session_expiry_interval(Some(settings.session_expiry_s))
             .set_ack_mode(AckMode::Manual)
             // The session is saved with every batch, and that looks at each message that could be on its way out.
-            .set_outgoing_inflight_upper_limit(OUTGOING_MAX)
+            .set_outgoing_inflight_upper_limit(settings.outgoing_max)
             .set_receive_maximum(Some(settings.receive_maximum))
             .set_max_packet_size(Some(settings.max_packet_bytes))
             .set_max_request_batch(REQUEST_BATCH)
@@ -189,6 +203,17 @@ impl V5 {
 
 fn quality(qos: u8) -> QoS {
     if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce }
+}
+
+/// Whether trying again is of use.
+fn rejected(error: &PublishNoticeError) -> Rejected {
+    use PubAckReason::{NotAuthorized, PayloadFormatInvalid, TopicNameInvalid};
+    let text = error.to_string();
+    match error {
+        PublishNoticeError::V5PubAck(NotAuthorized | PayloadFormatInvalid | TopicNameInvalid)
+        | PublishNoticeError::RetainNotSupported => Rejected::Always(text),
+        _ => Rejected::Now(text),
+    }
 }
 
 fn granted(code: &SubscribeReasonCode) -> Result<u8, String> {

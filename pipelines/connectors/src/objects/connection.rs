@@ -26,6 +26,13 @@ const TIMEOUT_NS_MAX: i64 = 3_600_000_000_000;
 #[serde(transparent)]
 pub struct Hidden(String);
 
+impl Hidden {
+    /// The text itself.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
