@@ -49,6 +49,7 @@ fn about(name: &str, table: &Table) -> Value {
         "epoch": table.epoch(),
         "rows": table.len(),
         "bytes": table.bytes(),
+        "arranged": table.arranged(),
         "uncomputed": table.uncomputed(),
         "key": relation.key().iter().map(|&k| &relation.columns()[k].name).collect::<Vec<_>>(),
         "columns": relation.columns().iter().map(column).collect::<Vec<_>>(),
