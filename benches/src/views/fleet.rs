@@ -227,7 +227,7 @@ impl Fleet {
 
     /// Lowers one limit after the other.
     pub(crate) fn changed(&self) -> Result<(Vec<Change>, Sizes)> {
-        let batches = [&[self.limits.clone()], &self.lowered[..]].concat();
+        let batches = [std::slice::from_ref(&self.limits), &self.lowered].concat();
         let (seen, _) = self.run(&batches, 1)?;
         let (n, all) = (seen.changes.len(), self.lowered.len());
         ensure!(n == all, "{n} of {all} changes were seen");

@@ -66,10 +66,8 @@ fn each_seed(n: u64, case: impl Fn(u64) -> u64 + Send + Sync) -> u64 {
     };
     let all = || {
         let tried = |seed| {
-            catch_unwind(AssertUnwindSafe(|| case(seed))).unwrap_or_else(|panic| {
-                eprintln!("seed {seed} failed: FORELINE_SEED={seed}");
-                resume_unwind(panic)
-            })
+            let counted = catch_unwind(AssertUnwindSafe(|| case(seed)));
+            counted.unwrap_or_else(|_| panic!("see above; FORELINE_SEED={seed} tries it again"))
         };
         seeds.map(tried).sum()
     };

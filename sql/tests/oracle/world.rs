@@ -224,7 +224,7 @@ pub(crate) fn live(pipeline: &Pipeline, mut dice: Dice) -> Lived {
         disk: SimDisk::new(dice.roll()),
         stores: pipeline.kept.iter().map(|_| Arc::default()).collect(),
         clock: Arc::default(),
-        chunk_rows: 1 + dice.below(20),
+        chunk_rows: 1 + dice.below(8),
         run: 0,
         is_durable: false,
         dice,
@@ -257,7 +257,7 @@ impl World<'_> {
         self.run += 1;
         let graph = self.graph();
         let stop = Arc::new(AtomicBool::new(false));
-        let epochs = i64::try_from(self.dice.below(12)).unwrap();
+        let epochs = i64::try_from(self.dice.below(6)).unwrap();
         let looks = Arc::new(Looks {
             sources: self.pipeline.sources.iter().map(|s| s.0).collect(),
             tables: graph.views.iter().map(|v| Arc::clone(&v.table)).collect(),
@@ -267,7 +267,7 @@ impl World<'_> {
             stop: Arc::clone(&stop),
         });
         let options = self.options(stop, Arc::clone(&looks) as Arc<dyn Observer>);
-        let killed_in = matches!(end, End::Killed).then(|| self.dice.below(2_000));
+        let killed_in = matches!(end, End::Killed).then(|| self.dice.below(1_000));
         let report = if killed_in.is_some() || self.dice.one_in(3) {
             let mut turns = Turns { dice: Dice(self.dice.roll()), left: killed_in };
             simulate(graph, &options, &mut turns).unwrap()
@@ -333,9 +333,10 @@ impl World<'_> {
         };
         Options {
             workers: 1 + self.dice.below(3),
-            epoch_rows: 1 + self.dice.below(60),
+            epoch_rows: 1 + self.dice.below(20),
             epoch_interval: Duration::from_millis(5),
-            epochs_in_flight: 1 + self.dice.below(4),
+            epochs_in_flight: 1 + self.dice.below(3),
+            backlog_bytes: [0, 2_000, 64 << 20][self.dice.below(3)],
             run: RunId(self.run),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             stop,
