@@ -11,6 +11,7 @@ mod mqtt;
 mod operators;
 mod outage;
 mod recovery;
+mod views;
 mod w1;
 
 use anyhow::Result;
@@ -47,6 +48,8 @@ enum Name {
     Operators,
     /// A day's readings while PostgreSQL is away, and the catching up.
     Outage,
+    /// A limit of one machine of 10,000 is lowered, beside computing all views afresh; `--rows` gives the machines.
+    Views,
     /// Messages of a real Mosquitto, of which `--rows` gives the number (at most 1,000,000).
     Mqtt,
 }
@@ -66,6 +69,7 @@ fn main() -> Result<()> {
             operators::run(rows.unwrap_or(operators::ROWS), rounds, only.as_deref(), json)
         }
         Name::Outage => outage::run(rows.unwrap_or(outage::ROWS), json),
+        Name::Views => views::run(rows.unwrap_or(views::MACHINES), rounds, json),
         Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
         Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),
     }

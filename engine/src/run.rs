@@ -132,7 +132,7 @@ pub struct Report {
     /// How long each stage was at work, summed over the workers: decoding, exchange and ordering of each source,
     /// each step, each sink.
     pub busy: BTreeMap<String, Duration>,
-    /// Whether the run was stopped from outside before its sources ended.
+    /// Whether the run was stopped from outside before its sources had ended and all that they said was computed.
     pub stopped: bool,
 }
 

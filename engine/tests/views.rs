@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
@@ -12,8 +12,8 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use foreline_engine::{
     Aggregate, Batch, CollectSink, Collected, Column, EvaluateError, Expression, Front, Function,
-    Graph, LatePolicy, MemorySource, Options, OrderRules, Relation, RunError, Schema, SinkNode,
-    SourceNode, StepNode, StreamId, Table, ViewKind, ViewNode, latest, run,
+    Graph, LatePolicy, MemorySource, Observer, Options, OrderRules, Relation, Report, RunError,
+    Schema, SinkNode, SourceNode, StepNode, StreamId, Table, ViewKind, ViewNode, latest, run,
 };
 use proptest::prelude::*;
 
@@ -356,4 +356,43 @@ fn a_table_is_read_a_page_at_a_time_and_by_key() {
     let key: ArrayRef = Arc::new(StringArray::from(vec!["m3", "nobody", "m5"]));
     let found = texts(&table.get(&[key]).unwrap().rows);
     assert_eq!(found, [read[3].clone(), read[5].clone()]);
+}
+
+/// Notes how many records the arrangements of views hold, epoch by epoch.
+#[derive(Debug, Default)]
+struct Held {
+    tables: Vec<(&'static str, Arc<Table>)>,
+    held: Mutex<BTreeMap<&'static str, Vec<usize>>>,
+}
+
+impl Observer for Held {
+    fn epoch(&self, _: u64, _: &Report) {
+        let mut held = self.held.lock().unwrap();
+        for (name, table) in &self.tables {
+            held.entry(name).or_default().push(table.arranged());
+        }
+    }
+}
+
+#[test]
+fn what_arrangements_hold_does_not_grow_with_the_number_of_changes() {
+    let first: Vec<Prediction> = (0..4_000).map(|i| ((i % 9) as u8, i, Some(i % 70))).collect();
+    let second: Vec<Limit> = (0..9).map(|m| (m, 1, Some(30), m % 3)).collect();
+    let (graph, ran) = graph(&first, &second, 10);
+    let tables = ["risk", "joined", "by_line", "worst"].map(|v| (v, Arc::clone(&ran.tables[v])));
+    let held = Arc::new(Held { tables: tables.into(), ..Held::default() });
+    let observer = Some(Arc::clone(&held) as Arc<dyn Observer>);
+    run(graph, &Options { epoch_rows: 20, observer, ..Options::default() }).unwrap();
+    let held = held.held.lock().unwrap();
+    assert!(ran.tables["joined"].touched() > 4_000, "{}", ran.tables["joined"].touched());
+    assert!(held["risk"].iter().all(|n| *n == 0), "a view that filters keeps nothing");
+    for view in ["joined", "by_line", "worst"] {
+        let quarters: Vec<usize> = held[view]
+            .chunks(held[view].len().div_ceil(4))
+            .map(|quarter| quarter.iter().copied().max().unwrap_or(0))
+            .collect();
+        // With nothing merged the last would have four times as many as the first.
+        assert!(quarters[0] >= 9 && quarters[3] <= 2 * quarters[0], "'{view}': {quarters:?}");
+        println!("'{view}' holds at most {quarters:?} records");
+    }
 }

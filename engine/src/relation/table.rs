@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -16,6 +16,8 @@ pub struct Table {
     relation: Relation,
     contents: RwLock<Contents>,
     uncomputed: AtomicU64,
+    arranged: AtomicI64,
+    touched: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +82,13 @@ impl Table {
     /// An empty one.
     #[must_use]
     pub fn new(relation: Relation) -> Self {
-        Table { relation, contents: RwLock::default(), uncomputed: AtomicU64::new(0) }
+        Table {
+            relation,
+            contents: RwLock::default(),
+            uncomputed: AtomicU64::new(0),
+            arranged: AtomicI64::new(0),
+            touched: AtomicU64::new(0),
+        }
     }
 
     /// The columns and the key.
@@ -117,6 +125,30 @@ impl Table {
     #[must_use]
     pub fn uncomputed(&self) -> u64 {
         self.uncomputed.load(Ordering::Relaxed)
+    }
+
+    /// How many records the view's arrangements hold, summed over the workers: what a change of it is computed from. A view
+    /// that only filters or derives has none. Batches are merged little by little, so it follows the rows at a distance; 0
+    /// before the run and once it has ended.
+    #[must_use]
+    pub fn arranged(&self) -> usize {
+        usize::try_from(self.arranged.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// How many records joins, groups and ranks of the view have gone through in this run: those that came into an
+    /// arrangement, and those that were looked at again to find what becomes of them.
+    #[must_use]
+    pub fn touched(&self) -> u64 {
+        self.touched.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_arranged(&self, came: usize, went: usize) {
+        let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.arranged.fetch_add(signed(came) - signed(went), Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_touched(&self, records: usize) {
+        self.touched.fetch_add(records as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn count_uncomputed(&self) {

@@ -221,12 +221,13 @@ impl Conductor {
         self.end()
     }
 
-    /// Tells the workers that nothing follows; whether the run was stopped before its sources ended.
+    /// Tells the workers that nothing follows; whether the run was stopped before all that its sources had was computed.
     pub(crate) fn end(self) -> bool {
         for order in &self.orders {
             order.send(Order::End).ok();
         }
-        self.options.stop.load(Ordering::Acquire) && !self.sources_have_ended()
+        // Where sources have ended, what they said may still lie in the journal, for the next run.
+        self.is_to_stop() && !(self.sources_have_ended() && self.cut.backlog.is_empty())
     }
 
     /// Does the next thing there is to do, waiting for it as long as `patience`; whether there is more.

@@ -3,6 +3,7 @@
 //! A collection's element is a whole row, encoded ([`Row`]); its time is the epoch. What stands at the start of a run is fed
 //! at the epoch before the first one. Changes of that time reach the table that is read from outside, and nobody else.
 
+mod arranged;
 mod group;
 mod leave;
 mod part;
@@ -25,6 +26,7 @@ use crate::relation::{Cell, Codec, Relation, Row, Table, ViewKind};
 use crate::run::RunError;
 use crate::run::step::Shared;
 
+pub(crate) use arranged::Arranged;
 pub(crate) use leave::{Read, leave};
 
 /// Rows and by how much their number changes.
@@ -177,13 +179,13 @@ pub(crate) fn view<'s>(
             }))
         }
         ViewKind::Join { on, take, unmatched, .. } => {
-            join(&name, [&below[0], &below[1]], on, take, *unmatched, shared)
+            join(wiring, [&below[0], &below[1]], on, take, *unmatched, shared)
         }
         ViewKind::Group { by, aggregates, .. } => {
             group::group(wiring, &below[0], by, aggregates, shared)
         }
         ViewKind::Top { within, order, n, .. } => {
-            group::top(&name, &below[0], within, order, *n, shared)
+            group::top(wiring, &below[0], within, order, *n, shared)
         }
     }
 }
@@ -256,20 +258,23 @@ fn keyed<'s>(
 }
 
 fn join<'s>(
-    name: &str,
+    wiring: &ViewWiring,
     [left, right]: [&(Rows<'s>, Relation); 2],
     on: &[(usize, usize)],
     take: &[usize],
     unmatched: bool,
     shared: &Shared,
 ) -> Result<Rows<'s>, ArrowError> {
+    let (name, table) = (&wiring.name, Arc::clone(&wiring.table));
     let (on_left, on_right): (Vec<usize>, Vec<usize>) = on.iter().copied().unzip();
     let lefts = keyed(format!("{name} left"), left, &on_left, None, shared)?;
     let rights = keyed(format!("{name} right"), right, &on_right, Some(take), shared)?;
     let lefts = lefts.arrange_by_key_named(&format!("{name} left"));
     let rights = rights.arrange_by_key_named(&format!("{name} right"));
-    let matched =
-        lefts.clone().join_core(rights.clone(), |_, left, right| Some(left.followed_by(right)));
+    let matched = lefts.clone().join_core(rights.clone(), move |_, left, right| {
+        table.count_touched(1);
+        Some(left.followed_by(right))
+    });
     if !unmatched {
         return Ok(matched);
     }

@@ -32,7 +32,7 @@ use crate::run::reference;
 use crate::run::rekey::rekey;
 use crate::run::start::Start;
 use crate::run::step::{self, Link, Shared};
-use crate::run::views::{self, Rows, ViewWiring};
+use crate::run::views::{self, Arranged, Rows, ViewWiring};
 use crate::schema::Schema;
 use crate::source::{Chunk, Decoder};
 
@@ -174,8 +174,9 @@ impl Station {
             tells_late: wiring.exits.contains(&StreamId::Late),
         };
         let probe = ProbeHandle::new();
+        let arranged = Arranged::listen(worker);
         let inputs = worker.dataflow::<u64, _, _>(|scope| {
-            build(scope, wiring, decoders, context, &shared, &probe, &news)
+            build(scope, wiring, decoders, context, &shared, &probe, arranged)
         });
         let index = context.index;
         let desk = Desk {
@@ -295,6 +296,7 @@ struct Builder<'s, 'w> {
     standing: BTreeMap<StreamId, Vec<Batch>>,
     /// The views, as far as they are built.
     views: BTreeMap<usize, Rows<'s>>,
+    arranged: Arranged,
 }
 
 /// Builds a worker's part of the dataflow; its inputs, one a source.
@@ -305,8 +307,9 @@ fn build<'s>(
     context: WorkerContext,
     shared: &Shared,
     probe: &ProbeHandle<u64>,
-    news: &Sender<News>,
+    arranged: Arranged,
 ) -> Inputs {
+    let news = &shared.news;
     let mut builder = Builder {
         scope,
         wiring,
@@ -316,6 +319,7 @@ fn build<'s>(
         dead: Vec::new(),
         standing: BTreeMap::new(),
         views: BTreeMap::new(),
+        arranged,
     };
     let inputs = builder.sources(decoders);
     builder.views();
@@ -421,6 +425,7 @@ impl<'s> Builder<'s, '_> {
 
     fn view(&mut self, i: usize, view: &ViewWiring) -> Result<(), ArrowError> {
         let (scope, shared) = (self.scope, self.shared);
+        let first = scope.worker().peek_identifier();
         let rows = match view.kind {
             ViewKind::Standing(stream) => {
                 let standing = self.standing.remove(&stream).unwrap_or_default();
@@ -443,6 +448,7 @@ impl<'s> Builder<'s, '_> {
                 self.streams.insert(id, stream.probe_with(self.probe));
             }
         }
+        self.arranged.belong(first..scope.worker().peek_identifier(), &view.table);
         self.views.insert(i, rows);
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use foreline_engine::{
-    Chunk, Decoder, Durable, Identity, KnownPartition, MemorySource, OnChange, Options, Partition,
-    Poll, Position, Range, Replay, Report, RunError, RunId, SimDisk, SinkError, Source,
+    Chunk, Decoder, Durable, Identity, KnownPartition, MemorySource, Observer, OnChange, Options,
+    Partition, Poll, Position, Range, Replay, Report, RunError, RunId, SimDisk, SinkError, Source,
     SourceError, StreamId, run,
 };
 
@@ -60,15 +60,32 @@ struct World {
     place: Arc<Mutex<Place>>,
     acknowledged: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
+    /// Whether the run is to stop when its next epoch is through.
+    stop_after_next: Arc<AtomicBool>,
     journal_limit_bytes: u64,
+}
+
+/// Stops a run when an epoch is through, if it is asked to.
+#[derive(Debug)]
+struct Stopping {
+    asked: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Observer for Stopping {
+    fn epoch(&self, _: u64, _: &Report) {
+        if self.asked.load(Ordering::Acquire) {
+            self.stop.store(true, Ordering::Release);
+        }
+    }
 }
 
 impl World {
     fn new(journal_limit_bytes: u64) -> Self {
         let place = Place { script: [Then::Away; 10_000].into(), ..Place::default() };
         let (disk, place) = (SimDisk::new(1), Arc::new(Mutex::new(place)));
-        let (acknowledged, stop) = (Arc::default(), Arc::default());
-        World { disk, place, acknowledged, stop, journal_limit_bytes }
+        let (acknowledged, stop, stop_after_next) = Default::default();
+        World { disk, place, acknowledged, stop, stop_after_next, journal_limit_bytes }
     }
 
     /// A run over the first `n` readings, ten an epoch, of which almost none is kept in memory.
@@ -96,6 +113,10 @@ impl World {
             backlog_bytes: 5_000,
             run: RunId(number),
             stop: Arc::clone(&self.stop),
+            observer: Some(Arc::new(Stopping {
+                asked: Arc::clone(&self.stop_after_next),
+                stop: Arc::clone(&self.stop),
+            })),
             durable: Some(Arc::new(durable)),
             ..Options::default()
         };
@@ -172,4 +193,16 @@ fn a_full_journal_has_the_broker_wait_and_loses_nothing() {
     world.mend();
     running.join().unwrap().unwrap();
     assert_eq!(world.rows(), 5_000);
+}
+
+#[test]
+fn a_run_that_leaves_rows_in_the_journal_was_stopped_though_its_source_has_ended() {
+    let world = World::new(64 << 20);
+    let running = world.run(1, 3_000, false);
+    world.until_acknowledged(3_000);
+    world.stop_after_next.store(true, Ordering::Release);
+    world.mend();
+    let report = running.join().unwrap().unwrap();
+    assert!(report.accounts["readings"].input < 3_000, "{report:?}");
+    assert!(report.stopped, "{report:?}");
 }

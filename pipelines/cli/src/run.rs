@@ -138,7 +138,8 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
         }
     }
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let server = Server::start(serve.listen, Served { doors, references, commands, bells, tables, tokens })?;
+    let server =
+        Server::start(serve.listen, Served { doors, references, commands, bells, tables, tokens })?;
     eprintln!("listening on http://{}", server.address());
     Ok(Some(server))
 }

@@ -162,7 +162,8 @@ impl SourceKind for Http {
         let door = Arc::new(Door::new(limits(config), examiner.clone()));
         let opened = Arc::clone(&door);
         let open = move || {
-            let source = HttpSource { door: Arc::clone(&opened), examiner: examiner.clone(), serves: false };
+            let source =
+                HttpSource { door: Arc::clone(&opened), examiner: examiner.clone(), serves: false };
             Ok(Box::new(source) as Box<dyn Source>)
         };
         Ok(PlannedSource {

@@ -197,7 +197,8 @@ fn named(table: &Table, alert: &str) -> Result<(String, String), Problem> {
 fn unknown_verb(verb: &str) -> Problem {
     let shown: String = verb.chars().take(64).flat_map(char::escape_debug).collect();
     let known = COMMANDS.map(|(name, _)| name).join(", ");
-    let detail = format!("nothing is called '{shown}' that can be done with an alert; there is: {known}");
+    let detail =
+        format!("nothing is called '{shown}' that can be done with an alert; there is: {known}");
     Problem::new(StatusCode::NOT_FOUND, "unknown-command", detail)
 }
 

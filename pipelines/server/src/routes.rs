@@ -62,7 +62,9 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         .route("/api/v1/alerts/stream", get(alerts::stream).fallback(wrong_method))
         .route(
             "/api/v1/alerts/{alert}/{command}",
-            post(alerts::command).layer(DefaultBodyLimit::max(COMMAND_BYTES)).fallback(wrong_method),
+            post(alerts::command)
+                .layer(DefaultBodyLimit::max(COMMAND_BYTES))
+                .fallback(wrong_method),
         )
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))

@@ -18,10 +18,10 @@ use axum::response::{IntoResponse, Response};
 use foreline_engine::{Page, Table};
 use serde_json::{Value, json};
 
-use crate::{access, follow};
 use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
+use crate::{access, follow};
 
 /// The views: their columns, how many rows they have, and as of which epoch.
 pub(crate) async fn tables(
@@ -48,6 +48,7 @@ fn about(name: &str, table: &Table) -> Value {
         "epoch": table.epoch(),
         "rows": table.len(),
         "bytes": table.bytes(),
+        "arranged": table.arranged(),
         "uncomputed": table.uncomputed(),
         "key": relation.key().iter().map(|&k| &relation.columns()[k].name).collect::<Vec<_>>(),
         "columns": relation.columns().iter().map(column).collect::<Vec<_>>(),

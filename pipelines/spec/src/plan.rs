@@ -264,8 +264,8 @@ impl Plan {
     #[must_use]
     pub fn is_own(&self, step: &StepPlan) -> bool {
         let is_entry = step.kind == "alert_entry";
-        !is_entry &&
-        self.views.iter().all(|v| v.name != step.name)
+        !is_entry
+            && self.views.iter().all(|v| v.name != step.name)
             && self.alerts.iter().all(|a| a.name != step.name)
     }
 

@@ -239,13 +239,14 @@ impl<'a> Planner<'a> {
     /// The stream called `name`; an unknown one is reported at `span`.
     fn find(&mut self, name: &str, span: Span) -> Option<StreamId> {
         let file = self.file;
+        let has_book = self.has_book();
         let names = || {
             let sources = file.sources.iter().map(|s| s.name);
             let sources = sources.chain(file.references.iter().map(|r| r.name));
             let steps = sources.chain(file.steps.iter().map(|s| s.name));
             let views = steps.chain(file.views.iter().map(|v| v.name));
             let rules = views.chain(file.alerts.iter().map(|a| a.name));
-            rules.chain(self.has_book().then_some(ALERTS))
+            rules.chain(has_book.then_some(ALERTS))
         };
         if let Some(known) = names().find(|n| *n == name) {
             self.used.insert(known);

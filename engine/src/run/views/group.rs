@@ -37,13 +37,18 @@ fn fine(row: &Row) -> u16 {
 
 /// Puts elements together by group, in three rounds.
 fn tree<'s, V>(
-    name: &str,
+    view: &ViewWiring,
     leaves: VecCollection<'s, u64, (At, V), isize>,
-    together: impl FnMut(&At, &[(&V, isize)], &mut Vec<(V, isize)>) + Clone + 'static,
+    mut together: impl FnMut(&At, &[(&V, isize)], &mut Vec<(V, isize)>) + Clone + 'static,
 ) -> VecCollection<'s, u64, (At, V), isize>
 where
     V: Clone + Ord + std::fmt::Debug + Send + Serialize + DeserializeOwned + 'static,
 {
+    let (name, table) = (&view.name, Arc::clone(&view.table));
+    let together = move |at: &At, all: &[(&V, isize)], out: &mut Vec<(V, isize)>| {
+        table.count_touched(all.len());
+        together(at, all, out);
+    };
     leaves
         .reduce_named(&format!("{name} 1"), together.clone())
         .map(|((group, part), v)| ((group, part >> (FINE - COARSE)), v))
@@ -86,7 +91,7 @@ pub(super) fn group<'s>(
             .collect())
     });
     let functions: Vec<Function> = aggregates.iter().map(|a| a.function).collect();
-    let whole = tree(&name, leaves, move |_, parts: &[(&Parts, isize)], out| {
+    let whole = tree(view, leaves, move |_, parts: &[(&Parts, isize)], out| {
         out.push((together(parts, &functions), 1));
     });
     let fields = view.relation.arrow().fields()[relation_keys(view)..].to_vec();
@@ -262,7 +267,7 @@ fn count(part: &Part) -> Option<i64> {
 
 /// The first `n` rows in `order`, of those that agree in `within`.
 pub(super) fn top<'s>(
-    name: &str,
+    view: &ViewWiring,
     (rows, relation): &(Rows<'s>, Relation),
     within: &[usize],
     order: &[(usize, bool)],
@@ -279,26 +284,27 @@ pub(super) fn top<'s>(
     });
     let sorter = RowConverter::new(fields.collect())?;
     let (within, order) = (within.to_vec(), order.to_vec());
-    let leaves = each(format!("{name} rows"), rows.clone(), shared, move |updates: Updates| {
-        let columns = codec.decode(updates.iter().map(|(row, _, _)| row))?;
-        let pick = |c: usize| columns.column(c).clone();
-        let groups = match within.is_empty() {
-            true => vec![Row::default(); updates.len()],
-            false => of_group.encode(&within.iter().map(|&c| pick(c)).collect::<Vec<_>>())?,
-        };
-        let keys = of_key.encode(&key.iter().map(|&c| pick(c)).collect::<Vec<_>>())?;
-        let sorted: Vec<ArrayRef> = order.iter().map(|&(c, _)| pick(c)).collect();
-        let sorted = sorter.convert_columns(&sorted)?;
-        let ranks = sorted.iter().map(|rank| Row::from_bytes(rank.as_ref()));
-        let all = updates.into_iter().zip(groups).zip(keys).zip(ranks);
-        Ok(all
-            .map(|((((row, time, n), group), key), rank)| {
-                (((group, fine(&row)), (rank, key, row)), time, n)
-            })
-            .collect())
-    });
+    let leaves =
+        each(format!("{} rows", view.name), rows.clone(), shared, move |updates: Updates| {
+            let columns = codec.decode(updates.iter().map(|(row, _, _)| row))?;
+            let pick = |c: usize| columns.column(c).clone();
+            let groups = match within.is_empty() {
+                true => vec![Row::default(); updates.len()],
+                false => of_group.encode(&within.iter().map(|&c| pick(c)).collect::<Vec<_>>())?,
+            };
+            let keys = of_key.encode(&key.iter().map(|&c| pick(c)).collect::<Vec<_>>())?;
+            let sorted: Vec<ArrayRef> = order.iter().map(|&(c, _)| pick(c)).collect();
+            let sorted = sorter.convert_columns(&sorted)?;
+            let ranks = sorted.iter().map(|rank| Row::from_bytes(rank.as_ref()));
+            let all = updates.into_iter().zip(groups).zip(keys).zip(ranks);
+            Ok(all
+                .map(|((((row, time, n), group), key), rank)| {
+                    (((group, fine(&row)), (rank, key, row)), time, n)
+                })
+                .collect())
+        });
     type Ranked = (Row, Row, Row);
-    let first = tree(name, leaves, move |_, rows: &[(&Ranked, isize)], out| {
+    let first = tree(view, leaves, move |_, rows: &[(&Ranked, isize)], out| {
         out.extend(rows.iter().take(n).map(|(row, _)| ((*row).clone(), 1)));
     });
     Ok(first.map(|(_, (_, _, row))| row))

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrow::array::{Array, AsArray};
 use foreline_engine::{
-    Clock, Graph, LatePolicy, MemorySource, Options, OrderRules, Resolver, SourceNode, StepNode,
-    StreamId, TimeDomain, ViewKind, ViewNode, run,
+    Clock, Front, Graph, LatePolicy, MemorySource, Options, OrderRules, Resolver, SourceNode,
+    StepNode, StreamId, TimeDomain, ViewKind, ViewNode, run,
 };
 
 use super::*;
@@ -124,7 +124,7 @@ fn of_the_engine(input: &Table, order: OrderRules, options: &Options) -> Vec<Vec
     };
     let step = |name: &str, kind, inputs, planned| {
         let name = name.to_owned();
-        StepNode { name, kind, inputs, planned }
+        StepNode { name, kind, inputs, planned, rekeyed: false }
     };
     let relation = Relation::of_latest(&kept.output, 1).unwrap();
     let view = ViewNode::new("alerts", relation, ViewKind::Standing(StreamId::Step(2)));
@@ -136,13 +136,13 @@ fn of_the_engine(input: &Table, order: OrderRules, options: &Options) -> Vec<Vec
             SourceNode {
                 name: readings,
                 schema: input.schema.clone(),
-                order,
+                front: Front::Stream(order),
                 source: source(&input.schema, &input.rows),
             },
             SourceNode {
                 name: commands,
                 schema: commands_schema(),
-                order: OrderRules::default(),
+                front: Front::Stream(OrderRules::default()),
                 source: source(&commands_schema(), &asked),
             },
         ],
