@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::Float64Type;
 use foreline_engine::{
-    Clock, Durable, Front, Graph, Identity, OnChange, Options, OrderRules, Planned, Replay, Report,
-    RunError, RunId, Schedule, SimDisk, SinkNode, SourceNode, StepNode, StreamId, Table, ViewKind,
-    ViewNode, latest, run, simulate,
+    Clock, CollectSink, Collected, Durable, Front, Graph, Identity, MemorySource, OnChange,
+    Options, OrderRules, Planned, Replay, Report, RunError, RunId, Schedule, SimDisk, SinkNode,
+    SourceId, SourceNode, StepNode, StreamId, Table, ViewKind, ViewNode, latest, run, simulate,
 };
 
 #[path = "reference/book.rs"]
@@ -178,10 +180,8 @@ impl World {
 
     fn graph(&mut self, faults: bool) -> Graph {
         let inputs = vec![StreamId::Source(0), StreamId::Versions(1)];
-        let regroup = StepNode {
-            rekeyed: true,
-            ..step("regroup", vec![StreamId::Step(0)], regroup())
-        };
+        let regroup =
+            StepNode { rekeyed: true, ..step("regroup", vec![StreamId::Step(0)], regroup()) };
         let steps = vec![
             step("find", inputs, finder(&self.seen)),
             regroup,
@@ -332,4 +332,96 @@ fn a_relation_is_what_was_told_of_it_and_rows_find_what_it_was() {
 #[test]
 fn workers_come_and_go_and_nothing_shows_of_it() {
     lives(true, 40);
+}
+
+/// A graph of one step that gives all rows the same key, event time and position, and of one that sums them in their order.
+fn alike(n_machines: u64) -> (Graph, Collected, Collected) {
+    let machines: StringArray = (0..n_machines).map(|m| Some(format!("m{m}"))).collect();
+    let columns: [(&str, ArrayRef); 3] = [
+        ("machine", Arc::new(machines)),
+        ("cycle", Arc::new((0..n_machines).map(|_| Some(5)).collect::<Int64Array>())),
+        ("v", Arc::new((0..n_machines).map(|m| Some(m as f64)).collect::<Float64Array>())),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).unwrap();
+    let source = MemorySource::new(&readings_schema(), &[rows], 7).unwrap();
+    let (sent, sent_rows) = CollectSink::new(1_000);
+    let (sums, sum_rows) = CollectSink::new(1_000);
+    let regroup = step("regroup", vec![StreamId::Source(0)], toys::regroup_alike());
+    let graph = Graph {
+        name: "alike".to_owned(),
+        sources: vec![SourceNode {
+            name: "readings".to_owned(),
+            schema: readings_schema(),
+            front: Front::Stream(OrderRules::default()),
+            source: Box::new(source),
+        }],
+        steps: vec![
+            StepNode { rekeyed: true, ..regroup },
+            step("sum", vec![StreamId::Step(0)], group_sum()),
+        ],
+        views: Vec::new(),
+        sinks: vec![
+            SinkNode { name: "sent".into(), from: StreamId::Step(0), sink: Box::new(sent) },
+            SinkNode { name: "sums".into(), from: StreamId::Step(1), sink: Box::new(sums) },
+        ],
+    };
+    (graph, sent_rows, sum_rows)
+}
+
+#[test]
+fn rows_that_agree_under_their_new_key_come_in_the_order_of_the_old_ones() {
+    let mut first: Option<(Vec<String>, Vec<f64>)> = None;
+    for workers in [1, 2, 3, 2, 3, 1, 3, 2] {
+        let (graph, sent, sums) = alike(40);
+        run(graph, &Options { workers, ..Options::default() }).unwrap();
+        let machines = sent.batches().into_iter().flat_map(|b| toys::texts(b.rows.column(2)));
+        let machines = machines.flatten();
+        let sums = sums
+            .batches()
+            .into_iter()
+            .flat_map(|batch| batch.rows.column(3).as_primitive::<Float64Type>().values().to_vec());
+        let (machines, sums): (Vec<String>, Vec<f64>) = (machines.collect(), sums.collect());
+        assert_eq!((machines.len(), sums.len()), (40, 40));
+        let (want, want_sums) = first.get_or_insert_with(|| (machines.clone(), sums.clone()));
+        assert_eq!((&machines, &sums), (&*want, &*want_sums), "{workers} workers");
+    }
+}
+
+/// A world without faults in which one table comes, and then nothing.
+fn quiet(whole: bool) -> World {
+    let mut world = World::new(1);
+    world.kind = Kind { whole, counts: Counts::Cycle };
+    world.outside.lock().unwrap().left = 1;
+    world
+}
+
+#[test]
+fn streams_end_the_run_and_the_relation_which_they_waited_for_does_not() {
+    for whole in [true, false] {
+        let mut world = quiet(whole);
+        assert!(world.run(false).unwrap());
+        let seen = world.seen.lock().unwrap();
+        let of = |source| {
+            let has = move |inputs: &[foreline_engine::InputRange]| {
+                inputs.iter().any(|i| i.source == SourceId(source))
+            };
+            seen.iter().find(|(_, (_, inputs))| has(inputs)).map(|(epoch, _)| *epoch)
+        };
+        let (readings, machines) = (of(0).unwrap(), of(1).unwrap());
+        assert!(machines <= readings, "epoch {machines}, and readings from {readings} on");
+    }
+}
+
+#[test]
+fn a_relation_that_outgrows_its_limit_stops_the_run_by_name() {
+    let mut world = quiet(false);
+    world.outside.lock().unwrap().left = 50;
+    let mut graph = world.graph(false);
+    let Front::Relation(rules) = &mut graph.sources[1].front else { panic!("a relation") };
+    rules.max_rows = 2;
+    let options = Options { durable: None, ..world.options() };
+    let mut turns = Turns { dice: Dice(1), left: None };
+    let error = simulate(graph, &options, &mut turns).unwrap_err().to_string();
+    assert!(error.contains("'machines'") && error.contains("more than 2 rows"), "{error}");
+    assert!(error.contains("raise its 'max_rows'"), "{error}");
 }

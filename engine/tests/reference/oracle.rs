@@ -6,9 +6,9 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float64Type;
 use foreline_engine::{Batch, Partition, Position, SourceId};
 
+use crate::World;
 use crate::feed::{Counts, Kind, Line, Reading};
 use crate::toys::{group_of, numbers, said, texts};
-use crate::World;
 
 /// What a row shows: from when it counts, and the limit.
 type Shown = (Option<i64>, i64);
@@ -77,7 +77,8 @@ fn stages(world: &World) -> BTreeMap<u64, Stage> {
     let (seen, outside) = (world.seen.lock().unwrap(), world.outside.lock().unwrap());
     let (mut stages, mut stage) = (BTreeMap::new(), Stage::default());
     for (&epoch, (clock_ns, inputs)) in &*seen {
-        stage = Stage { all: std::mem::take(&mut stage.all), stands: stage.stands, ..Stage::default() };
+        stage =
+            Stage { all: std::mem::take(&mut stage.all), stands: stage.stands, ..Stage::default() };
         for input in inputs.iter().filter(|input| input.source == SourceId(1)) {
             let ordinals = input.range.first_ordinal..input.range.end_ordinal;
             let line = |o| {
@@ -162,9 +163,11 @@ fn check_found(
     stages: &BTreeMap<u64, Stage>,
     found: &BTreeMap<u64, Vec<Vec<String>>>,
 ) -> Result<(), String> {
-    let reading = |(machine, cycle, v): &Reading| vec![name(*machine), cycle.to_string(), format!("{v:?}")];
+    let reading =
+        |(machine, cycle, v): &Reading| vec![name(*machine), cycle.to_string(), format!("{v:?}")];
     let mut readings: Vec<Vec<String>> = world.readings.iter().map(reading).collect();
-    let mut rows: Vec<Vec<String>> = found.values().flatten().map(|row| row[..3].to_vec()).collect();
+    let mut rows: Vec<Vec<String>> =
+        found.values().flatten().map(|row| row[..3].to_vec()).collect();
     readings.sort();
     rows.sort();
     if rows != readings {

@@ -125,7 +125,10 @@ pub(crate) fn group_of(cycle: i64) -> String {
 }
 
 /// Gives the rows another key.
-struct Regroup;
+struct Regroup {
+    /// They are all of one group, and of one event time and position.
+    alike: bool,
+}
 
 pub(crate) fn grouped_schema() -> Schema {
     let columns = vec![
@@ -138,7 +141,12 @@ pub(crate) fn grouped_schema() -> Schema {
 }
 
 pub(crate) fn regroup() -> Planned {
-    planned(grouped_schema(), |_| Box::new(Regroup))
+    planned(grouped_schema(), |_| Box::new(Regroup { alike: false }))
+}
+
+/// As [`regroup`], and nothing tells the rows apart but their order, as with the changes of a view.
+pub(crate) fn regroup_alike() -> Planned {
+    planned(grouped_schema(), |_| Box::new(Regroup { alike: true }))
 }
 
 /// The rows in the order of the contract.
@@ -163,7 +171,8 @@ impl Operator for Regroup {
         ];
         let keyed = RecordBatch::try_new(Arc::clone(schema.arrow()), columns)?;
         let key_hash = hash_keys(&keyed, schema.key());
-        let batch = Batch::new(keyed, key_hash, rows.position.clone());
+        let position = rows.position.iter().map(|p| p.filter(|_| !self.alike).or(Some(0)));
+        let batch = Batch::new(keyed, key_hash, position.collect());
         out.count(Account { used: rows.len() as u64, ..Account::default() });
         out.emit(sorted(&batch.map_err(|e| Fault::new(e.to_string()))?, &schema)?);
         Ok(())
