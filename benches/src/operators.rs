@@ -5,6 +5,7 @@
 //! * The loop is what somebody would write for this one job: slices of numbers, a state a machine, a vector for the
 //!   results. It checks nothing, cannot be saved, knows neither nulls nor gaps, and is no step.
 //! * Both see the same epochs, sorted by machine and time. What reads, orders and writes rows is not in it: that is `w1`.
+//! * A relation in which a step looks rows up is there before the first epoch. To take it in is not in the figures.
 //! * What both have computed is summed and compared, so that neither leaves something out.
 
 mod bursts;
@@ -134,10 +135,16 @@ fn built(case: &Case, streams: &[&Rows]) -> Result<Box<dyn Operator>> {
         config["statistics"] = serde_json::json!(path);
     }
     let config = (kind.parse)(&config).map_err(|e| anyhow!("{}: {e}", case.step))?;
-    let schemas: Vec<Schema> = streams.iter().map(|s| s.schema.clone()).collect();
+    let mut schemas: Vec<Schema> = streams.iter().map(|s| s.schema.clone()).collect();
+    let reference = case.reference.map(|reference| reference()).transpose()?;
+    schemas.extend(reference.iter().map(|(schema, _)| schema.clone()));
     let planned = config.plan(&schemas, &Given);
     let planned = planned.map_err(|errors| anyhow!("'{}': {errors:?}", case.step))?;
-    Ok((planned.build)(WorkerContext { index: 0, peers: 1 })?)
+    let mut operator = (planned.build)(WorkerContext { index: 0, peers: 1 })?;
+    if let Some((_, rows)) = &reference {
+        operator.relation(streams.len(), &rows.slice(0, 0), rows)?;
+    }
+    Ok(operator)
 }
 
 /// What a stream brings in an epoch.

@@ -11,7 +11,7 @@
 //! it was; `foreline run --from-journal` computes it anew. What must follow a change by itself is a view.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -19,8 +19,8 @@ use arrow::compute::{cast, interleave};
 use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use foreline_engine::{
-    Batch, CHANGED_AT, Column, ConfigError, Epoch, Family, Fault, Input, LateSupport, Operator,
-    OperatorKind, Out, Planned, Resolver, Schema, TimeDomain, type_name,
+    Batch, Column, ConfigError, Epoch, Family, Fault, Input, LateSupport, Operator, OperatorKind,
+    Out, Planned, Resolver, Schema, TimeDomain, type_name,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -33,6 +33,9 @@ use crate::stateless::{Fate, PerRow, Stateless};
 
 /// Rows that are no longer there are tidied away when they are more than those that are, and than this.
 const IDLE_ROWS_MAX: usize = 1024;
+/// So many chunks may there be whatever their size, and then one for so many rows: each batch looks at all of them, and
+/// rows that are put one by one would be as many chunks.
+const CHUNKS_MAX: usize = 64;
 
 /// Adds to each row columns of the reference row that it finds. `from` names the stream, then the reference.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -95,37 +98,9 @@ impl OperatorKind for Join {
         inputs: &[Schema],
         _: &dyn Resolver,
     ) -> Result<Planned, Vec<ConfigError>> {
-        let [stream, reference] = inputs else {
-            let error = ConfigError::new("", "a join reads a stream and a reference");
-            return Err(vec![
-                error.help("name both, the stream first: from: [readings, machines]"),
-            ]);
-        };
-        let mut errors = Vec::new();
-        let on = on(&config.on, stream, reference).map_err(|e| errors.extend(e)).ok();
-        let at = at(config.at, stream, reference).map_err(|e| errors.push(e)).ok();
-        let taken = taken(config.columns.as_ref(), reference).map_err(|e| errors.extend(e)).ok();
-        let (Some(on), Some(at), Some(taken)) = (on, at, taken) else { return Err(errors) };
-        let mut columns = stream.columns().to_vec();
-        columns.extend(taken.iter().map(|(_, column)| column.clone()));
-        let (key, time) = (stream.key().to_vec(), stream.time());
-        let output = output(columns, key, time, stream.primary_key().clone());
-        let output = output.map_err(|e| {
-            vec![
-                e.help("choose other names under 'columns', as in columns: { machine_line: line }"),
-            ]
-        })?;
-        let shape = Shape {
-            on,
-            at,
-            taken: taken.into_iter().map(|(i, _)| i).collect(),
-            unmatched: config.unmatched,
-            stream: stream.clone(),
-            reference: reference.clone(),
-            output: output.clone(),
-        };
+        let shape = Shape::plan(config, inputs)?;
         Ok(Planned {
-            output,
+            output: shape.output.clone(),
             late: LateSupport::Stateless,
             state_version: 0,
             build: Arc::new(move |_| Ok(Box::new(Joined(shape.operator()?)))),
@@ -146,22 +121,25 @@ fn on(on: &On, stream: &Schema, reference: &Schema) -> Result<Vec<usize>, Vec<Co
     };
     let mut errors = Vec::new();
     let mut found = BTreeMap::new();
-    for (at, here, there) in pairs {
-        let left = find(stream, here, &at, "the stream").map_err(|e| errors.push(e)).ok();
-        let right = find(reference, there, &at, "the reference").map_err(|e| errors.push(e)).ok();
+    for (at, ours, theirs) in pairs {
+        let left = here(stream, ours, &at).map_err(|e| errors.push(e)).ok();
+        let right = there(reference, theirs, &at).map_err(|e| errors.push(e)).ok();
         let (Some(left), Some(right)) = (left, right) else { continue };
         let types = [stream, reference].map(|s| s.columns());
         let types = [&types[0][left].data_type, &types[1][right].data_type].map(plain);
         if types[0] != types[1] {
             let [a, b] = [&types[0], &types[1]].map(type_name);
-            let what = format!("'{here}' is a {a} and '{there}' a {b}");
+            let what = format!("'{ours}' is a {a} and '{theirs}' a {b}");
             let error = ConfigError::new(at, what);
             errors.push(error.help("declare them with the same type, or convert one with 'cast'"));
             continue;
         }
-        found.insert(right, left);
+        if found.insert(right, left).is_some() {
+            let error = ConfigError::new(at, format!("'{theirs}' is there twice"));
+            errors.push(error.help("one column of the stream agrees with one of the reference"));
+        }
     }
-    let is_key = found.keys().eq(reference.key().iter().collect::<std::collections::BTreeSet<_>>());
+    let is_key = found.keys().eq(reference.key().iter().collect::<BTreeSet<_>>());
     if errors.is_empty() && !is_key {
         let key = reference.key().iter().map(|&k| reference.columns()[k].name.as_str());
         let key = key.collect::<Vec<_>>().join(", ");
@@ -175,9 +153,20 @@ fn on(on: &On, stream: &Schema, reference: &Schema) -> Result<Vec<usize>, Vec<Co
     }
 }
 
-fn find(schema: &Schema, name: &str, at: &str, of: &str) -> Result<usize, ConfigError> {
-    schema.index_of(name).ok_or_else(|| {
-        let known = schema.columns().iter().map(|c| &c.name).filter(|n| *n != CHANGED_AT);
+/// The place of a column of the stream.
+fn here(stream: &Schema, name: &str, at: &str) -> Result<usize, ConfigError> {
+    find(stream.columns(), name, at, "the stream")
+}
+
+/// The place of a column that the reference declares. The last one, which it does not, is when the engine heard of a row:
+/// after a restart it is another.
+fn there(reference: &Schema, name: &str, at: &str) -> Result<usize, ConfigError> {
+    find(&reference.columns()[..reference.columns().len() - 1], name, at, "the reference")
+}
+
+fn find(columns: &[Column], name: &str, at: &str, of: &str) -> Result<usize, ConfigError> {
+    columns.iter().position(|c| c.name == name).ok_or_else(|| {
+        let known = columns.iter().map(|c| &c.name);
         ConfigError::new(at, format!("{of} has no column '{name}'")).unknown(name, known)
     })
 }
@@ -227,7 +216,7 @@ fn taken(
     };
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for (at, new, old) in columns.pairs() {
-        match find(reference, old, &at, "the reference") {
+        match there(reference, old, &at) {
             Ok(i) => found.push(own(i, new)),
             Err(e) => errors.push(e),
         }
@@ -258,6 +247,38 @@ struct Shape {
 }
 
 impl Shape {
+    /// What the configuration says of a stream and a reference, or everything that is wrong with it.
+    fn plan(config: &JoinConfig, inputs: &[Schema]) -> Result<Self, Vec<ConfigError>> {
+        let [stream, reference] = inputs else {
+            let error = ConfigError::new("", "a join reads a stream and a reference");
+            return Err(vec![
+                error.help("name both, the stream first: from: [readings, machines]"),
+            ]);
+        };
+        let mut errors = Vec::new();
+        let on = on(&config.on, stream, reference).map_err(|e| errors.extend(e)).ok();
+        let at = at(config.at, stream, reference).map_err(|e| errors.push(e)).ok();
+        let taken = taken(config.columns.as_ref(), reference).map_err(|e| errors.extend(e)).ok();
+        let (Some(on), Some(at), Some(taken)) = (on, at, taken) else { return Err(errors) };
+        let mut columns = stream.columns().to_vec();
+        columns.extend(taken.iter().map(|(_, column)| column.clone()));
+        let (key, time) = (stream.key().to_vec(), stream.time());
+        let output = output(columns, key, time, stream.primary_key().clone());
+        let output = output.map_err(|e| {
+            let help = "choose other names, as in columns: { machine_line: line }";
+            vec![e.under("columns").help(help)]
+        })?;
+        Ok(Shape {
+            on,
+            at,
+            taken: taken.into_iter().map(|(i, _)| i).collect(),
+            unmatched: config.unmatched,
+            stream: stream.clone(),
+            reference: reference.clone(),
+            output,
+        })
+    }
+
     fn operator(&self) -> Result<Stateless<Lookup>, Fault> {
         let key = self.reference.key().iter().map(|&k| &self.reference.columns()[k].data_type);
         let key = RowConverter::new(key.map(|t| SortField::new(plain(t))).collect())?;
@@ -351,9 +372,10 @@ impl Lookup {
         self.tidy()
     }
 
-    /// Puts the rows that are there into one chunk, when most are not.
+    /// Puts the rows that are there into one chunk, when most are not, or the chunks are small.
     fn tidy(&mut self) -> Result<(), Fault> {
-        if self.n_idle <= self.n_rows.max(IDLE_ROWS_MAX) {
+        let few_chunks = self.chunks.len() <= CHUNKS_MAX + self.n_rows / CHUNKS_MAX;
+        if self.n_idle <= self.n_rows.max(IDLE_ROWS_MAX) && few_chunks {
             return Ok(());
         }
         let places: Vec<Place> = self.rows.values().flat_map(|r| r.values().copied()).collect();
@@ -438,3 +460,6 @@ impl Operator for Joined {
         self.0.function.change(went, came)
     }
 }
+
+#[cfg(test)]
+mod tests;

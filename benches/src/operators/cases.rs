@@ -15,6 +15,7 @@ use anyhow::Result;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use foreline_engine::{Batch, Schema};
 use serde_json::{Value, json};
 
 use super::rows::Rows;
@@ -32,6 +33,8 @@ pub(super) struct Case {
     pub(super) statistics: Option<Value>,
     /// What the step and its loop are given, made of the readings.
     pub(super) input: fn(&Rows) -> Result<Rows>,
+    /// The relation in which the step looks rows up.
+    pub(super) reference: Option<fn() -> Result<(Schema, Batch)>>,
     /// Why the step takes more than three times as long as its loop; empty where it does not.
     pub(super) why: &'static str,
 }
@@ -48,6 +51,11 @@ impl Case {
     /// Gives it other rows than the readings.
     fn on(self, input: fn(&Rows) -> Result<Rows>) -> Self {
         Case { input, ..self }
+    }
+
+    /// Gives it a relation to look rows up in.
+    fn looking_up(self, reference: fn() -> Result<(Schema, Batch)>) -> Self {
+        Case { reference: Some(reference), ..self }
     }
 
     /// Says why the step takes that much longer than its loop.
@@ -81,7 +89,7 @@ fn case(
     plain: fn(&Rows) -> Counts,
 ) -> Case {
     let input = |readings: &Rows| Ok(readings.clone());
-    Case { step, what, config, sum, plain, input, statistics: None, why: "" }
+    Case { step, what, config, sum, plain, input, statistics: None, reference: None, why: "" }
 }
 
 /// These options of a step, for column `x`.

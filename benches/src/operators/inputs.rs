@@ -1,4 +1,5 @@
-//! Other rows made of the readings, for steps that need them: text, nulls, pauses, one value a row, a second stream.
+//! Other rows made of the readings, for steps that need them: text, nulls, pauses, one value a row, a second stream, a
+//! reference.
 //!
 //! All have the machine and the event time in front, and the value that matters as the third column.
 
@@ -7,12 +8,15 @@ use std::sync::Arc;
 use anyhow::Result;
 use arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray,
+    UInt64Array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
-use foreline_engine::{Batch, Column, Schema, Unit, Watermarks};
+use foreline_engine::{
+    Batch, CHANGED_AT, Column, PrimaryKey, Schema, TimeDomain, Unit, Watermarks, hash_keys,
+};
 
-use super::rows::{Part, Rows, STEP};
+use super::rows::{MACHINES, Part, Rows, START, STEP, named, stamps};
 
 /// Rows of a machine between two pauses.
 pub(super) const BURST: i64 = 100;
@@ -77,6 +81,32 @@ pub(super) fn beside(rows: &Rows) -> Result<Rows> {
         vec![part.batch.rows.column(2).clone()]
     })?;
     Ok(Rows { beside: vec![moved(&z, &|at| at - STEP / 2)], ..rows.clone() })
+}
+
+/// A reference: the limit of each machine, which is its number.
+pub(super) fn machines() -> Result<(Schema, Batch)> {
+    let changed_at = TimeDomain::UtcNanos.data_type();
+    let columns = vec![
+        Column::new("machine", DataType::Utf8),
+        Column::new("limit", DataType::Float64).with_unit(Some(Unit::new("mm/s"))),
+        Column::new(CHANGED_AT, changed_at),
+    ];
+    let primary_key = PrimaryKey { columns: vec![0], position: false };
+    let schema = Schema::with_primary_key(columns, vec![0], 2, primary_key)?;
+    let columns: Vec<ArrayRef> = vec![
+        named(MACHINES, 1),
+        Arc::new((0..MACHINES).map(|machine| Some(limit_of(machine))).collect::<Float64Array>()),
+        stamps(std::iter::repeat_n(START, MACHINES)),
+    ];
+    let rows = RecordBatch::try_new(Arc::clone(schema.arrow()), columns)?;
+    let hash = hash_keys(&rows, schema.key());
+    let batch = Batch::new(rows, hash, UInt64Array::from(vec![0; MACHINES]))?;
+    Ok((schema, batch))
+}
+
+/// The limit of a machine.
+pub(super) fn limit_of(machine: usize) -> f64 {
+    machine as f64
 }
 
 /// The rows with these columns in place of all but machine and event time.

@@ -258,12 +258,15 @@ impl Reference {
     fn remove(&mut self, key: &Key, from: Option<i64>, pass: &mut Pass) {
         let Some(known) = self.keys.get_mut(key) else { return };
         pass.touch(key, known);
-        let before = known.rows.len();
-        match from {
-            Some(from) => drop(known.rows.remove(&from)),
-            None => known.rows.clear(),
+        let gone: ByTime = match from {
+            Some(from) => known.rows.remove_entry(&from).into_iter().collect(),
+            None => std::mem::take(&mut known.rows),
+        };
+        self.n_rows -= gone.len();
+        // Or times that lie far ahead would gather here, change after change.
+        for from in gone.into_keys() {
+            self.to_come.remove(&(from, key.clone()));
         }
-        self.n_rows -= before - known.rows.len();
     }
 
     /// Notes the keys of which another row counts from now on.
@@ -438,5 +441,64 @@ impl Difference {
             ..self.went
         };
         [went, self.came]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+
+    use super::*;
+    use crate::keyed::hash_keys;
+    use crate::relation::CHANGED_AT;
+    use crate::schema::{Column, PrimaryKey};
+    use crate::source::Range;
+    use crate::{GONE, InputRange};
+
+    fn schema() -> Schema {
+        let columns = vec![
+            Column::new("n", DataType::Int64),
+            Column::new("since", TimeDomain::UtcNanos.data_type()),
+            Column::new(CHANGED_AT, TimeDomain::UtcNanos.data_type()),
+        ];
+        let primary_key = PrimaryKey { columns: vec![0, 1], position: false };
+        Schema::with_primary_key(columns, vec![0], 2, primary_key).unwrap()
+    }
+
+    /// Row 7 that counts from a time on comes, or goes, in an epoch of its own.
+    fn epoch(reference: &mut Reference, id: u64, since: Option<i64>, gone: bool) -> Changed {
+        let times: TimestampNanosecondArray = [since].into_iter().collect();
+        let columns: [(&str, ArrayRef); 3] = [
+            ("n", Arc::new(Int64Array::from(vec![7]))),
+            ("since", Arc::new(times.with_timezone("UTC"))),
+            (GONE, Arc::new(BooleanArray::from(vec![gone]))),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let position = UInt64Array::from(vec![Position::new(Partition(0), id).0]);
+        let batch = Batch::new(rows.clone(), hash_keys(&rows, &[0]), position).unwrap();
+        let range = Range { start: id, end: id + 1, first_ordinal: id, end_ordinal: id + 1 };
+        let input = InputRange { source: SourceId(0), partition: Partition(0), range };
+        let (inputs, clock_ns) = (vec![input], i64::try_from(id).unwrap());
+        let epoch = Epoch { id, clock_ns, inputs, commands: vec![], ended: vec![] };
+        reference.epoch(&epoch, vec![batch]).unwrap()
+    }
+
+    #[test]
+    fn rows_that_are_to_count_later_and_go_before_leave_nothing_behind() {
+        let rules = RelationRules { whole: false, valid_from: Some(1), max_rows: 3 };
+        let mut reference = Reference::new(SourceId(0), schema(), rules).unwrap();
+        for id in (1..400).step_by(2) {
+            let far = 1_000_000 + i64::try_from(id).unwrap();
+            let changed = epoch(&mut reference, id, Some(far), false);
+            assert_eq!((changed.now.came.len(), changed.all.came.len()), (0, 1));
+            // All of them go, or the one that counts from then on.
+            let since = (id % 4 == 1).then_some(far);
+            let changed = epoch(&mut reference, id + 1, since, true);
+            assert_eq!((changed.now.went.len(), changed.all.went.len()), (0, 1));
+            assert_eq!(
+                (reference.to_come.len(), reference.keys.len(), reference.n_rows),
+                (0, 0, 0)
+            );
+        }
     }
 }

@@ -380,14 +380,14 @@ impl Hub {
     }
 }
 
-fn stream_name(graph: &Graph, stream: StreamId) -> &str {
+fn stream_name(graph: &Graph, stream: StreamId) -> String {
     match stream {
-        StreamId::Source(i) | StreamId::Versions(i) => &graph.sources[i].name,
-        StreamId::Step(i) => &graph.steps[i].name,
-        StreamId::View(i) => &graph.views[i].name,
-        StreamId::Log(i) => &graph.views[i].name,
-        StreamId::DeadLetters => "dead_letters",
-        StreamId::Late => "late",
+        StreamId::Source(i) | StreamId::Versions(i) => graph.sources[i].name.clone(),
+        StreamId::Step(i) => graph.steps[i].name.clone(),
+        StreamId::View(i) => graph.views[i].name.clone(),
+        StreamId::Log(i) => format!("{}.changes", graph.views[i].name),
+        StreamId::DeadLetters => "dead_letters".to_owned(),
+        StreamId::Late => "late".to_owned(),
     }
 }
 

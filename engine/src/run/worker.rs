@@ -400,7 +400,7 @@ impl<'s> Builder<'s, '_> {
         self.dead.push(out.dead);
         let step = &wiring.steps[last];
         let rows = match step.rekeyed {
-            true => rekey(self.scope, &step.name, out.rows, shared),
+            true => rekey(self.scope, step, out.rows, shared),
             false => out.rows,
         };
         self.streams.insert(StreamId::Step(last), rows.probe_with(self.probe));

@@ -7,6 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreline_plugins::COMPILE_SUBCOMMAND;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 use crate::{
     check, demo, evaluate, fleet, graph, journal, operators, replay, run, sink, tap, tests, train,
@@ -101,12 +104,11 @@ pub fn main() -> ExitCode {
     }
     end_quietly_when_nobody_reads();
     // What the engine has to say while it works: damage that it got round, a disk that is full.
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .with_ansi(false)
-        .with_target(false)
-        .init();
+    let said = Targets::new().with_default(LevelFilter::WARN);
+    // What a sink writes into the log is why it is there.
+    let said = said.with_target(foreline_connectors::LOG_TARGET, LevelFilter::DEBUG);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(said)).init();
     let done = match Cli::parse().command {
         Command::Demo(a) => demo::demo(&a),
         Command::Check(a) => check::check(&a),

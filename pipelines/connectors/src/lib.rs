@@ -33,6 +33,7 @@ pub use kind::{
     SinkConfig, SinkInputs, SinkKind, SinkRegistration, SourceConfig, SourceInputs, SourceKind,
     SourceRegistration, Tap,
 };
+pub use log::TARGET as LOG_TARGET;
 
 /// All kinds of source.
 pub const SOURCES: &[SourceRegistration] = &[

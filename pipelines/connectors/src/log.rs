@@ -13,6 +13,8 @@ use crate::kind::{PlannedSink, SinkInputs, SinkKind};
 use crate::notify::message::{Message, Passed, gone_column, severity_column};
 use crate::notify::{Composer, TemplateConfig, origin, texts};
 
+/// The target of the lines.
+pub const TARGET: &str = "foreline_connectors::log";
 /// Lines are written when so many bytes of them have come together, at the latest.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 
@@ -105,10 +107,10 @@ impl LogSink {
         let (sink, stream) = (&self.composer.origin.sink, &self.composer.origin.stream);
         let Message { id, text, row, .. } = message;
         match self.level {
-            Level::Error => tracing::error!(sink, stream, id, row, "{text}"),
-            Level::Warn => tracing::warn!(sink, stream, id, row, "{text}"),
-            Level::Info => tracing::info!(sink, stream, id, row, "{text}"),
-            Level::Debug => tracing::debug!(sink, stream, id, row, "{text}"),
+            Level::Error => tracing::error!(target: TARGET, sink, stream, id, row, "{text}"),
+            Level::Warn => tracing::warn!(target: TARGET, sink, stream, id, row, "{text}"),
+            Level::Info => tracing::info!(target: TARGET, sink, stream, id, row, "{text}"),
+            Level::Debug => tracing::debug!(target: TARGET, sink, stream, id, row, "{text}"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The rows behind the examples: half an hour of two machines, and five seconds of an accelerometer.
+//! The rows behind the examples: half an hour of two machines, five seconds of an accelerometer, and what is known of the
+//! machines.
 //!
 //! The same rows on every machine: nothing but additions and multiplications, so an oscillation is a rotation by a fixed
 //! angle, and a decay a fixed factor.
@@ -14,13 +15,14 @@ pub(super) fn declared() -> String {
     std::fs::read_to_string(root().join("operators/examples/streams.yaml")).unwrap()
 }
 
-/// Writes the rows of all streams into `folder`.
+/// Writes the rows of all streams, and those of the reference, into `folder`.
 pub(super) fn write(folder: &Path) {
     let streams = [
         ("readings.csv", readings()),
         ("vacuum.csv", vacuum()),
         ("sensors.csv", sensors()),
         ("samples.csv", samples()),
+        ("machines.csv", machines()),
     ];
     for (name, rows) in streams {
         std::fs::write(folder.join(name), rows).unwrap();
@@ -168,4 +170,9 @@ fn samples() -> String {
         writeln!(out, "P-1,{ts},{acceleration:.4},{speed:.1},{tacho:.1}").unwrap();
     }
     out
+}
+
+/// Both machines, each on a line of its own.
+fn machines() -> String {
+    "machine,line,limit\nP-1,L1,2.8\nP-2,L2,4.5\n".to_owned()
 }

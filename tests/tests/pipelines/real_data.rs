@@ -69,6 +69,43 @@ sinks: {{ lake: {{ from: high, parquet: {{ path: lake }} }} }}
     assert!(kept.streams["high"].1.len() > 100);
 }
 
+#[test]
+fn the_dryer_fan_raises_its_alerts_when_its_bearing_fails_and_not_before() {
+    let Some(data) = real_data("dryer_fan") else { return };
+    let text = format!(
+        "version: 1
+sources:
+  fan:
+    csv: {{ path: '{}/dryer_3_fan_1_2020.csv', delimiter: ';', decimal: ',', header: false, skip_lines: 1 }}
+    columns:
+      speed: {{ type: float64, unit: Hz }}
+      ts: {{ type: timestamp, format: '%Y-%m-%d %H:%M:%S' }}
+      x_acc: float64
+      x_vel: {{ type: float64, unit: mm/s }}
+      z_acc: float64
+      z_vel: {{ type: float64, unit: mm/s }}
+      machine: {{ type: string, field: '#file' }}
+    key: [machine]
+    time: ts
+alerts:
+  zone_b: {{ from: fan, when: 'z_vel > 1.4', of: {{ k: 3, rows: 3 }}, severity: minor }}
+  zone_c: {{ from: fan, when: 'z_vel > 2.8', of: {{ k: 3, rows: 3 }}, severity: warning }}
+  zone_d: {{ from: fan, when: 'z_vel > 4.5', of: {{ k: 3, rows: 3 }}, severity: critical }}
+sinks: {{ lake: {{ from: [zone_b, zone_c, zone_d], parquet: {{ path: lake }} }} }}
+",
+        data.display()
+    );
+    for rule in ["zone_b", "zone_c", "zone_d"] {
+        let kept = rows_of(&text, &[rule], 2);
+        let (schema, changes) = &kept.streams[rule];
+        let changes = changes.settled(schema).unwrap();
+        let first = changes.times(schema)[0];
+        assert_eq!(first, 1_603_301_400_000_000_000, "{rule}: 2020-10-21T17:30:00Z");
+        let change = changes.rows.column_by_name("change").unwrap().as_string::<i32>();
+        assert_eq!(change.value(0), "raised");
+    }
+}
+
 /// How many rows of a stream hold `value` in a whole column.
 fn count((schema, batch): &(Schema, Batch), column: &str, value: i64) -> usize {
     let index = schema.index_of(column).unwrap();

@@ -93,7 +93,7 @@ fn columns() -> Vec<Case> {
     ]
 }
 
-/// Steps that read two streams.
+/// Steps that read two streams, or a stream and a reference.
 fn streams() -> Vec<Case> {
     vec![
         case("asof_join", "", json!({ "within": "1s" }), "z", joins::asof_join)
@@ -108,6 +108,11 @@ fn streams() -> Vec<Case> {
         )
         .on(inputs::beside)
         .because("as for asof_join; each row searches for its first and its last partner"),
+        case("join", "a limit a machine", json!({ "on": ["machine"] }), "limit", joins::join)
+            .looking_up(inputs::machines)
+            .because(
+                "the key of each row is encoded and looked up; the loop knows whose rows a run has",
+            ),
         case("union", "", json!({}), "x", joins::union).on(inputs::twice).because(
             "rows that wait are sorted, and any columns gathered; the loop knows its five",
         ),

@@ -1,12 +1,13 @@
-//! The loops of steps that read two streams: rows wait until the other stream is as far.
+//! The loops of steps that read two streams, where rows wait until the other stream is as far, or look rows up.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::super::cases::Counts;
+use super::super::inputs;
 use super::super::rows::{Part, Rows, STEP};
 use super::shape::{Readings, Row, Table};
-use super::{MACHINES, X};
+use super::{MACHINES, X, each_run};
 
 /// The rows of a machine that wait.
 #[derive(Clone)]
@@ -108,5 +109,12 @@ pub(crate) fn interval_join(rows: &Rows) -> Counts {
                 out.z.push(right.1);
             }
         }
+    })
+}
+
+pub(crate) fn join(rows: &Rows) -> Counts {
+    let limits: Vec<f64> = (0..MACHINES).map(inputs::limit_of).collect();
+    each_run(rows, (), |_: &mut (), run, out| {
+        out.extend(std::iter::repeat_n(limits[run.machine], run.x.len()));
     })
 }
