@@ -129,7 +129,7 @@ fn on(on: &On, stream: &Schema, reference: &Schema) -> Result<Vec<usize>, Vec<Co
         let types = [&types[0][left].data_type, &types[1][right].data_type].map(plain);
         if types[0] != types[1] {
             let [a, b] = [&types[0], &types[1]].map(type_name);
-            let what = format!("'{ours}' is a {a} and '{theirs}' a {b}");
+            let what = format!("'{ours}' is {a} and '{theirs}' is {b}");
             let error = ConfigError::new(at, what);
             errors.push(error.help("declare them with the same type, or convert one with 'cast'"));
             continue;

@@ -461,7 +461,7 @@ fn says_what_is_wrong_with_the_columns_that_must_agree() {
     assert_eq!(
         of(json!({ "on": { "m": "m", "x": "n" } })),
         [
-            "on.x | 'x' is Float64 and 'n' is Int64 | declare them with the same type, or convert one with 'cast'"
+            "on.x | 'x' is float64 and 'n' is int64 | declare them with the same type, or convert one with 'cast'"
         ]
     );
     let twice = "is there twice | one column of the stream agrees with one of the reference";

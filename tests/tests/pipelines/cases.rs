@@ -1,4 +1,4 @@
-//! Pipelines with their own tests, `tests/cases/*.yaml`: each must pass at 1 and 3 workers.
+//! Pipelines with their own tests, `tests/cases/*.yaml` and an example: each must pass at 1 and 3 workers.
 
 use foreline::tests::run_cases;
 
@@ -6,10 +6,11 @@ use super::running;
 
 #[test]
 fn the_cases_pass() {
-    let folder = foreline_tests::root().join("tests/cases");
+    let root = foreline_tests::root();
     let mut n_cases = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let file = entry.unwrap().path();
+    let cases = std::fs::read_dir(root.join("tests/cases")).unwrap().map(|e| e.unwrap().path());
+    let example = root.join("pipelines/examples/model-quality.yaml");
+    for file in cases.chain([example]) {
         if file.extension().is_none_or(|e| e != "yaml") {
             continue;
         }

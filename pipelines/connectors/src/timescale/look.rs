@@ -3,8 +3,7 @@
 //! The table is asked for its number of rows and the greatest value of the column that says when a row was changed; only when one
 //! of them differs, or there is no such column, is it read, in one transaction, as an object a row.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,9 +13,6 @@ use tokio::runtime::Builder;
 use super::address::Address;
 use super::connection::Connection;
 use super::name::quoted;
-
-/// How often a thread that waits looks whether it is to end.
-const WATCH: Duration = Duration::from_millis(50);
 
 /// What is looked at.
 #[derive(Debug, Clone)]
@@ -46,7 +42,8 @@ pub(crate) struct Looking {
 #[derive(Debug, Default)]
 struct Slot {
     found: Mutex<Option<Result<Vec<u8>, String>>>,
-    end: AtomicBool,
+    end: Mutex<bool>,
+    ended: Condvar,
 }
 
 impl Looking {
@@ -72,7 +69,8 @@ impl Looking {
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        self.slot.end.store(true, Ordering::Release);
+        *self.slot.end.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.slot.ended.notify_all();
         if let Some(thread) = self.thread.take() {
             // It had nothing to say that was not said.
             thread.join().ok();
@@ -87,7 +85,8 @@ fn work(looked: &Looked, slot: &Slot) {
     };
     let mut mark = None;
     let mut told = false;
-    while !slot.end.load(Ordering::Acquire) {
+    let mut first = true;
+    while std::mem::take(&mut first) || !slot.ends_within(looked.every) {
         let look = async { tokio::time::timeout(looked.timeout, look(looked, &mut mark)).await };
         let seen = runtime.block_on(look);
         let seen = seen.unwrap_or_else(|_| {
@@ -97,16 +96,16 @@ fn work(looked: &Looked, slot: &Slot) {
         match seen {
             Ok(Some(text)) => slot.put(Ok(text)),
             Ok(None) => {}
-            Err(SinkError::Retry(why)) if std::mem::replace(&mut told, true) => drop(why),
+            // Said once, until it goes better.
             Err(SinkError::Retry(why)) => {
-                tracing::warn!("{why}; what was read before stays, and it is tried again");
-                slot.wait(looked.every);
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("{why}; what was read before stays, and it is tried again");
+                }
                 continue;
             }
             Err(e) => slot.put(Err(e.to_string())),
         }
         told = false;
-        slot.wait(looked.every);
     }
 }
 
@@ -115,13 +114,11 @@ impl Slot {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
     }
 
-    fn wait(&self, time: Duration) {
-        let mut left = time;
-        while !left.is_zero() && !self.end.load(Ordering::Acquire) {
-            let nap = left.min(WATCH);
-            thread::sleep(nap);
-            left -= nap;
-        }
+    /// Waits that long; whether the end came meanwhile.
+    fn ends_within(&self, time: Duration) -> bool {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.ended.wait_timeout_while(end, time, |end| !*end);
+        waited.is_ok_and(|(end, _)| *end)
     }
 }
 
