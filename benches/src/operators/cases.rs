@@ -20,6 +20,9 @@ use serde_json::{Value, json};
 
 use super::rows::Rows;
 
+/// Makes a relation, its rows in one batch.
+type Reference = fn() -> Result<(Schema, Batch)>;
+
 /// One line of the report.
 pub(super) struct Case {
     pub(super) step: &'static str,
@@ -34,7 +37,7 @@ pub(super) struct Case {
     /// What the step and its loop are given, made of the readings.
     pub(super) input: fn(&Rows) -> Result<Rows>,
     /// The relation in which the step looks rows up.
-    pub(super) reference: Option<fn() -> Result<(Schema, Batch)>>,
+    pub(super) reference: Option<Reference>,
     /// Why the step takes more than three times as long as its loop; empty where it does not.
     pub(super) why: &'static str,
 }
@@ -54,7 +57,7 @@ impl Case {
     }
 
     /// Gives it a relation to look rows up in.
-    fn looking_up(self, reference: fn() -> Result<(Schema, Batch)>) -> Self {
+    fn looking_up(self, reference: Reference) -> Self {
         Case { reference: Some(reference), ..self }
     }
 

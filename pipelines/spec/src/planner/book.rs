@@ -9,6 +9,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::plan::{SourcePlan, StepPlan, ViewPlan};
 use crate::planner::{CHANGES, Planner};
 use crate::read::from_config;
+use crate::yaml::Span;
 
 /// The name of the book, and of the relation that it is.
 pub(crate) const ALERTS: &str = "alerts";
@@ -17,11 +18,26 @@ const TICK_NS: i64 = 1_000_000_000;
 /// Commands are obeyed in the order in which they come, whatever their stamps.
 const ANY_TIME_NS: i64 = i64::MAX / 4;
 
-impl Planner<'_> {
-    /// Whether there is to be a book.
+impl<'a> Planner<'a> {
+    /// Whether there is to be a book. There is none where something else has its name, which is reported.
     pub(super) fn has_book(&self) -> bool {
+        self.wants_book() && !self.own_names().iter().any(|(name, _)| *name == ALERTS)
+    }
+
+    fn wants_book(&self) -> bool {
         let file = self.file;
         !file.alerts.is_empty() && (file.serve.is_some() || file.alert_book.is_some())
+    }
+
+    /// The names of the file.
+    fn own_names(&self) -> Vec<(&'a str, Span)> {
+        let file = self.file;
+        let sources = file.sources.iter().map(|s| (s.name, s.name_span));
+        let references = file.references.iter().map(|r| (r.name, r.name_span));
+        let steps = file.steps.iter().map(|s| (s.name, s.name_span));
+        let views = file.views.iter().map(|v| (v.name, v.name_span));
+        let rules = file.alerts.iter().map(|a| (a.name, a.name_span));
+        sources.chain(references).chain(steps).chain(views).chain(rules).collect()
     }
 
     /// Plans the book of the alerts that are planned; the view of it.
@@ -86,7 +102,7 @@ impl Planner<'_> {
         for e in errors {
             let (node, span) = match self.file.alert_book_entry {
                 Some(entry) => (Some(&entry.value), entry.key_span),
-                None => (None, crate::yaml::Span::default()),
+                None => (None, Span::default()),
             };
             let span = node.map_or(span, |node| node.place(&e.at, span));
             self.out.push(from_config(Code::CONFIGURATION, span, e));
@@ -95,17 +111,11 @@ impl Planner<'_> {
 
     /// The name of the book is its own.
     pub(super) fn reserve_book(&mut self) {
-        if !self.has_book() {
+        if !self.wants_book() {
             return;
         }
-        let file = self.file;
-        let sources = file.sources.iter().map(|s| (s.name, s.name_span));
-        let references = file.references.iter().map(|r| (r.name, r.name_span));
-        let steps = file.steps.iter().map(|s| (s.name, s.name_span));
-        let views = file.views.iter().map(|v| (v.name, v.name_span));
-        let rules = file.alerts.iter().map(|a| (a.name, a.name_span));
-        let all = sources.chain(references).chain(steps).chain(views).chain(rules);
-        for (_, span) in all.filter(|(name, _)| *name == ALERTS) {
+        let taken = self.own_names().into_iter().filter(|(name, _)| *name == ALERTS);
+        for (_, span) in taken {
             let message = format!("'{ALERTS}' is the table of the alerts of all rules");
             let error = Diagnostic::error(Code::BAD_NAME, span, message);
             self.out.push(error.help("choose another name"));
