@@ -23,6 +23,8 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Contents {
     epoch: u64,
+    /// The last epoch that has changed a row.
+    changed: u64,
     rows: BTreeMap<Row, Row>,
     bytes: usize,
     recent: Recent,
@@ -72,6 +74,8 @@ pub struct Changes {
 pub struct Page {
     /// They are as of the end of this epoch.
     pub epoch: u64,
+    /// The last epoch that has changed the table.
+    pub changed: u64,
     /// The rows, in the order of the key.
     pub rows: RecordBatch,
     /// What to hand to the next call of [`Table::page`]; `None` when there are no more.
@@ -101,6 +105,22 @@ impl Table {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.read().epoch
+    }
+
+    /// The last epoch that has changed it.
+    #[must_use]
+    pub fn changed(&self) -> u64 {
+        self.read().changed
+    }
+
+    /// What a [page](Table::page) begins behind that follows the row with the key in `key`, a column for each of the relation's.
+    ///
+    /// # Errors
+    /// When the columns are not those of the key, or hold none.
+    pub fn behind(&self, key: &[ArrayRef]) -> Result<Vec<u8>, ArrowError> {
+        let keys = Codec::of(self.relation.arrow(), self.relation.key())?.encode(key)?;
+        let none = || ArrowError::InvalidArgumentError("there is no row".to_owned());
+        keys.first().map(|key| key.bytes().to_vec()).ok_or_else(none)
     }
 
     /// How many rows.
@@ -176,7 +196,7 @@ impl Table {
         let last = page.last().map(|(key, _)| key.bytes().to_vec());
         let next = last.filter(|_| rest.next().is_some());
         let rows = codec.decode(page.into_iter().map(|(_, row)| row))?;
-        Ok(Page { epoch: contents.epoch, rows, next })
+        Ok(Page { epoch: contents.epoch, changed: contents.changed, rows, next })
     }
 
     /// The rows with the keys in `key`: one column for each of the relation's key, of its type or a dictionary of it.
@@ -189,7 +209,7 @@ impl Table {
         let codec = Codec::new(self.relation.arrow().clone())?;
         let contents = self.read();
         let rows = codec.decode(keys.iter().filter_map(|key| contents.rows.get(key)))?;
-        Ok(Page { epoch: contents.epoch, rows, next: None })
+        Ok(Page { epoch: contents.epoch, changed: contents.changed, rows, next: None })
     }
 
     /// What has changed since the end of `epoch`, an item an epoch in which something did; `None` where that is not known
@@ -235,6 +255,9 @@ impl Table {
 
 impl Contents {
     fn take(&mut self, epoch: u64, changes: Vec<Change>) {
+        if !changes.is_empty() || self.epoch == 0 {
+            self.changed = epoch;
+        }
         let Contents { rows, bytes, .. } = self;
         let (went, came): (Vec<_>, Vec<_>) = changes.into_iter().partition(|c| c.gone);
         for Change { key, .. } in went {

@@ -1,7 +1,7 @@
 //! Everyone who takes part in a run, put together but not yet at work: threads do that, or a simulation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::{Receiver, unbounded};
 
@@ -67,7 +67,7 @@ impl Crew {
         }
         let wiring = Arc::new(wire(&graph)?);
         let kept = keep(&graph, options)?;
-        resume(&mut graph, &kept.known)?;
+        resume(&mut graph, &kept.known, &kept.start)?;
         let (places, busy, failure) = (Places::default(), Busy::default(), Arc::default());
         note_places(&places, &kept.known);
         let (news_sender, news) = unbounded();
@@ -195,11 +195,17 @@ fn keep(graph: &Graph, options: &Options) -> Result<Kept, RunError> {
     })
 }
 
-/// Tells each source what an earlier run has read of it.
-fn resume(graph: &mut Graph, known: &Known) -> Result<(), RunError> {
+/// Tells each source what an earlier run has read of it. A table whose rows are not among the state that is taken over was
+/// read for nothing: it is to be read again.
+fn resume(graph: &mut Graph, known: &Known, start: &Start) -> Result<(), RunError> {
+    let nodes = start.nodes.lock().unwrap_or_else(PoisonError::into_inner);
     for (source, node) in graph.sources.iter_mut().enumerate() {
         let all = known.range((source, Partition(0))..=(source, Partition(u32::MAX)));
-        let known: Vec<KnownPartition> = all.map(|(_, k)| k.clone()).collect();
+        let mut known: Vec<KnownPartition> = all.map(|(_, k)| k.clone()).collect();
+        let is_table = matches!(&node.front, Front::Relation(rules) if rules.whole);
+        if is_table && nodes.get(&node.name).is_none_or(|saved| saved.shards.is_empty()) {
+            known.iter_mut().for_each(|k| k.read = None);
+        }
         if !known.is_empty() {
             let resumed = node.source.resume(&known);
             resumed.map_err(|e| RunError::Source(node.name.clone(), e))?;

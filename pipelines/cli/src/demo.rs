@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use arrow::array::AsArray as _;
 use clap::Args;
 use foreline_engine::OnChange;
 use foreline_spec::Plan;
@@ -83,7 +84,9 @@ pub fn demo(arguments: &Arguments) -> Outcome {
     let config = outline.evaluations.get(EVALUATION).context("the demo's evaluation")?;
     let evaluated = judge_one(&file, EVALUATION, config, BTreeMap::new(), running)?;
     print!("{evaluated}");
-    println!("\n{}", machines(&plan, &evaluated, running)?);
+    let told = told(&plan, running).map_err(|_| anyhow::anyhow!("the alerts of the demo"))?;
+    println!("\n{}", machines(&evaluated, &told));
+    println!("\n{}\n", told.changes);
     println!("{}", last_words(out, &file, begun.elapsed().as_secs_f64()));
     Ok(())
 }
@@ -101,12 +104,11 @@ fn last_words(out: &Path, file: &Path, seconds: f64) -> String {
     )
 }
 
-/// Every live machine with its prediction, the truth, and the alert it would raise.
-fn machines(plan: &Plan, evaluated: &Evaluated, running: &Running) -> anyhow::Result<Table> {
-    let raised = alerts(plan, running).map_err(|_| anyhow::anyhow!("the alerts of the demo"))?;
+/// Every live machine with its prediction, the truth, and the alerts that are open in the end.
+fn machines(evaluated: &Evaluated, told: &Told) -> Table {
     let mut rows: Vec<_> = evaluated.rows.iter().collect();
     rows.sort_by(|a, b| a.truth.total_cmp(&b.truth).then_with(|| a.key.cmp(&b.key)));
-    let mut table = Table::new(["machine", "predicted h", "truth h", "off by", "alert"]);
+    let mut table = Table::new(["machine", "predicted h", "truth h", "off by", "open alerts"]);
     for row in rows {
         let off = row.predicted.map(|p| p - row.truth);
         table.push([
@@ -114,29 +116,40 @@ fn machines(plan: &Plan, evaluated: &Evaluated, running: &Running) -> anyhow::Re
             decimal(row.predicted, 2),
             decimal(Some(row.truth), 2),
             decimal(off, 2),
-            raised.get(&row.key).cloned().unwrap_or_default(),
+            told.open.get(&row.key).map(|rules| rules.join(", ")).unwrap_or_default(),
         ]);
     }
-    Ok(table)
+    table
 }
 
-/// The alert that is open of each machine at the end of its readings.
-fn alerts(
-    plan: &Plan,
-    running: &Running,
-) -> Result<BTreeMap<String, String>, crate::failure::Failure> {
+/// What the alerts have said.
+#[derive(Default)]
+struct Told {
+    /// The rules of the alerts that are open at the end, by machine.
+    open: BTreeMap<String, Vec<String>>,
+    /// How many changes of each sort each rule has, in words.
+    changes: String,
+}
+
+/// Carries the alerts out once more and looks at what they say.
+fn told(plan: &Plan, running: &Running) -> Result<Told, crate::failure::Failure> {
     let names: Vec<&str> = plan.alerts.iter().map(|a| a.name.as_str()).collect();
     let kept = keep(plan, &names, running.workers(), None)?;
-    let mut raised = BTreeMap::new();
+    let mut told = Told::default();
     for alert in &plan.alerts {
         let (schema, batch) = kept.streams.get(&alert.name).context("the alert's changes")?;
         let change = batch.rows.column_by_name("change").context("what has changed")?;
-        let change = arrow::array::AsArray::as_string::<i32>(change).clone();
+        let change = change.as_string::<i32>();
         for (group, key) in batch.groups().zip(key_names(batch, schema)) {
             if change.value(group.end - 1) != "cleared" {
-                raised.insert(key, format!("{} ({})", alert.name, alert.condition));
+                told.open.entry(key).or_default().push(alert.name.clone());
             }
         }
+        let count = |word| change.iter().flatten().filter(|c| *c == word).count();
+        let (raised, cleared) = (count("raised"), count("cleared"));
+        let (name, when) = (&alert.name, &alert.condition);
+        told.changes += &format!("alert {name} ({when}): {raised} raised, {cleared} cleared\n");
     }
-    Ok(raised)
+    told.changes.truncate(told.changes.trim_end().len());
+    Ok(told)
 }

@@ -129,7 +129,7 @@ pub fn keep_progress(
         journal_segment_bytes: SEGMENT_BYTES,
         identity: plan.identity(),
         on_change,
-        bounded: plan.bounded(),
+        bounded: plan.can_begin_anew(),
     };
     Ok(Options {
         run: hold.run(),

@@ -22,7 +22,6 @@ use foreline_engine::{Page, Table};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::limits::PAGE_ROWS_MAX;
 use crate::problem::Problem;
 use crate::routes::Site;
 use crate::tables::{bad, broken, cursor, follow, limit, not_modified, page_body, tagged};
@@ -62,33 +61,38 @@ pub(crate) async fn list(
         let names = FILTERS.join(", ");
         return Err(bad(format!("'{other}' is neither 'limit' nor 'cursor' nor one of {names}")));
     }
-    let page = narrowed(table, cursor, limit, &query).map_err(|e| broken(&e))?;
+    let table = Arc::clone(table);
+    let look = move || narrowed(&table, cursor.as_deref(), limit, &query);
+    let page = tokio::task::spawn_blocking(look).await.map_err(|_| {
+        let detail = "the alerts could not be looked through (a bug)";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    })?;
+    let page = page.map_err(|e| broken(&e))?;
     let body = page_body(&page).map_err(|e| broken(&e))?;
     let response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-    Ok(tagged(response, page.epoch))
+    Ok(tagged(response, page.changed))
 }
 
-/// A page of the rows that are asked for. A row too many at most is looked at for each page of the table.
+/// A page of the rows that are asked for, all of one epoch.
 fn narrowed(
     table: &Table,
-    mut after: Option<Vec<u8>>,
+    after: Option<&[u8]>,
     limit: usize,
     wanted: &BTreeMap<String, String>,
 ) -> Result<Page, ArrowError> {
-    let mut parts: Vec<RecordBatch> = Vec::new();
-    let mut found = 0;
-    loop {
-        let left = if wanted.is_empty() { limit } else { PAGE_ROWS_MAX.min(limit - found) };
-        let page = table.page(after.as_deref(), left)?;
-        let kept = chosen(&page.rows, wanted)?;
-        found += kept.num_rows();
-        parts.push(kept);
-        after = page.next;
-        if after.is_none() || found >= limit || wanted.is_empty() {
-            let rows = arrow::compute::concat_batches(table.relation().arrow(), &parts)?;
-            return Ok(Page { epoch: page.epoch, rows, next: after });
-        }
+    if wanted.is_empty() {
+        return table.page(after, limit);
     }
+    let all = table.page(after, usize::MAX)?;
+    let found = chosen(&all.rows, wanted)?;
+    let rows = found.slice(0, limit.min(found.num_rows()));
+    let last = |rows: &RecordBatch| {
+        let key = table.relation().key().iter();
+        let key = key.map(|&k| rows.column(k).slice(rows.num_rows() - 1, 1));
+        table.behind(&key.collect::<Vec<_>>())
+    };
+    let next = (found.num_rows() > limit).then(|| last(&rows)).transpose()?;
+    Ok(Page { rows, next, ..all })
 }
 
 fn chosen(
@@ -135,17 +139,48 @@ pub(crate) async fn command(
     access::check(&site.tokens, &headers)?;
     let Path((alert, verb)) = path.map_err(|_| bad("the path is not text"))?;
     let command = COMMANDS.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
-    let command = command.ok_or_else(|| unknown_verb(&verb))?;
+    let command = command.ok_or_else(|| unknown_verb(&verb, &COMMANDS))?;
+    let said = said(body)?;
+    let (machine, rule) = named(table(&site)?, &alert)?;
+    tell(&site, command, [&machine, &rule], Some(&alert), said).await
+}
+
+/// Does something with a rule on a machine, whether or not it has an alert.
+pub(crate) async fn rule_command(
+    State(site): State<Arc<Site>>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    access::check(&site.tokens, &headers)?;
+    let Path((rule, machine, verb)) = path.map_err(|_| bad("the path is not text"))?;
+    let marks = &COMMANDS[3..];
+    let command = marks.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
+    let command = command.ok_or_else(|| unknown_verb(&verb, marks))?;
+    table(&site)?;
+    tell(&site, command, [&machine, &rule], None, said(body)?).await
+}
+
+fn said(body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
     let body = body.map_err(|e| bad(format!("the body cannot be read: {e}")))?;
-    let said: Said = match body.trim_ascii() {
-        [] => Said::default(),
+    match body.trim_ascii() {
+        [] => Ok(Said::default()),
         text => serde_json::from_slice(text).map_err(|e| {
             let what = "the body is an object with by, comment, until, id, all of them text";
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", format!("{what}: {e}"))
-        })?,
-    };
+        }),
+    }
+}
+
+/// Hands a command in.
+async fn tell(
+    site: &Site,
+    command: &str,
+    [machine, rule]: [&str; 2],
+    alert: Option<&str>,
+    said: Said,
+) -> Result<Response, Problem> {
     said.suits(command)?;
-    let (machine, rule) = named(table(&site)?, &alert)?;
     let at = DateTime::<Utc>::from(now()).to_rfc3339_opts(SecondsFormat::Nanos, true);
     let Said { by, comment, until, id } = said;
     let row = json!({
@@ -194,9 +229,9 @@ fn named(table: &Table, alert: &str) -> Result<(String, String), Problem> {
     })
 }
 
-fn unknown_verb(verb: &str) -> Problem {
+fn unknown_verb(verb: &str, known: &[(&str, &str)]) -> Problem {
     let shown: String = verb.chars().take(64).flat_map(char::escape_debug).collect();
-    let known = COMMANDS.map(|(name, _)| name).join(", ");
+    let known = known.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let detail =
         format!("nothing is called '{shown}' that can be done with an alert; there is: {known}");
     Problem::new(StatusCode::NOT_FOUND, "unknown-command", detail)
@@ -206,9 +241,9 @@ fn no_alerts() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no-alerts", "the pipeline has no alerts")
 }
 
-fn table(site: &Site) -> Result<&Table, Problem> {
+fn table(site: &Site) -> Result<&Arc<Table>, Problem> {
     let is_book = site.commands.is_some();
-    site.tables.get(ALERTS).filter(|_| is_book).map(Arc::as_ref).ok_or_else(no_alerts)
+    site.tables.get(ALERTS).filter(|_| is_book).ok_or_else(no_alerts)
 }
 
 #[expect(clippy::disallowed_methods, reason = "when a command came is what people see of it")]

@@ -66,6 +66,12 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
                 .layer(DefaultBodyLimit::max(COMMAND_BYTES))
                 .fallback(wrong_method),
         )
+        .route(
+            "/api/v1/rules/{rule}/{machine}/{command}",
+            post(alerts::rule_command)
+                .layer(DefaultBodyLimit::max(COMMAND_BYTES))
+                .fallback(wrong_method),
+        )
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)

@@ -1,7 +1,7 @@
 //! `GET /api/v1/tables` and `GET /api/v1/tables/{table}/rows`: the views of the pipeline, as of the end of an epoch.
 //!
-//! What a reader would get wrong: the epoch is the version of everything. It is the `ETag`, so that a client that polls is
-//! told in a few bytes that nothing has changed; a page that follows another may be of a later epoch, and says of which.
+//! What a reader would get wrong: the epoch is the version of everything. The last one that changed a table is its `ETag`, so that a client that
+//! polls is told in a few bytes that nothing has changed; a page that follows another may be of a later epoch, and says of which.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ pub(crate) async fn rows(
         table.get(&key(table, &query)?)
     };
     let page = page.map_err(|e| broken(&e))?;
-    let (epoch, body) = (page.epoch, page_body(&page).map_err(|e| broken(&e))?);
+    let (epoch, body) = (page.changed, page_body(&page).map_err(|e| broken(&e))?);
     let response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
     Ok(tagged(response, epoch))
 }
@@ -88,10 +88,10 @@ fn tag(epoch: u64) -> String {
 /// The answer to who has seen the table as it is.
 pub(crate) fn not_modified(table: &Table, headers: &HeaderMap) -> Option<Response> {
     let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    (known == Some(&*tag(table.epoch()))).then(|| StatusCode::NOT_MODIFIED.into_response())
+    (known == Some(&*tag(table.changed()))).then(|| StatusCode::NOT_MODIFIED.into_response())
 }
 
-/// Says of which epoch an answer is.
+/// Says which epoch has changed the table last.
 pub(crate) fn tagged(mut response: Response, epoch: u64) -> Response {
     if let Ok(tag) = HeaderValue::from_str(&tag(epoch)) {
         response.headers_mut().insert(header::ETAG, tag);

@@ -320,6 +320,13 @@ impl Plan {
         self.sources.iter().all(|s| s.source.bounded || s.front.is_relation())
     }
 
+    /// Whether a run that has ended may begin anew, as one that reads the same files again: nothing was told to it that nobody
+    /// tells it again.
+    #[must_use]
+    pub fn can_begin_anew(&self) -> bool {
+        self.bounded() && self.sources.iter().all(|s| s.source.door.is_none())
+    }
+
     /// The whole pipeline, with its sinks and `extra` ones. Sources are opened here.
     ///
     /// # Errors
@@ -351,7 +358,12 @@ impl Plan {
         let made = |s: &StreamId| !matches!(s, StreamId::DeadLetters | StreamId::Late);
         let named = wanted.iter().map(|w| w.0).filter(made);
         let mut needed = self.leading_to(named);
-        if needed.is_empty() {
+        // Relations alone would never end: they are there for the streams.
+        let is_stream = |s: &StreamId| match *s {
+            StreamId::Source(i) => self.sources[i].is_own() && !self.sources[i].front.is_relation(),
+            _ => false,
+        };
+        if !needed.iter().any(is_stream) {
             needed = self.everything();
         }
         let mut graph = self.part(&needed)?;

@@ -312,7 +312,14 @@ impl Round {
         if done.is_empty() {
             return Ok(());
         }
-        self.shared.spool().done(&done).or_else(passing)
+        let marked = self.shared.spool().done(&done);
+        if matches!(marked, Err(SinkError::Retry(_))) {
+            // They would go out again at once, as long as they cannot be marked.
+            self.failures = self.failures.saturating_add(1);
+            let pause_ns = i64::try_from(pause(self.failures, None).as_nanos()).unwrap_or(i64::MAX);
+            self.not_before_ns = self.not_before_ns.max(now_ns.saturating_add(pause_ns));
+        }
+        marked.or_else(passing)
     }
 
     fn note_sent(&mut self, now_ns: i64) {

@@ -161,7 +161,14 @@ struct File {
     missing: bool,
 }
 
+/// The stamp of no file.
+const NO_FILE: Stamp = (None, u64::MAX);
+
 impl Look for File {
+    fn goes_on(&mut self) {
+        self.seen = Some(NO_FILE);
+    }
+
     fn look(&mut self) -> Result<Option<Found>, String> {
         let now = now();
         if self.looked.is_some_and(|looked| now.duration_since(looked) < self.every) {

@@ -28,6 +28,9 @@ pub(crate) trait Look: Send {
     /// # Errors
     /// Why there is none, when that is news.
     fn look(&mut self) -> Result<Option<Found>, String>;
+
+    /// An earlier run has found a table: what is there now may be another one that is just being written.
+    fn goes_on(&mut self) {}
 }
 
 /// The source of what a [`Look`] finds.
@@ -139,6 +142,9 @@ impl Source for Tables {
         self.next = known.iter().map(|k| k.partition.0 + 1).max().unwrap_or(0);
         let read = known.iter().filter(|k| k.read.is_some()).max_by_key(|k| k.partition);
         self.last = read.map(|k| k.identity.clone());
+        if self.last.is_some() {
+            self.look.goes_on();
+        }
         Ok(())
     }
 }

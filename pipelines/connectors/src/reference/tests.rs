@@ -112,6 +112,7 @@ fn a_file_is_taken_when_it_has_changed_and_stays_the_same() {
     assert!(again.is_there() && polled(&mut *again).is_none(), "an earlier run has read it");
     fs::write(&file, "line,machine\n").unwrap();
     assert!(polled(&mut *again).is_none());
+    assert!(again.is_there());
     let third = polled(&mut *again).unwrap();
     assert_eq!((third.partition.0, said(&*again, &third).0.len()), (2, 0), "an empty table");
 }

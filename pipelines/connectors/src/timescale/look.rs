@@ -103,7 +103,14 @@ fn work(looked: &Looked, slot: &Slot) {
                 }
                 continue;
             }
-            Err(e) => slot.put(Err(e.to_string())),
+            Err(e) => {
+                // What was found and not yet taken is found again when this is mended.
+                mark = None;
+                if !std::mem::replace(&mut told, true) {
+                    slot.put(Err(e.to_string()));
+                }
+                continue;
+            }
         }
         told = false;
     }

@@ -39,7 +39,10 @@ impl<'a> Planner<'a> {
         self.notes(kind.entry.key_span, &planned.notes);
         let max_rows = common.max_rows.unwrap_or(VIEW_ROWS_MAX);
         let whole = planned.door.is_none();
-        let config = node.written(self.text);
+        // What its rows depend on; where they come from and how many there may be changes nothing of them.
+        let written = |key: &str| node.get(key).map(|n| n.written(self.text)).unwrap_or_default();
+        let config = ["columns", "key", "valid_from"].map(written).join(" ");
+        let config = format!("{} {config}", if planned.door.is_some() { "http" } else { "table" });
         let name = reference.name.to_owned();
         self.plan.sources.push(SourcePlan {
             name: name.clone(),

@@ -58,9 +58,13 @@ impl Planner<'_> {
 
     /// Reports sources that nothing could reach.
     fn needs_server(&mut self) {
-        for source in self.plan.sources.iter().filter(|s| s.source.door.is_some()) {
-            let block = self.file.sources.iter().find(|b| b.name == source.name);
-            let span = block.map_or(Span::default(), |b| b.name_span);
+        let file = self.file;
+        let pushed = self.plan.sources.iter().filter(|s| s.is_own() && s.source.door.is_some());
+        for source in pushed {
+            let sources = file.sources.iter().map(|b| (b.name, b.name_span));
+            let references = file.references.iter().map(|b| (b.name, b.name_span));
+            let block = sources.chain(references).find(|(name, _)| *name == source.name);
+            let span = block.map_or(Span::default(), |(_, span)| span);
             let message = format!("rows are pushed into '{}', and nothing listens", source.name);
             let error = Diagnostic::error(Code::CONFIGURATION, span, message);
             self.out.push(error.help("add a section: serve: { listen: 127.0.0.1:8080 }"));
