@@ -141,7 +141,9 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        let missing: Vec<&Path> = dir.ancestors().take_while(|d| !d.exists()).collect();
+        // Of a relative path the last ancestor has no name: it is where we are, and there.
+        let missing = |d: &&Path| !d.as_os_str().is_empty() && !d.exists();
+        let missing: Vec<&Path> = dir.ancestors().take_while(missing).collect();
         fs::create_dir_all(dir)?;
         // The directory's own name is synced even if it was there: whoever made it may have died before.
         for made in missing.into_iter().chain([dir]) {
@@ -249,6 +251,15 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+
+    #[test]
+    fn a_folder_is_made_where_we_are() {
+        let name = PathBuf::from(format!("disk-test-{}", std::process::id()));
+        let made = RealDisk.create_dir_all(&name.join("inner"));
+        let is_there = name.join("inner").is_dir();
+        fs::remove_dir_all(&name).unwrap();
+        assert!(made.is_ok() && is_there, "{made:?}");
+    }
 
     /// The same calls on either disk, with all that they answer.
     fn exercise(disk: &dyn Disk, root: &Path) -> Vec<String> {

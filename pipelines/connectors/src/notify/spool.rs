@@ -166,7 +166,7 @@ impl Spool {
         generation: u64,
     ) -> Result<Self, SinkError> {
         let made = place.disk.create_dir_all(&place.folder);
-        made.map_err(|e| place.failed("make the folder", &e))?;
+        made.map_err(|e| place.failed("make the folder of", &e))?;
         let lock = place.lock()?;
         let (found, mut state) = place.load()?;
         if let Some(found) = &found {
