@@ -163,6 +163,16 @@ fn duration(at: &str, length: Extent) -> Result<i64, ConfigError> {
     }
 }
 
+/// A rule whose alerts are in the book.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// Whether it watches a view, so that its event times are the engine's clock: which alert of a machine was the first is
+    /// asked among those of one clock.
+    pub watches_view: bool,
+}
+
 /// Options that hold.
 #[derive(Debug, Clone)]
 struct Terms {
@@ -180,15 +190,15 @@ pub fn wants_clock(_: &BookOptions) -> bool {
     true
 }
 
-/// The book of alerts of `rules`, which are their names. Its inputs are the [entries](entry) of each rule, in that order and
+/// The book of alerts of `rules`. Its inputs are the [entries](entry) of each rule, in that order and
 /// by machine, then the commands ([`commands_schema`]). What it emits is a relation ([`book_schema`]), whose key is not that
 /// of its inputs.
 ///
 /// # Errors
 /// Everything that is wrong with the options, not only the first.
-pub fn book(rules: &[&str], options: &BookOptions) -> Result<Planned, Vec<ConfigError>> {
+pub fn book(rules: &[Rule], options: &BookOptions) -> Result<Planned, Vec<ConfigError>> {
     let terms = options.terms()?;
-    let rules: Arc<[String]> = rules.iter().map(|&rule| rule.to_owned()).collect();
+    let rules: Arc<[Rule]> = rules.into();
     let output = book_schema();
     Ok(Planned {
         output,

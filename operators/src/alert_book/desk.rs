@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use foreline_engine::Reason;
 
-use super::Terms;
+use super::{Rule, Terms};
 use super::command::{Command, Refusal, UNKNOWN_ALERT, UNKNOWN_RULE, Verb};
-use super::machine::{Acknowledged, Alert, Change, Machine, Marks, Place, Told};
+use super::machine::{Acknowledged, Alert, Change, Machine, Marks, Place, Told, RuleTime};
 use super::row::Shown;
 
 /// An alert left the book before its time: more of its machine were cleared than it may have.
@@ -25,7 +25,7 @@ pub(super) type Before = BTreeMap<String, Option<Shown>>;
 #[derive(Debug, Default)]
 pub(super) struct News {
     pub(super) rule: String,
-    pub(super) counts: bool,
+    pub(super) time: RuleTime,
     /// Told for the first time.
     pub(super) fresh: BTreeMap<Place, Told>,
     /// Told before, and other now; `None`: it is taken back.
@@ -71,7 +71,7 @@ impl Desk<'_> {
         if news.fresh.first_key_value().is_some_and(is_first) {
             let withdrawn = withdrawn.and_then(|at| self.machine.withdrawn.remove(at));
             let changes = withdrawn.map_or(0, |(_, changes)| changes);
-            let alert = Alert::new(&news.rule, news.counts, changes, self.clock_ns);
+            let alert = Alert::new(&news.rule, news.time, changes, self.clock_ns);
             self.touch(id);
             self.machine.alerts.insert(id.to_owned(), alert);
         }
@@ -181,7 +181,7 @@ impl Desk<'_> {
     pub(super) fn carry_out(
         &mut self,
         command: &Command<'_>,
-        rules: &[String],
+        rules: &[Rule],
     ) -> Result<Done, Refusal> {
         let is_known = |id: &str| self.machine.commands.iter().any(|known| known == id);
         if command.id.is_some_and(is_known) {
@@ -237,7 +237,7 @@ impl Desk<'_> {
         Ok(Done::Changed)
     }
 
-    fn mark_as(&mut self, command: &Command<'_>, rules: &[String]) -> Result<Done, Refusal> {
+    fn mark_as(&mut self, command: &Command<'_>, rules: &[Rule]) -> Result<Done, Refusal> {
         let rule = self.rule_of(command, rules)?;
         let before = self.machine.marks.get(&rule).copied().unwrap_or_default();
         let Marks { shelved_until, out_of_service } = before;
@@ -307,15 +307,16 @@ impl Desk<'_> {
     }
 
     /// The rule that a command is about.
-    fn rule_of(&self, command: &Command<'_>, rules: &[String]) -> Result<String, Refusal> {
+    fn rule_of(&self, command: &Command<'_>, rules: &[Rule]) -> Result<String, Refusal> {
         if command.alert.is_some() {
             return Ok(self.alert_of(command)?.1.rule.clone());
         }
         let rule = command.rule.ok_or_else(|| command.lacks("rule"))?;
-        if rules.iter().any(|known| known == rule) {
+        if rules.iter().any(|known| known.name == rule) {
             return Ok(rule.to_owned());
         }
-        let what = format!("there is no rule '{rule}'; give one of {}", rules.join(", "));
+        let names: Vec<&str> = rules.iter().map(|rule| rule.name.as_str()).collect();
+        let what = format!("there is no rule '{rule}'; give one of {}", names.join(", "));
         Err(Refusal(UNKNOWN_RULE, what))
     }
 }

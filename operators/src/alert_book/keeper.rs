@@ -12,15 +12,15 @@ use foreline_engine::{
 use super::command::{Command, Refusal, commands_schema};
 use super::desk::{BOOK_FULL, Before, Desk, Done, News};
 use super::entry::{Entries, by_clock, entry_schema};
-use super::machine::{Alert, Machine};
+use super::machine::{Alert, Machine, RuleTime};
 use super::row::{self, Line, book_schema};
-use super::{STATE_VERSION, Terms};
+use super::{Rule, STATE_VERSION, Terms};
 use crate::columns::same_version;
 
 /// Keeps the book of a worker's machines.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    rules: Arc<[String]>,
+    rules: Arc<[Rule]>,
     terms: Terms,
     machines: Keyed<Machine>,
     deadlines: Deadlines,
@@ -58,7 +58,7 @@ impl Deadlines {
 }
 
 impl Keeper {
-    pub(super) fn new(rules: Arc<[String]>, terms: Terms, machines: Keyed<Machine>) -> Self {
+    pub(super) fn new(rules: Arc<[Rule]>, terms: Terms, machines: Keyed<Machine>) -> Self {
         Keeper {
             rules,
             terms,
@@ -86,9 +86,10 @@ impl Keeper {
     ) -> Result<Account, Fault> {
         let mut news: BTreeMap<(u64, u32, String), News> = BTreeMap::new();
         let mut account = Account::default();
-        for Input { rows, late, revised, .. } in inputs {
+        let watches_view: Vec<bool> = self.rules.iter().map(|rule| rule.watches_view).collect();
+        for (Input { rows, late, revised, .. }, watches_view) in inputs.iter().zip(watches_view) {
             for lane in [rows, late, revised] {
-                self.read(lane, &mut news)?;
+                self.read(lane, watches_view, &mut news)?;
                 account.used += lane.len() as u64;
             }
         }
@@ -109,6 +110,7 @@ impl Keeper {
     fn read(
         &mut self,
         lane: &Batch,
+        watches_view: bool,
         news: &mut BTreeMap<(u64, u32, String), News>,
     ) -> Result<(), Fault> {
         if lane.is_empty() {
@@ -125,7 +127,11 @@ impl Keeper {
                 let news = news.entry((group.hash, slot, alert)).or_default();
                 if news.rule.is_empty() {
                     news.rule = entries.rule(row).to_owned();
-                    news.counts = entries.counts(row);
+                    news.time = match (entries.counts(row), watches_view) {
+                        (true, _) => RuleTime::Count,
+                        (false, true) => RuleTime::Engine,
+                        (false, false) => RuleTime::Event,
+                    };
                 }
                 let (place, told) = (entries.place(row), entries.told(row));
                 if is_revised {

@@ -73,6 +73,22 @@ pub(super) struct Told {
 /// What tells a change from others of its alert: sequence and event time.
 pub(super) type Place = (i64, i64);
 
+/// What the event times of a rule are. Those of different sorts say nothing of which came first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum RuleTime {
+    /// Times of readings.
+    #[default]
+    Event,
+    /// The engine's clock, at which a view changed.
+    Engine,
+    /// Counts.
+    Count,
+}
+
+impl RuleTime {
+    const ALL: [RuleTime; 3] = [RuleTime::Event, RuleTime::Engine, RuleTime::Count];
+}
+
 /// Who has acknowledged an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Acknowledged {
@@ -94,8 +110,8 @@ pub(super) struct Marks {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Alert {
     pub(super) rule: String,
-    /// Whether the event times of its rule are counts.
-    pub(super) counts: bool,
+    /// What the event times of its rule are.
+    pub(super) time: RuleTime,
     /// What its rule told, the last being how it is. Never empty.
     pub(super) told: BTreeMap<Place, Told>,
     /// The clock when the book was told of it.
@@ -120,10 +136,10 @@ pub(super) struct Alert {
 
 impl Alert {
     /// An alert that nothing was told of yet, but `changes` before it was taken back.
-    pub(super) fn new(rule: &str, counts: bool, changes: i64, clock_ns: i64) -> Self {
+    pub(super) fn new(rule: &str, time: RuleTime, changes: i64, clock_ns: i64) -> Self {
         Alert {
             rule: rule.to_owned(),
-            counts,
+            time,
             told: BTreeMap::new(),
             raised_clock_ns: clock_ns,
             cleared_clock_ns: None,
@@ -139,6 +155,11 @@ impl Alert {
             change_clock_ns: clock_ns,
             changes,
         }
+    }
+
+    /// Whether the event times of its rule are counts.
+    pub(super) fn counts(&self) -> bool {
+        self.time == RuleTime::Count
     }
 
     /// How it is, as its rule says.
@@ -236,9 +257,9 @@ impl Machine {
     /// The alerts that were raised when no other was open: the first of those that are open together, by event time.
     pub(super) fn first_out(&self) -> BTreeSet<String> {
         let mut first = BTreeSet::new();
-        for counts in [false, true] {
+        for time in RuleTime::ALL {
             let mut open_until = i64::MIN;
-            for (id, alert) in self.in_order(counts) {
+            for (id, alert) in self.in_order(time) {
                 let (raised_at, end) = alert.span();
                 if open_until <= raised_at && !alert.follows {
                     first.insert(id.to_owned());
@@ -249,9 +270,9 @@ impl Machine {
         first
     }
 
-    /// The alerts whose event times are counts, or not, as they were raised.
-    fn in_order(&self, counts: bool) -> Vec<(&str, &Alert)> {
-        let alerts = self.alerts.iter().filter(|(_, alert)| alert.counts == counts);
+    /// The alerts whose event times are of one sort, as they were raised.
+    fn in_order(&self, time: RuleTime) -> Vec<(&str, &Alert)> {
+        let alerts = self.alerts.iter().filter(|(_, alert)| alert.time == time);
         let mut alerts: Vec<_> = alerts.map(|(id, alert)| (id.as_str(), alert)).collect();
         alerts.sort_by_key(|(id, alert)| (alert.span().0, alert.rule.as_str(), *id));
         alerts
@@ -265,7 +286,7 @@ impl Machine {
             let (other_raised_at, _) = other.span();
             let before = (raised_at, gone.rule.as_str(), id)
                 < (other_raised_at, other.rule.as_str(), other_id.as_str());
-            other.follows |= gone.counts == other.counts && before && end > other_raised_at;
+            other.follows |= gone.time == other.time && before && end > other_raised_at;
         }
         Some(gone)
     }

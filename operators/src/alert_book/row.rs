@@ -102,7 +102,7 @@ impl Alert {
             suppressed: self.is_suppressed(),
             escalation: i64::try_from(self.escalation).unwrap_or(i64::MAX),
             first_out: self.first_out,
-            counts: self.counts,
+            counts: self.counts(),
             raised_at: told.map_or(0, |told| told.raised_at),
             cleared_at: told.and_then(|told| told.cleared_at),
             first_seen: told.and_then(|told| told.first_seen),

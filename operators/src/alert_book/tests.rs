@@ -12,7 +12,7 @@ mod entries;
 mod fleet;
 mod oracle;
 
-use fleet::{Asked, Fleet, Lane, RULES, S, Told, asked, cleared, raised, told};
+use fleet::{Asked, Fleet, Lane, RULES, S, Told, asked, cleared, raised, rules, told};
 
 /// Minutes of the engine's clock.
 const M: i64 = 60 * S;
@@ -110,6 +110,27 @@ fn the_first_of_the_alerts_that_are_open_together_is_first_out() {
 }
 
 #[test]
+fn alerts_of_a_view_are_by_the_engines_clock_and_compared_with_one_another() {
+    let mut fleet = plain();
+    // Readings that lie behind the clock by which the view changed.
+    for second in 1..6 {
+        let (of_view, of_stream) = (1_000 * second, 10 * second);
+        let told = [raised(&format!("view@a@{of_view}")), raised(&format!("hot@a@{of_stream}"))];
+        fleet.epoch(second * S, &told, &[]);
+        let told = [
+            cleared(&format!("view@a@{of_view}"), of_view + 1),
+            cleared(&format!("hot@a@{of_stream}"), of_stream + 1),
+        ];
+        fleet.epoch(second * S + 1, &told, &[]);
+    }
+    for second in 1..6 {
+        for alert in [format!("view@a@{}", 1_000 * second), format!("hot@a@{}", 10 * second)] {
+            assert_eq!(fleet.values(&alert, "first_out change changes"), "true cleared 2");
+        }
+    }
+}
+
+#[test]
 fn the_book_is_a_relation_by_alert() {
     let schema = book_schema();
     let names = |columns: &[usize]| -> Vec<String> {
@@ -133,7 +154,7 @@ fn options_are_read_and_mistakes_are_told_together() {
     let bad = options(&json!({
         "escalate": ["1h", "15m", 3, "0s"], "keep": 0, "keep_unacknowledged": "0s", "closed": 0
     }));
-    let errors = book(&RULES, &bad).unwrap_err();
+    let errors = book(&rules(), &bad).unwrap_err();
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,

@@ -117,7 +117,7 @@ fn of_the_engine(input: &Table, order: OrderRules, options: &Options) -> Vec<Vec
     let config: AlertConfig = parse_config(&config).unwrap();
     let rule = plan_rule("hot", &config, &input.schema, given).unwrap();
     let entered = entry(&rule.output).unwrap();
-    let kept = book(&["hot"], &BookOptions::default()).unwrap();
+    let kept = book(&rules()[..1], &BookOptions::default()).unwrap();
     let asked = arrow::array::RecordBatch::new_empty(commands_schema().arrow().clone());
     let source = |schema: &Schema, rows: &arrow::array::RecordBatch| {
         Box::new(MemorySource::new(schema, std::slice::from_ref(rows), 1).unwrap())

@@ -19,7 +19,13 @@ use super::*;
 /// A second of the engine's clock.
 pub(super) const S: i64 = 1_000_000_000;
 /// The rules of every book here.
-pub(super) const RULES: [&str; 3] = ["hot", "worn", "cycles"];
+pub(super) const RULES: [&str; 4] = ["hot", "worn", "cycles", "view"];
+
+/// The same as the book is told; one of them watches a view.
+pub(super) fn rules() -> Vec<Rule> {
+    let rule = |name: &str| Rule { name: name.to_owned(), watches_view: name == "view" };
+    RULES.map(rule).into()
+}
 
 /// Which lane an entry comes in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,7 +156,7 @@ pub(super) struct Fleet {
 
 impl Fleet {
     pub(super) fn new(options: &BookOptions, workers: usize) -> Fleet {
-        let planned = book(&RULES, options).unwrap();
+        let planned = book(&rules(), options).unwrap();
         Fleet {
             operators: build(&planned, workers),
             planned,

@@ -224,8 +224,8 @@ impl Walk {
         fn order<'a>((id, alert): (&'a str, &'a OracleAlert)) -> (i64, &'a str, &'a str) {
             (alert.span().0, alert.top().rule, id)
         }
-        let counts = |alert: &OracleAlert| alert.top().rule == "cycles";
-        let alike = a.1.top().machine == b.1.top().machine && counts(a.1) == counts(b.1);
+        let clock = |alert: &OracleAlert| ["cycles", "view"].map(|rule| alert.top().rule == rule);
+        let alike = a.1.top().machine == b.1.top().machine && clock(a.1) == clock(b.1);
         alike && order(a) < order(b) && a.1.span().1 > b.1.span().0
     }
 
@@ -519,7 +519,7 @@ impl Maker {
             "dance",
         ];
         let word = words[usize::try_from(self.below(10)).unwrap()];
-        let (machine, rule) = (self.below(3), self.below(3));
+        let (machine, rule) = (self.below(3), self.below(4));
         let machine = ["a", "b", "c"][usize::try_from(machine).unwrap()];
         let mut about = format!("{}@{machine}", RULES[usize::try_from(rule).unwrap()]);
         if self.below(3) > 0 && !self.alerts.is_empty() {

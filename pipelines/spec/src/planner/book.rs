@@ -3,10 +3,10 @@
 
 use foreline_connectors::commands;
 use foreline_engine::{Front, LatePolicy, OrderRules, Relation, StreamId, VIEW_ROWS_MAX, ViewKind};
-use foreline_operators::alert_book::{book, commands_schema, entry};
+use foreline_operators::alert_book::{Rule, book, commands_schema, entry};
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::plan::{SourcePlan, StepPlan, ViewPlan};
+use crate::plan::{AlertPlan, SourcePlan, StepPlan, ViewPlan};
 use crate::planner::{CHANGES, Planner};
 use crate::read::from_config;
 use crate::yaml::Span;
@@ -62,7 +62,11 @@ impl<'a> Planner<'a> {
             inputs.push(StreamId::Step(self.plan.steps.len() - 1));
         }
         let options = self.file.alert_book.clone().unwrap_or_default();
-        let rules: Vec<&str> = alerts.iter().map(|(name, _)| name.as_str()).collect();
+        let rule = |alert: &AlertPlan| Rule {
+            name: alert.name.clone(),
+            watches_view: matches!(alert.from, StreamId::View(_)),
+        };
+        let rules: Vec<Rule> = self.plan.alerts.iter().map(rule).collect();
         let planned = book(&rules, &options).map_err(|e| self.refused(&e)).ok()?;
         let schema = commands_schema();
         let (columns, source) = commands(&schema);
@@ -81,7 +85,7 @@ impl<'a> Planner<'a> {
         });
         inputs.push(StreamId::Source(self.plan.sources.len() - 1));
         let relation = Relation::of_latest(&planned.output, 1).ok()?;
-        let config = format!("{options:?} {}", rules.join(" "));
+        let config = format!("{options:?} {rules:?}");
         let kind = "alert_book";
         self.plan.steps.push(StepPlan {
             name: ALERTS.to_owned(),
