@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::error::ArrowError;
@@ -14,6 +14,7 @@ use crate::relation::{Codec, Relation, Row};
 #[derive(Debug)]
 pub struct Table {
     relation: Relation,
+    edition: OnceLock<u64>,
     contents: RwLock<Contents>,
     uncomputed: AtomicU64,
     arranged: AtomicI64,
@@ -88,6 +89,7 @@ impl Table {
     pub fn new(relation: Relation) -> Self {
         Table {
             relation,
+            edition: OnceLock::new(),
             contents: RwLock::default(),
             uncomputed: AtomicU64::new(0),
             arranged: AtomicI64::new(0),
@@ -99,6 +101,19 @@ impl Table {
     #[must_use]
     pub fn relation(&self) -> &Relation {
         &self.relation
+    }
+
+    /// Which of the computations of the pipeline the epochs are of, once what stood at the start of the run is there again and
+    /// the run has caught up with the one before it; `None` until then. Rows of one edition and one epoch are always the same;
+    /// a data directory that begins anew, or is computed anew from its journal, makes another edition.
+    #[must_use]
+    pub fn edition(&self) -> Option<u64> {
+        self.edition.get().copied()
+    }
+
+    /// Readers may look from now on.
+    pub(crate) fn appear(&self, edition: u64) {
+        self.edition.get_or_init(|| edition);
     }
 
     /// The epoch at whose end the rows are seen.

@@ -69,6 +69,18 @@ pub(crate) struct Hub {
     done: Sender<u64>,
     /// Where snapshots are made, if they are.
     snapshots: Option<Desk>,
+    doorman: Doorman,
+}
+
+/// Lets readers look at the tables once they show no less than the run before did.
+#[derive(Clone, Copy)]
+struct Doorman {
+    /// Workers whose views do not yet have what stood at the start of the run.
+    waited_for: usize,
+    /// The last epoch that the run before has begun.
+    last_epoch: u64,
+    edition: u64,
+    is_open: bool,
 }
 
 /// What the sinks have of earlier runs, and what is to be kept of this one.
@@ -134,6 +146,12 @@ impl Hub {
             under_way: None,
             done: before.done,
             snapshots: before.snapshots,
+            doorman: Doorman {
+                waited_for: options.workers,
+                last_epoch: before.last_epoch.unwrap_or(0),
+                edition: before.generation,
+                is_open: false,
+            },
         })
     }
 
@@ -168,6 +186,7 @@ impl Hub {
             return !ended;
         }
         let done = self.write_complete().and_then(|all| Ok(all && ended && self.finish()?));
+        self.let_readers_in();
         match done {
             Ok(true) => false,
             Ok(false) => {
@@ -207,6 +226,16 @@ impl Hub {
         }
     }
 
+    /// Has the tables appear when they have what stood at the start, and all epochs of the run before. Where a sink holds those
+    /// up, readers would wait as long as it is away: they see what there is.
+    fn let_readers_in(&mut self) {
+        let Doorman { waited_for, last_epoch, edition, is_open } = self.doorman;
+        if !is_open && waited_for == 0 && (self.next > last_epoch || self.waits()) {
+            self.views.iter().for_each(|view| view.table.appear(edition));
+            self.doorman.is_open = true;
+        }
+    }
+
     /// Commits what is written; whether the sinks have it.
     fn finish(&mut self) -> Result<bool, RunError> {
         self.advance(self.next - 1, false, true)
@@ -241,6 +270,7 @@ impl Hub {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.changed.entry(view).or_default().extend(changes);
             }
+            News::Stood => self.doorman.waited_for -= 1,
             News::State { epoch, node, shard, state } => {
                 let pending = self.pending.entry(epoch).or_default();
                 pending.states.push(SavedShard { node, shard, state });

@@ -111,6 +111,8 @@ pub(crate) enum News {
     Dead { epoch: u64, worker: usize, letters: Vec<DeadLetter> },
     /// What has changed of a view in an epoch, or stood at the start of the run, which is of the epoch before.
     Changed { view: usize, epoch: u64, changes: Vec<Change> },
+    /// All that stood at the start of the run has left this worker.
+    Stood,
     /// Late rows that correct the result, where somebody wants to hear of them.
     Corrected { epoch: u64, worker: usize, rows: Vec<LateRow> },
     /// What has changed of a shard's state as of the end of an epoch; `None`: it is empty.
@@ -187,6 +189,7 @@ impl Station {
             first: before + 1,
             seen: before,
             told: before,
+            stood: false,
             ended: false,
         };
         Station { desk, inputs, orders, busy }
@@ -237,12 +240,14 @@ struct Desk {
     seen: u64,
     /// The last epoch that was reported as through.
     told: u64,
+    /// Whether it was reported that what stood at the start is there.
+    stood: bool,
     ended: bool,
 }
 
 impl Desk {
     fn waits(&self) -> bool {
-        self.told < self.seen || self.probe.less_than(&self.first)
+        self.told < self.seen || !self.stood
     }
 
     /// Feeds in what has come; waits for it when there is nothing else to do.
@@ -272,6 +277,10 @@ impl Desk {
 
     /// Reports the epochs that are through.
     fn tell(&mut self) {
+        if !self.stood && !self.probe.less_than(&self.first) {
+            self.stood = true;
+            self.news.send(News::Stood).ok();
+        }
         let open = self.probe.with_frontier(|f| f.first().copied()).unwrap_or(self.seen + 1);
         let upto = open.saturating_sub(1).min(self.seen);
         if upto > self.told && !self.shared.failure.is_raised() {

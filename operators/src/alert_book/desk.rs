@@ -207,7 +207,7 @@ impl Desk<'_> {
     fn acknowledge(&mut self, command: &Command<'_>) -> Result<Done, Refusal> {
         let (id, alert) = self.alert_of(command)?;
         if alert.acknowledged.is_some() {
-            return Ok(Done::Repeated);
+            return self.remark(command);
         }
         let by = command.by.map(str::to_owned);
         let acknowledged = Acknowledged { by, at: command.at, clock_ns: self.clock_ns };
@@ -221,13 +221,21 @@ impl Desk<'_> {
     fn unacknowledge(&mut self, command: &Command<'_>) -> Result<Done, Refusal> {
         let (id, alert) = self.alert_of(command)?;
         if alert.acknowledged.is_none() {
-            return Ok(Done::Repeated);
+            return self.remark(command);
         }
         self.change(id, Change::Unacknowledged, command.by, |alert| {
             alert.acknowledged = None;
             alert.say(command.comment);
         });
         Ok(Done::Changed)
+    }
+
+    /// Keeps the comment of a command that changes nothing else.
+    fn remark(&mut self, command: &Command<'_>) -> Result<Done, Refusal> {
+        match command.comment {
+            Some(_) => self.comment(command),
+            None => Ok(Done::Repeated),
+        }
     }
 
     fn comment(&mut self, command: &Command<'_>) -> Result<Done, Refusal> {

@@ -20,7 +20,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use foreline_connectors::Door;
 use foreline_engine::{Page, Table};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::problem::Problem;
 use crate::routes::Site;
@@ -41,6 +41,12 @@ const COMMANDS: [(&str, &str); 7] = [
     ("in_service", "in_service"),
 ];
 
+/// The names of severities, from 1 on.
+const SEVERITIES: [&str; 5] = ["info", "minor", "warning", "major", "critical"];
+
+/// Most bytes of a text of a command; the book takes no longer one.
+const TEXT_BYTES_MAX: usize = 4_096;
+
 /// Columns that a list of alerts can be narrowed by.
 const FILTERS: [&str; 6] = ["state", "rule", "machine", "severity", "acknowledged", "suppressed"];
 
@@ -51,15 +57,14 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     access::check(&site.tokens, &headers)?;
-    let table = table(&site)?;
-    if let Some(same) = not_modified(table, &headers) {
+    let (table, edition) = table(&site)?;
+    if let Some(same) = not_modified(table, edition, &headers) {
         return Ok(same);
     }
     let limit = limit(query.remove("limit"))?;
     let cursor = query.remove("cursor").map(|text| cursor(&text)).transpose()?;
-    if let Some(other) = query.keys().find(|name| !FILTERS.contains(&name.as_str())) {
-        let names = FILTERS.join(", ");
-        return Err(bad(format!("'{other}' is neither 'limit' nor 'cursor' nor one of {names}")));
+    for (name, value) in &mut query {
+        *value = filter(name, value, &site.rules)?;
     }
     let table = Arc::clone(table);
     let look = move || narrowed(&table, cursor.as_deref(), limit, &query);
@@ -70,7 +75,35 @@ pub(crate) async fn list(
     let page = page.map_err(|e| broken(&e))?;
     let body = page_body(&page).map_err(|e| broken(&e))?;
     let response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-    Ok(tagged(response, page.changed))
+    Ok(tagged(response, edition, page.changed))
+}
+
+/// The text that a column has where it is what is asked for.
+fn filter(name: &str, value: &str, rules: &[String]) -> Result<String, Problem> {
+    let of = |known: &[&str]| match known.contains(&value) {
+        true => Ok(value.to_owned()),
+        false => Err(bad(format!("'{name}' is one of {}, not '{value}'", known.join(", ")))),
+    };
+    match name {
+        "machine" => Ok(value.to_owned()),
+        "state" => of(&["open", "cleared"]),
+        "acknowledged" | "suppressed" => of(&["true", "false"]),
+        "rule" => of(&rules.iter().map(String::as_str).collect::<Vec<_>>()),
+        "severity" => {
+            let named = SEVERITIES.iter().zip(1..).find(|(name, _)| **name == value);
+            match (named, value.parse::<u8>()) {
+                (Some((_, number)), _) | (None, Ok(number @ 1..=5)) => Ok(number.to_string()),
+                _ => Err(bad(format!(
+                    "'severity' is a number from 1 to 5 or one of {}, not '{value}'",
+                    SEVERITIES.join(", ")
+                ))),
+            }
+        }
+        other => {
+            let names = FILTERS.join(", ");
+            Err(bad(format!("'{other}' is neither 'limit' nor 'cursor' nor one of {names}")))
+        }
+    }
 }
 
 /// A page of the rows that are asked for, all of one epoch.
@@ -141,7 +174,7 @@ pub(crate) async fn command(
     let command = COMMANDS.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
     let command = command.ok_or_else(|| unknown_verb(&verb, &COMMANDS))?;
     let said = said(body)?;
-    let (machine, rule) = named(table(&site)?, &alert)?;
+    let (machine, rule) = named(table(&site)?.0, &alert)?;
     tell(&site, command, [&machine, &rule], Some(&alert), said).await
 }
 
@@ -158,6 +191,11 @@ pub(crate) async fn rule_command(
     let command = marks.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
     let command = command.ok_or_else(|| unknown_verb(&verb, marks))?;
     table(&site)?;
+    if !site.rules.contains(&rule) {
+        let shown: String = rule.chars().take(64).flat_map(char::escape_debug).collect();
+        let detail = format!("there is no rule '{shown}'; there is: {}", site.rules.join(", "));
+        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-rule", detail));
+    }
     tell(&site, command, [&machine, &rule], None, said(body)?).await
 }
 
@@ -165,10 +203,14 @@ fn said(body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
     let body = body.map_err(|e| bad(format!("the body cannot be read: {e}")))?;
     match body.trim_ascii() {
         [] => Ok(Said::default()),
-        text => serde_json::from_slice(text).map_err(|e| {
-            let what = "the body is an object with by, comment, until, id, all of them text";
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", format!("{what}: {e}"))
-        }),
+        // A struct could be read from a list, too.
+        text => serde_json::from_slice(text)
+            .and_then(|map: serde_json::Map<String, Value>| serde_json::from_value(map.into()))
+            .map_err(|e| {
+                let what = "the body is an object with by, comment, until, id, all of them text";
+                let detail = format!("{what}: {e}");
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", detail)
+            }),
     }
 }
 
@@ -197,6 +239,15 @@ impl Said {
         let wrong = |detail: String| {
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", detail))
         };
+        let texts = [("by", &self.by), ("comment", &self.comment), ("id", &self.id)];
+        for (name, text) in texts {
+            let n_bytes = text.as_ref().map_or(0, String::len);
+            if n_bytes > TEXT_BYTES_MAX {
+                return wrong(format!(
+                    "'{name}' has {n_bytes} bytes; give at most {TEXT_BYTES_MAX}"
+                ));
+            }
+        }
         if command == "comment" && self.comment.as_ref().is_none_or(|c| c.trim().is_empty()) {
             return wrong("'comment' needs a comment".to_owned());
         }
@@ -241,9 +292,9 @@ fn no_alerts() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no-alerts", "the pipeline has no alerts")
 }
 
-fn table(site: &Site) -> Result<&Arc<Table>, Problem> {
-    let is_book = site.commands.is_some();
-    site.tables.get(ALERTS).filter(|_| is_book).ok_or_else(no_alerts)
+fn table(site: &Site) -> Result<(&Arc<Table>, u64), Problem> {
+    site.commands.as_ref().ok_or_else(no_alerts)?;
+    site.table(ALERTS)
 }
 
 #[expect(clippy::disallowed_methods, reason = "when a command came is what people see of it")]

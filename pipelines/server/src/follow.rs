@@ -6,7 +6,7 @@
 //! event: reset   {"epoch":12}                             too much was missed: read the table again
 //! ```
 //!
-//! What a reader would get wrong: the id of every event is the epoch, so that a browser that connects again goes on where it was
+//! What a reader would get wrong: the id of every event names its epoch, so that a browser that connects again goes on where it was
 //! (`last-event-id`). A table remembers some megabytes of changes; who is further behind is told to read it anew.
 
 use std::collections::VecDeque;
@@ -24,30 +24,41 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use crate::limits::{FOLLOWERS, RETRY_AFTER};
 use crate::problem::Problem;
 use crate::routes::Site;
-use crate::tables::written;
+use crate::tables::{version, written};
 
 /// How often a table is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often a quiet connection is shown to be alive.
 const ALIVE: Duration = Duration::from_secs(15);
 
-/// Follows a view; `known` is the epoch as of which the reader knows it.
+/// Follows a view; `known` is the id of the last event that the reader has seen.
 pub(crate) fn changes(
     site: &Site,
     table: Arc<Table>,
-    known: Option<u64>,
+    edition: u64,
+    known: Option<&str>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
     let room = Arc::clone(&site.followers).try_acquire_owned().map_err(|_| {
         let detail = format!("{FOLLOWERS} readers follow tables, and that is the limit");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).after(RETRY_AFTER)
     })?;
-    let follower = Follower {
+    let at = known.and_then(|id| {
+        let (of, epoch) = id.strip_prefix('g')?.split_once('e')?;
+        Some((u64::from_str_radix(of, 16).ok()?, epoch.parse().ok()?))
+    });
+    let mut follower = Follower {
         table,
-        at: known,
+        edition,
+        at: at.filter(|(of, _)| *of == edition).map(|(_, epoch)| epoch),
         waiting: VecDeque::new(),
         stopped: site.stopped.clone(),
         _room: room,
     };
+    if known.is_some() && follower.at.is_none() {
+        // What it knows is of another edition, or nothing that was ever told.
+        let reset = follower.begin("reset");
+        follower.waiting.push_back(reset);
+    }
     let events = unfold(follower, |mut follower| async {
         let event = follower.next().await?;
         Some((Ok(event), follower))
@@ -58,6 +69,7 @@ pub(crate) fn changes(
 /// A reader that follows a table.
 struct Follower {
     table: Arc<Table>,
+    edition: u64,
     /// The epoch that the reader knows the table of.
     at: Option<u64>,
     waiting: VecDeque<Event>,
@@ -80,6 +92,7 @@ impl Follower {
                 match self.table.changes_after(at) {
                     Ok(Some(changes)) => {
                         self.at = Some(changes.last().map_or(at, |c| c.epoch));
+                        let event = |c| event(self.edition, c);
                         self.waiting = changes.iter().filter_map(event).collect();
                     }
                     Ok(None) => return Some(self.begin("reset")),
@@ -102,14 +115,15 @@ impl Follower {
     fn begin(&mut self, what: &str) -> Event {
         let epoch = self.table.epoch();
         self.at = Some(epoch);
-        Event::default().event(what).id(format!("e{epoch}")).data(format!("{{\"epoch\":{epoch}}}"))
+        let id = version(self.edition, epoch);
+        Event::default().event(what).id(id).data(format!("{{\"epoch\":{epoch}}}"))
     }
 }
 
-fn event(changes: &Changes) -> Option<Event> {
+fn event(edition: u64, changes: &Changes) -> Option<Event> {
     let text = |rows| String::from_utf8(written(rows).ok()?).ok();
     let (came, went) = (text(&changes.came)?, text(&changes.went)?);
     let epoch = changes.epoch;
     let data = format!("{{\"epoch\":{epoch},\"came\":{came},\"went\":{went}}}");
-    Some(Event::default().event("change").id(format!("e{epoch}")).data(data))
+    Some(Event::default().event("change").id(version(edition, epoch)).data(data))
 }

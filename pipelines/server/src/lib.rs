@@ -52,6 +52,8 @@ pub struct Served {
     pub references: Vec<(String, Arc<Door>)>,
     /// The way in for what people do with alerts, which are the table `alerts`.
     pub commands: Option<Arc<Door>>,
+    /// The rules whose alerts those are.
+    pub rules: Vec<String>,
     /// The sources that can be woken, by name.
     pub bells: Vec<(String, Arc<Bell>)>,
     /// The views that can be read, by name.

@@ -24,6 +24,7 @@ pub(crate) struct Site {
     pub(crate) references: BTreeMap<String, Arc<Door>>,
     /// The way in for what people do with alerts.
     pub(crate) commands: Option<Arc<Door>>,
+    pub(crate) rules: Vec<String>,
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
     pub(crate) tokens: Vec<Token>,
@@ -40,6 +41,7 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         doors: served.doors.into_iter().collect(),
         references: served.references.into_iter().collect(),
         commands: served.commands,
+        rules: served.rules,
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
         tokens: served.tokens,
@@ -82,7 +84,8 @@ async fn live() -> Response {
     as_json(&json!({ "status": "ok" }))
 }
 
-/// Ready is a pipeline whose sources are all asked for records: it has caught up with its journal and is not held up.
+/// Ready is a pipeline whose sources are all asked for records and whose tables can be read: it has caught up with its journal and
+/// is not held up.
 async fn ready(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
     let mut waiting = Vec::new();
     for (name, door) in site.doors.iter().chain(&site.references) {
@@ -94,6 +97,9 @@ async fn ready(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
             )),
             Some(_) => {}
         }
+    }
+    for (name, _) in site.tables.iter().filter(|(_, table)| table.edition().is_none()) {
+        waiting.push(format!("table '{name}' is not there yet"));
     }
     if waiting.is_empty() {
         return Ok(as_json(&json!({ "status": "ok" })));

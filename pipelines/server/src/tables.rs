@@ -1,7 +1,8 @@
 //! `GET /api/v1/tables` and `GET /api/v1/tables/{table}/rows`: the views of the pipeline, as of the end of an epoch.
 //!
-//! What a reader would get wrong: the epoch is the version of everything. The last one that changed a table is its `ETag`, so that a client that
-//! polls is told in a few bytes that nothing has changed; a page that follows another may be of a later epoch, and says of which.
+//! What a reader would get wrong: the epoch is the version of everything, within an edition: a pipeline that is computed anew begins another. The
+//! last one that changed a table is its `ETag`, so that a client that polls is told in a few bytes that nothing has changed; a page that follows
+//! another may be of a later epoch, and says of which. After a restart a table is not there until it shows no less than it did before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use foreline_engine::{Page, Table};
 use serde_json::{Value, json};
 
-use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX};
+use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX, RETRY_AFTER};
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
 use crate::{access, follow};
@@ -45,6 +46,7 @@ fn about(name: &str, table: &Table) -> Value {
     json!({
         "name": name,
         "kind": "view",
+        "ready": table.edition().is_some(),
         "epoch": table.epoch(),
         "rows": table.len(),
         "bytes": table.bytes(),
@@ -64,8 +66,8 @@ pub(crate) async fn rows(
 ) -> Result<Response, Problem> {
     access::check(&site.tokens, &headers)?;
     let name = table.map(|Path(name)| name).unwrap_or_default();
-    let table = site.tables.get(&name).ok_or_else(|| unknown(&name, site.tables.keys()))?;
-    if let Some(same) = not_modified(table, &headers) {
+    let (table, edition) = site.table(&name)?;
+    if let Some(same) = not_modified(table, edition, &headers) {
         return Ok(same);
     }
     let limit = limit(query.remove("limit"))?;
@@ -78,22 +80,39 @@ pub(crate) async fn rows(
     let page = page.map_err(|e| broken(&e))?;
     let (epoch, body) = (page.changed, page_body(&page).map_err(|e| broken(&e))?);
     let response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-    Ok(tagged(response, epoch))
+    Ok(tagged(response, edition, epoch))
 }
 
-fn tag(epoch: u64) -> String {
-    format!("\"e{epoch}\"")
+impl Site {
+    /// A table that can be read, and its edition.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it does not yet show what it did before a restart.
+    pub(crate) fn table(&self, name: &str) -> Result<(&Arc<Table>, u64), Problem> {
+        let table = self.tables.get(name).ok_or_else(|| unknown(name, self.tables.keys()))?;
+        let edition = table.edition().ok_or_else(|| {
+            let detail = format!("'{name}' is not there yet: the run catches up with what was");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail).after(RETRY_AFTER)
+        })?;
+        Ok((table, edition))
+    }
+}
+
+/// What names an epoch among those of all editions.
+pub(crate) fn version(edition: u64, epoch: u64) -> String {
+    format!("g{edition:x}e{epoch}")
 }
 
 /// The answer to who has seen the table as it is.
-pub(crate) fn not_modified(table: &Table, headers: &HeaderMap) -> Option<Response> {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    (known == Some(&*tag(table.changed()))).then(|| StatusCode::NOT_MODIFIED.into_response())
+pub(crate) fn not_modified(table: &Table, edition: u64, headers: &HeaderMap) -> Option<Response> {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok())?;
+    let tag = format!("\"{}\"", version(edition, table.changed()));
+    (known == tag).then(|| StatusCode::NOT_MODIFIED.into_response())
 }
 
 /// Says which epoch has changed the table last.
-pub(crate) fn tagged(mut response: Response, epoch: u64) -> Response {
-    if let Ok(tag) = HeaderValue::from_str(&tag(epoch)) {
+pub(crate) fn tagged(mut response: Response, edition: u64, epoch: u64) -> Response {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", version(edition, epoch))) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
@@ -112,10 +131,9 @@ pub(crate) async fn stream(
 
 /// Follows a view.
 pub(crate) fn follow(site: &Site, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let table = site.tables.get(name).ok_or_else(|| unknown(name, site.tables.keys()))?;
+    let (table, edition) = site.table(name)?;
     let known = headers.get("last-event-id").and_then(|v| v.to_str().ok());
-    let known = known.and_then(|id| id.strip_prefix('e')?.parse().ok());
-    let events = follow::changes(site, Arc::clone(table), known)?;
+    let events = follow::changes(site, Arc::clone(table), edition, known)?;
     Ok(events.into_response())
 }
 
