@@ -201,6 +201,22 @@ pub enum ViewKind {
         /// Whether rows come out that agree with none, with nulls in `take`.
         unmatched: bool,
     },
+    /// Rows of one view beside the last row of another that agrees with them and is of no later time; of equal times, the last by
+    /// key. The columns are those of the left view, then `take`.
+    AsOf {
+        /// The view whose rows come out.
+        left: usize,
+        /// The view that is looked up.
+        right: usize,
+        /// Columns that must agree, left and right; nulls agree with nothing.
+        on: Vec<(usize, usize)>,
+        /// The times, left and right; a null is at no time.
+        time: (usize, usize),
+        /// The columns of the right view that come out.
+        take: Vec<usize>,
+        /// Whether rows come out that find none, with nulls in `take`.
+        unmatched: bool,
+    },
     /// One row for all that agree in some columns. The columns are `by`, then the aggregates.
     Group {
         /// Of this view.
@@ -233,7 +249,9 @@ impl ViewKind {
             | ViewKind::Derive { of, .. }
             | ViewKind::Group { of, .. }
             | ViewKind::Top { of, .. } => vec![*of],
-            ViewKind::Join { left, right, .. } => vec![*left, *right],
+            ViewKind::Join { left, right, .. } | ViewKind::AsOf { left, right, .. } => {
+                vec![*left, *right]
+            }
         }
     }
 }
@@ -245,6 +263,7 @@ impl fmt::Debug for ViewKind {
             ViewKind::Filter { .. } => "filter",
             ViewKind::Derive { .. } => "derive",
             ViewKind::Join { .. } => "join",
+            ViewKind::AsOf { .. } => "asof",
             ViewKind::Group { .. } => "group",
             ViewKind::Top { .. } => "top",
         };

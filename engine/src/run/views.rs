@@ -4,6 +4,7 @@
 //! at the epoch before the first one. Changes of that time reach the table that is read from outside, and nobody else.
 
 mod arranged;
+mod asof;
 mod group;
 mod leave;
 mod part;
@@ -181,6 +182,9 @@ pub(crate) fn view<'s>(
         ViewKind::Join { on, take, unmatched, .. } => {
             join(wiring, [&below[0], &below[1]], on, take, *unmatched, shared)
         }
+        ViewKind::AsOf { on, time, take, unmatched, .. } => {
+            asof::asof(wiring, [&below[0], &below[1]], on, *time, (take, *unmatched), shared)
+        }
         ViewKind::Group { by, aggregates, .. } => {
             group::group(wiring, &below[0], by, aggregates, shared)
         }
@@ -278,16 +282,21 @@ fn join<'s>(
     if !unmatched {
         return Ok(matched);
     }
-    let fields = right.1.arrow().project(take)?;
-    let nulls = fields.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), 1));
-    let nulls: Vec<ArrayRef> = nulls.collect();
-    let nulls = match take {
-        [] => Row::default(),
-        _ => Codec::new(Arc::new(fields))?.encode(&nulls)?.remove(0),
-    };
+    let nulls = nulls(&right.1, take)?;
     let there = rights.as_collection(|key, _| key.clone()).distinct();
     let found = lefts.clone().join_core(there.arrange_by_self(), |_, left, ()| Some(left.clone()));
     let all = lefts.as_collection(|_, left| left.clone());
     let alone = all.concat(found.negate()).map(move |left| left.followed_by(&nulls));
     Ok(matched.concat(alone))
+}
+
+/// What stands for the columns `take` of a view where no row of it is found.
+fn nulls(relation: &Relation, take: &[usize]) -> Result<Row, ArrowError> {
+    let fields = relation.arrow().project(take)?;
+    let nulls = fields.fields().iter().map(|f| arrow::array::new_null_array(f.data_type(), 1));
+    let nulls: Vec<ArrayRef> = nulls.collect();
+    match take {
+        [] => Ok(Row::default()),
+        _ => Ok(Codec::new(Arc::new(fields))?.encode(&nulls)?.remove(0)),
+    }
 }

@@ -139,8 +139,10 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
     }
     let rules = plan.alerts.iter().map(|alert| alert.name.clone()).collect();
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let server =
-        Server::start(serve.listen, Served { doors, references, commands, rules, bells, tables, tokens })?;
+    let server = Server::start(
+        serve.listen,
+        Served { doors, references, commands, rules, bells, tables, tokens },
+    )?;
     eprintln!("listening on http://{}", server.address());
     Ok(Some(server))
 }

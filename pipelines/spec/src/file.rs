@@ -208,6 +208,9 @@ pub struct ViewConfig {
     /// The rows beside those of another view.
     #[serde(default)]
     pub join: Option<JoinConfig>,
+    /// The rows beside the last row of another view that is of no later time.
+    #[serde(default)]
+    pub asof: Option<AsOfConfig>,
     /// One row for all that agree in some columns.
     #[serde(default)]
     pub group: Option<GroupConfig>,
@@ -251,6 +254,37 @@ pub struct JoinConfig {
     /// The columns of the other view that come out. Default: all that it is not found by.
     #[serde(default)]
     pub columns: Option<Vec<String>>,
+}
+
+/// How rows of a view find the last one of another as of their time.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AsOfConfig {
+    /// The other view.
+    pub with: String,
+    /// The columns that must agree; `{ line: name }` where the other view calls its column differently. None: any row of the
+    /// other view may be found. A null agrees with nothing.
+    pub on: JoinOn,
+    /// The column with the time, a time or a whole number; `{ measured_at: valid_from }` where the other view calls its own
+    /// differently. A row finds the last one that agrees with it and whose time is not greater; of equal times the last by
+    /// key. A null is at no time.
+    pub time: AsOfTime,
+    /// What becomes of a row that finds none: `keep` it with nulls, or `drop` it. Default `keep`.
+    #[serde(default)]
+    pub unmatched: Unmatched,
+    /// The columns of the other view that come out. Default: all but those of `on`.
+    #[serde(default)]
+    pub columns: Option<Vec<String>>,
+}
+
+/// The columns with the times of two views.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AsOfTime {
+    /// It has the same name in both.
+    Same(String),
+    /// By the name of the column here, that of the other view: one of each.
+    Named(BTreeMap<String, String>),
 }
 
 /// The columns by which rows of two views find one another.

@@ -34,11 +34,11 @@ pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
-    AlertEntry, Columns, EpochConfig, EvaluationConfig, First, GroupConfig, JoinConfig, JoinOn,
-    JournalConfig, JudgedRows, Late, LatestConfig, Names, ReferenceCommon, RemainingConfig,
-    ServeConfig, SinkCommon, SnapshotConfig, SourceCommon, StepCommon, TargetConfig, TestConfig,
-    TestExpect, TestRows, TopConfig, TrainingConfig, TruthConfig, TruthTable, Unmatched,
-    ViewConfig,
+    AlertEntry, AsOfConfig, AsOfTime, Columns, EpochConfig, EvaluationConfig, First, GroupConfig,
+    JoinConfig, JoinOn, JournalConfig, JudgedRows, Late, LatestConfig, Names, ReferenceCommon,
+    RemainingConfig, ServeConfig, SinkCommon, SnapshotConfig, SourceCommon, StepCommon,
+    TargetConfig, TestConfig, TestExpect, TestRows, TopConfig, TrainingConfig, TruthConfig,
+    TruthTable, Unmatched, ViewConfig,
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};

@@ -522,7 +522,9 @@ fn renumbered(how: &ViewKind, number: impl Fn(StreamId) -> StreamId) -> ViewKind
         | ViewKind::Derive { of, .. }
         | ViewKind::Group { of, .. }
         | ViewKind::Top { of, .. } => *of = view(*of),
-        ViewKind::Join { left, right, .. } => (*left, *right) = (view(*left), view(*right)),
+        ViewKind::Join { left, right, .. } | ViewKind::AsOf { left, right, .. } => {
+            (*left, *right) = (view(*left), view(*right));
+        }
     }
     how
 }

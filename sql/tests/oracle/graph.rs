@@ -108,11 +108,12 @@ impl Case {
     fn another(&mut self, dice: &mut Dice) {
         let of = dice.below(self.views.len());
         let name = format!("v{}", self.views.len());
-        let made = match dice.below(6) {
+        let made = match dice.below(8) {
             0 => filter(dice, of, &self.views[of]),
             1 => derive(dice, of, &self.views[of], &name),
             2 | 3 => self.join(dice, of, &name),
-            4 => group(dice, of, &self.views[of], &name),
+            4 | 5 => self.asof(dice, of, &name),
+            6 => group(dice, of, &self.views[of], &name),
             _ => top(dice, of, &self.views[of]),
         };
         self.views.extend(made.map(|(relation, kind, sql, exact)| Made {
@@ -164,6 +165,69 @@ impl Case {
         );
         let relation = Relation::new(columns, l.relation.key().to_vec()).unwrap();
         Some((relation, ViewKind::Join { left, right, on, take, unmatched }, sql, exact))
+    }
+
+    fn asof(&self, dice: &mut Dice, left: usize, name: &str) -> Option<Parts> {
+        let right = dice.below(self.views.len());
+        let [l, r] = [left, right].map(|v| &self.views[v]);
+        let column = |view: &Made, name: &str| view.relation.index_of(name).unwrap();
+        let times = [l, r].map(|view| of_type(view, &DataType::Int64));
+        if times.iter().any(Vec::is_empty) {
+            return None;
+        }
+        let (here, there) = (dice.pick(&times[0]), dice.pick(&times[1]));
+        let time = (column(l, here), column(r, there));
+        let texts = [l, r].map(|view| of_type(view, &DataType::Utf8));
+        let mut on = Vec::new();
+        if texts.iter().all(|names| !names.is_empty()) && !dice.one_in(6) {
+            let same = texts[0].iter().find(|name| texts[1].contains(name));
+            let pair = match same.filter(|_| !dice.one_in(4)) {
+                Some(name) => (name, name),
+                None => (dice.pick(&texts[0]), dice.pick(&texts[1])),
+            };
+            on.push((column(l, pair.0), column(r, pair.1)));
+        }
+        let all: Vec<usize> = (0..r.relation.columns().len()).collect();
+        let take = if dice.one_in(8) { vec![] } else { dice.some(&all, 3) };
+        let unmatched = dice.one_in(2);
+        let mut columns = l.relation.columns().to_vec();
+        let mut exact = l.exact.clone();
+        let mut inner = vec!["l.*".to_owned()];
+        let mut outer = names(&columns);
+        for (i, &c) in take.iter().enumerate() {
+            let taken = &r.relation.columns()[c];
+            let new = format!("{name}_{i}");
+            inner.push(format!("r.{} AS {new}", taken.name));
+            outer.push(new.clone());
+            columns.push(Column::new(new, taken.data_type.clone()));
+            exact.push(r.exact[c]);
+        }
+        let agree = on.iter().map(|&(a, b)| {
+            format!("l.{} = r.{}", l.relation.columns()[a].name, r.relation.columns()[b].name)
+        });
+        let agree: Vec<String> = agree.chain([format!("r.{there} <= l.{here}")]).collect();
+        let of = |view: &Made, alias: &str, order: &str| {
+            let key = view.relation.key().iter();
+            let key = key.map(|&k| format!("{alias}.{}{order}", view.relation.columns()[k].name));
+            key.collect::<Vec<_>>().join(", ")
+        };
+        // A view without a key has one row.
+        let parts = of(l, "l", "");
+        let parts = if parts.is_empty() { parts } else { format!("PARTITION BY {parts}") };
+        let ties = of(r, "r", " DESC NULLS LAST");
+        let ties = if ties.is_empty() { ties } else { format!(", {ties}") };
+        let sql = format!(
+            "SELECT {} FROM (SELECT {}, ROW_NUMBER() OVER ({parts} ORDER BY r.{there} DESC NULLS LAST{ties}) AS place
+                 FROM {} l {} JOIN {} r ON {}) WHERE place = 1",
+            outer.join(", "),
+            inner.join(", "),
+            l.name,
+            if unmatched { "LEFT" } else { "INNER" },
+            r.name,
+            agree.join(" AND ")
+        );
+        let relation = Relation::new(columns, l.relation.key().to_vec()).unwrap();
+        Some((relation, ViewKind::AsOf { left, right, on, time, take, unmatched }, sql, exact))
     }
 }
 

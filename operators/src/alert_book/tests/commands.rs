@@ -19,10 +19,13 @@ fn an_alert_is_acknowledged_once_by_somebody() {
     fleet.epoch(101 * S, &[], &[ann]);
     let want = "true ann 7 1 on my way acknowledged ann 2";
     assert_eq!(fleet.values(ALERT, columns), want);
-    let bob = Asked { by: Some("bob".to_owned()), ..asked("acknowledge", ALERT).saying("me too") };
-    fleet.epoch(102 * S, &[], &[bob]);
+    let bob = Asked { by: Some("bob".to_owned()), ..asked("acknowledge", ALERT) };
+    fleet.epoch(102 * S, &[], std::slice::from_ref(&bob));
     assert_eq!(fleet.values(ALERT, columns), want);
     assert_eq!((fleet.account.used, fleet.account.deduplicated), (2, 1));
+    // What he says is not lost.
+    fleet.epoch(103 * S, &[], &[bob.saying("me too")]);
+    assert_eq!(fleet.values(ALERT, columns), "true ann 7 2 me too commented bob 3");
 }
 
 #[test]

@@ -519,6 +519,7 @@ impl Maker {
             "acknowledge",
             "acknowledge",
             "unacknowledge",
+            "unacknowledge",
             "comment",
             "shelve",
             "shelve",
@@ -527,7 +528,7 @@ impl Maker {
             "in_service",
             "dance",
         ];
-        let word = words[usize::try_from(self.below(10)).unwrap()];
+        let word = words[usize::try_from(self.below(11)).unwrap()];
         let (machine, rule) = (self.below(3), self.below(4));
         let machine = ["a", "b", "c"][usize::try_from(machine).unwrap()];
         let mut about = format!("{}@{machine}", RULES[usize::try_from(rule).unwrap()]);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use foreline_engine::{
     Aggregate, Cell, Column, Function, GONE, LATEST_ROWS_MAX, Relation, SchemaError, StreamId,
     VIEW_ROWS_MAX, ViewKind, latest, type_name,
@@ -12,8 +13,8 @@ use foreline_operators::alert::{AlertConfig, Level, SeverityConfig, plan_rule};
 
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
-    AlertEntry, First, GroupConfig, JoinConfig, JoinOn, LatestConfig, TopConfig, Unmatched,
-    ViewConfig,
+    AlertEntry, AsOfConfig, AsOfTime, First, GroupConfig, JoinConfig, JoinOn, LatestConfig,
+    TopConfig, Unmatched, ViewConfig,
 };
 use crate::plan::{AlertPlan, StepPlan, ViewPlan};
 use crate::planner::{ALERTS, CHANGES, Planner, Stream, from_place};
@@ -21,7 +22,7 @@ use crate::read::{Named, PipelineFile, from_config};
 use crate::yaml::{Node, Span};
 
 /// The keys that say how a view is made.
-const KINDS: [&str; 6] = ["latest", "where", "derive", "join", "group", "top"];
+const KINDS: [&str; 7] = ["latest", "where", "derive", "join", "asof", "group", "top"];
 
 /// Where mistakes of a view are reported.
 #[derive(Clone, Copy)]
@@ -146,6 +147,7 @@ impl<'a> Planner<'a> {
                     self.derive(place, of, &relation, derive)?
                 }
                 ViewConfig { join: Some(join), .. } => self.join(place, of, &relation, join)?,
+                ViewConfig { asof: Some(asof), .. } => self.asof(place, of, &relation, asof)?,
                 ViewConfig { group: Some(group), .. } => self.group(place, of, &relation, group)?,
                 ViewConfig { top: Some(top), .. } => self.top(place, of, relation, top)?,
                 _ => return None,
@@ -280,24 +282,9 @@ impl<'a> Planner<'a> {
         config: &JoinConfig,
     ) -> Option<(Relation, ViewKind)> {
         let (right, other) = self.below(place.view, &config.with, place.at("with"))?;
-        let pairs: Vec<(&str, &str)> = match &config.on {
-            JoinOn::Same(names) => names.iter().map(|n| (n.as_str(), n.as_str())).collect(),
-            JoinOn::Named(names) => names.iter().map(|(l, r)| (l.as_str(), r.as_str())).collect(),
-        };
-        let mut on = Vec::with_capacity(pairs.len());
-        for (here, there) in pairs {
-            let l = self.column(relation, here, place.at("on"));
-            let r = self.column(&other, there, place.at("on"));
-            let (l, r) = (l?, r?);
-            let types = [&relation.columns()[l].data_type, &other.columns()[r].data_type];
-            if types[0] != types[1] {
-                let [a, b] = types.map(type_name);
-                let message = format!("'{here}' is {a} and '{there}' of '{}' is {b}", config.with);
-                self.out.push(Diagnostic::error(Code::SCHEMA, place.at("on"), message));
-                return None;
-            }
-            on.push((l, r));
-        }
+        let on = pairs(&config.on).into_iter();
+        let on = on.map(|names| self.pair(place, "on", relation, (&other, &config.with), names));
+        let on = on.collect::<Option<Vec<_>>>()?;
         let found_by: BTreeSet<usize> = on.iter().map(|o| o.1).collect();
         let key: BTreeSet<usize> = other.key().iter().copied().collect();
         if found_by != key {
@@ -309,20 +296,99 @@ impl<'a> Planner<'a> {
                 .push(error.help("by less a row would find several others; group that view first"));
             return None;
         }
-        let take = match &config.columns {
-            None => (0..other.columns().len()).filter(|c| !found_by.contains(c)).collect(),
-            Some(names) => {
-                let column = |(i, name): (usize, &String)| {
-                    self.column(&other, name, place.at(&format!("columns[{i}]")))
-                };
-                names.iter().enumerate().map(column).collect::<Option<Vec<_>>>()?
-            }
+        let take = self.taken(place, &other, config.columns.as_ref(), &found_by)?;
+        let unmatched = config.unmatched == Unmatched::Keep;
+        let relation = self.beside(place, relation, &other, &take)?;
+        Some((relation, ViewKind::Join { left, right, on, take, unmatched }))
+    }
+
+    fn asof(
+        &mut self,
+        place: Place<'_, '_>,
+        left: usize,
+        relation: &Relation,
+        config: &AsOfConfig,
+    ) -> Option<(Relation, ViewKind)> {
+        let (right, other) = self.below(place.view, &config.with, place.at("with"))?;
+        let theirs = (&other, config.with.as_str());
+        let on = pairs(&config.on).into_iter();
+        let on = on.map(|names| self.pair(place, "on", relation, theirs, names));
+        let on = on.collect::<Option<Vec<_>>>()?;
+        let times: Vec<(&str, &str)> = match &config.time {
+            AsOfTime::Same(name) => vec![(name, name)],
+            AsOfTime::Named(names) => names.iter().map(|(l, r)| (l.as_str(), r.as_str())).collect(),
         };
+        let [names] = times[..] else {
+            let message = "'time' is one column, or one of this view and one of the other";
+            let error = Diagnostic::error(Code::BAD_VALUE, place.at("time"), message);
+            self.out.push(error.help("such as { measured_at: valid_from }"));
+            return None;
+        };
+        let time = self.pair(place, "time", relation, theirs, names)?;
+        let Column { name, data_type, .. } = &relation.columns()[time.0];
+        if !matches!(data_type, DataType::Timestamp(..) | DataType::Int64) {
+            let message =
+                format!("'{name}' is {}, neither a time nor a whole number", type_name(data_type));
+            self.out.push(Diagnostic::error(Code::SCHEMA, place.at("time"), message));
+            return None;
+        }
+        let found_by = on.iter().map(|o| o.1).collect();
+        let take = self.taken(place, &other, config.columns.as_ref(), &found_by)?;
+        let unmatched = config.unmatched == Unmatched::Keep;
+        let relation = self.beside(place, relation, &other, &take)?;
+        Some((relation, ViewKind::AsOf { left, right, on, time, take, unmatched }))
+    }
+
+    /// A column of this view and one of another that are compared.
+    fn pair(
+        &mut self,
+        place: Place<'_, '_>,
+        option: &str,
+        relation: &Relation,
+        (other, with): (&Relation, &str),
+        (here, there): (&str, &str),
+    ) -> Option<(usize, usize)> {
+        let l = self.column(relation, here, place.at(option));
+        let r = self.column(other, there, place.at(option));
+        let (l, r) = (l?, r?);
+        let types = [&relation.columns()[l].data_type, &other.columns()[r].data_type];
+        if types[0] != types[1] {
+            let [a, b] = types.map(type_name);
+            let message = format!("'{here}' is {a} and '{there}' of '{with}' is {b}");
+            self.out.push(Diagnostic::error(Code::SCHEMA, place.at(option), message));
+            return None;
+        }
+        Some((l, r))
+    }
+
+    /// The columns of another view that come out.
+    fn taken(
+        &mut self,
+        place: Place<'_, '_>,
+        other: &Relation,
+        asked: Option<&Vec<String>>,
+        found_by: &BTreeSet<usize>,
+    ) -> Option<Vec<usize>> {
+        let Some(names) = asked else {
+            return Some((0..other.columns().len()).filter(|c| !found_by.contains(c)).collect());
+        };
+        let column = |(i, name): (usize, &String)| {
+            self.column(other, name, place.at(&format!("columns[{i}]")))
+        };
+        names.iter().enumerate().map(column).collect()
+    }
+
+    /// The columns of a view, then some of another.
+    fn beside(
+        &mut self,
+        place: Place<'_, '_>,
+        relation: &Relation,
+        other: &Relation,
+        take: &[usize],
+    ) -> Option<Relation> {
         let mut columns = relation.columns().to_vec();
         columns.extend(take.iter().map(|&c| other.columns()[c].clone()));
-        let unmatched = config.unmatched == Unmatched::Keep;
-        let relation = self.made(place, Relation::new(columns, relation.key().to_vec()))?;
-        Some((relation, ViewKind::Join { left, right, on, take, unmatched }))
+        self.made(place, Relation::new(columns, relation.key().to_vec()))
     }
 
     fn group(
@@ -444,6 +510,14 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// The columns by which rows find one another: the name here, and there.
+fn pairs(on: &JoinOn) -> Vec<(&str, &str)> {
+    match on {
+        JoinOn::Same(names) => names.iter().map(|n| (n.as_str(), n.as_str())).collect(),
+        JoinOn::Named(names) => names.iter().map(|(l, r)| (l.as_str(), r.as_str())).collect(),
+    }
+}
+
 /// A view or an alert.
 #[derive(Clone, Copy)]
 enum Entry<'a> {
@@ -474,8 +548,10 @@ impl<'a> Entry<'a> {
     fn reads(&self) -> Vec<&'a str> {
         match self {
             Entry::View(view) => {
-                let with = view.config.join.as_ref().map(|join| join.with.as_str());
-                with.into_iter().chain([view.config.from.as_str()]).collect()
+                let ViewConfig { join, asof, from, .. } = &view.config;
+                let joined = join.as_ref().map(|join| join.with.as_str());
+                let asof = asof.as_ref().map(|asof| asof.with.as_str());
+                joined.into_iter().chain(asof).chain([from.as_str()]).collect()
             }
             Entry::Alert(alert) => vec![&alert.config.from],
             Entry::Book(file) => file.alerts.iter().map(|alert| alert.name).collect(),
