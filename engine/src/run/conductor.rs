@@ -30,6 +30,10 @@ use crate::source::{Chunk, KnownPartition, Partition, Poll, Range, ReadUpTo, Rep
 /// Most bytes asked of a source at a time. Small enough that an epoch has chunks for every worker, large enough
 /// that a read costs little beside the parsing of what it brought.
 const CHUNK_BYTES: usize = 512 * 1024;
+/// Least bytes that are asked for; a disk reads no fewer.
+const CHUNK_BYTES_MIN: usize = 4 * 1024;
+/// How many bytes a short record has. Chunks are no longer than an epoch of such, so that small epochs can be had.
+const RECORD_BYTES: usize = 64;
 /// An epoch closes when it holds so many bytes, however few rows they are. With 8 epochs in flight it bounds what
 /// undecoded input takes at 256 MiB.
 const EPOCH_BYTES: usize = 32 << 20;
@@ -494,7 +498,8 @@ impl Conductor {
         let room = self.room_to_hold();
         let node = &mut self.sources[source];
         node.source.may_hold_back(room);
-        let polled = node.source.poll(CHUNK_BYTES);
+        let epoch_bytes = self.options.epoch_rows.saturating_mul(RECORD_BYTES);
+        let polled = node.source.poll(epoch_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES));
         match polled.map_err(|e| RunError::Source(node.name.clone(), e))? {
             Poll::Ready(chunk) => {
                 self.meet(source, chunk.partition);

@@ -148,7 +148,10 @@ fn told(plan: &Plan, running: &Running) -> Result<Told, crate::failure::Failure>
         let count = |word| change.iter().flatten().filter(|c| *c == word).count();
         let (raised, cleared) = (count("raised"), count("cleared"));
         let (name, when) = (&alert.name, &alert.condition);
-        told.changes += &format!("alert {name} ({when}): {raised} raised, {cleared} cleared\n");
+        let revised = kept.corrections.get(name).copied().unwrap_or_default();
+        told.changes += &format!(
+            "alert {name} ({when}): {raised} raised, {cleared} cleared, {revised} revised by late readings\n"
+        );
     }
     told.changes.truncate(told.changes.trim_end().len());
     Ok(told)

@@ -187,6 +187,8 @@ pub struct Kept {
     /// By stream: its schema and the rows that stand at the end, sorted by key hash and event time: of corrected rows the
     /// last revision.
     pub streams: BTreeMap<String, (Schema, Batch)>,
+    /// By stream: how many of its rows took the place of one that was there before, or took it back.
+    pub corrections: BTreeMap<String, usize>,
     /// What the run did.
     pub report: Report,
 }
@@ -212,12 +214,15 @@ pub fn keep(
     let graph = plan.graph_of(sinks).map_err(anyhow::Error::from)?;
     let options = Options { observer, ..options(plan, workers) };
     let report = run(graph, &options)?;
-    let mut streams = BTreeMap::new();
+    let (mut streams, mut corrections) = (BTreeMap::new(), BTreeMap::new());
     for (name, rows) in collected {
         let id = plan.stream(&name).with_context(|| format!("there is no stream '{name}'"))?;
         let schema = plan.schema(id);
-        let batch = rows.settled(&schema).map_err(anyhow::Error::from)?;
+        let all = rows.sorted(&schema).map_err(anyhow::Error::from)?;
+        let revised = all.revision.iter().flat_map(|revision| revision.values());
+        corrections.insert(name.clone(), revised.filter(|revision| **revision > 0).count());
+        let batch = all.settled(&schema).map_err(anyhow::Error::from)?;
         streams.insert(name, (schema, batch));
     }
-    Ok(Kept { streams, report })
+    Ok(Kept { streams, corrections, report })
 }

@@ -237,7 +237,7 @@ impl Bench<'_> {
                         files.put(line)?;
                     }
                 }
-                if let Some(line) = faulty.due(tick) {
+                while let Some(line) = faulty.due(tick) {
                     files.put(line)?;
                 }
                 self.count();

@@ -177,3 +177,79 @@ fn a_table_of_a_database_is_joined_as_it_changes() {
     let said = fs::read_to_string(running.folder.path().join("stderr")).unwrap();
     assert!(!said.contains(foreline_servers::PASSWORD), "{said}");
 }
+
+/// Ten thousand machines on ten lines, each line with a limit.
+const FLEET: &str = "version: 1
+name: fleet
+sources:
+  readings:
+    http: { max_requests_per_s: 100000 }
+    columns: { machine: string, line: string, ts: timestamp, v: float64 }
+    key: [machine]
+    time: ts
+    dedupe: [machine, ts]
+reference:
+  limits:
+    http: {}
+    columns: { line: string, most: float64 }
+    key: [line]
+views:
+  latest: { from: readings, latest: {} }
+  judged: { from: latest, join: { with: limits, on: [line] } }
+  over: { from: judged, where: \"v > most\" }
+alerts:
+  high: { from: judged, when: \"v > most\" }
+sinks: { lake: { from: [high], parquet: { path: lake } } }
+epoch: { interval: 10ms }
+serve: { listen: 127.0.0.1:0 }
+";
+
+/// The epoch that has changed a table last, by its tag.
+fn changed(running: &Running, table: &str) -> u64 {
+    let path = format!("GET /api/v1/tables/{table}/rows?limit=1");
+    let answer = ask(running.address, &path, "", b"").unwrap();
+    let tag = answer.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+    tag.trim_matches('"').rsplit('e').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_lowered_limit_raises_the_alerts_of_ten_thousand_machines_in_its_epoch() {
+    let running = Running::new(COMMAND, FLEET, &[]);
+    let limits = "PUT /api/v1/reference/limits";
+    let lines: Vec<String> =
+        (0..10).map(|line| format!("{{\"line\":\"L{line}\",\"most\":10}}")).collect();
+    running.send(limits, &format!("[{}]", lines.join(",")));
+    // Of each line: 0.00, 0.01 ... 9.99.
+    let row = |n: u32| {
+        let (line, v) = (n % 10, f64::from(n / 10) / 100.0);
+        format!(
+            "{{\"machine\":\"M{n:05}\",\"line\":\"L{line}\",\"ts\":\"2026-03-01T00:00:00Z\",\"v\":{v}}}"
+        )
+    };
+    for first in (0..10_000).step_by(2_500) {
+        let rows: Vec<String> = (first..first + 2_500).map(row).collect();
+        running.send("POST /api/v1/sources/readings/rows", &format!("[{}]", rows.join(",")));
+    }
+    let judged = || {
+        let tables: Value = serde_json::from_str(&running.send("GET /api/v1/tables", "")).unwrap();
+        let tables = tables["tables"].as_array().unwrap().clone();
+        tables.iter().find(|table| table["name"] == "judged").unwrap()["rows"].clone()
+    };
+    eventually("all machines are there", || judged() == 10_000);
+    assert!(rows(&running, "alerts").is_empty(), "and none is beyond its limit");
+    let mut expected = Vec::new();
+    for (line, most, beyond) in [(3, 9.75, 976..1_000), (7, 9.985, 999..1_000), (3, 9.70, 971..976)]
+    {
+        running.send(limits, &format!("{{\"line\":\"L{line}\",\"most\":{most}}}"));
+        expected.extend(beyond.map(|of_line: u32| format!("M{:05}", of_line * 10 + line)));
+        expected.sort();
+        eventually("what is beyond it is raised", || {
+            let mut raised = column(&running, "alerts", "machine");
+            raised.sort();
+            raised == expected
+        });
+        assert_eq!(column(&running, "over", "machine"), expected);
+        let epochs = ["limits", "over", "alerts"].map(|table| changed(&running, table));
+        assert_eq!(epochs, [epochs[0]; 3], "all of it in the epoch of the limit");
+    }
+}

@@ -1,5 +1,7 @@
 //! What goes wrong between a sensor and the file.
 
+use std::collections::VecDeque;
+
 use anyhow::{Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,10 @@ use super::machine::{CHANNELS, PLACES, Random, Reading};
 
 /// How many readings a dropout takes, at least and at most.
 const DROPOUT_READINGS: (u32, u32) = (3, 30);
+/// How many recorded lines a gateway sends with a new one.
+const BACKFILL_LINES: u32 = 2;
+/// Where the random numbers of networks begin, behind those of all machines.
+const NETWORK: u64 = 1 << 40;
 /// How many readings a sensor stays stuck, at least and at most.
 const STUCK_READINGS: (u32, u32) = (60, 300);
 
@@ -37,6 +43,10 @@ pub struct FaultRates {
     pub late: f64,
     /// How late a line may be, in seconds. A source with that lateness loses none.
     pub late_s: u32,
+    /// The gateway loses its network: what it has recorded meanwhile comes when it is back, two lines with each new reading.
+    pub backfill: f64,
+    /// How long that may last, in seconds; it lasts a tenth of it at least.
+    pub backfill_s: u32,
 }
 
 impl Default for FaultRates {
@@ -51,6 +61,8 @@ impl Default for FaultRates {
             duplicate: 1e-4,
             late: 2e-3,
             late_s: 4,
+            backfill: 5e-4,
+            backfill_s: 600,
         }
     }
 }
@@ -69,6 +81,8 @@ impl FaultRates {
             duplicate: 0.0,
             late: 0.0,
             late_s: 0,
+            backfill: 0.0,
+            backfill_s: 0,
         }
     }
 
@@ -82,6 +96,7 @@ impl FaultRates {
             ("malformed", self.malformed),
             ("duplicate", self.duplicate),
             ("late", self.late),
+            ("backfill", self.backfill),
         ];
         for (name, rate) in rates {
             ensure!(
@@ -89,8 +104,12 @@ impl FaultRates {
                 "fault '{name}' is {rate}, but is a chance from 0 to 1"
             );
         }
-        let late_s = self.late_s;
-        ensure!(late_s <= max_late_s, "'late_s' is {late_s}, but may be {max_late_s} at most");
+        for (name, seconds) in [("late_s", self.late_s), ("backfill_s", self.backfill_s)] {
+            ensure!(
+                seconds <= max_late_s,
+                "'{name}' is {seconds}, but may be {max_late_s} at most"
+            );
+        }
         Ok(())
     }
 }
@@ -114,6 +133,8 @@ pub struct FaultCounts {
     pub duplicates: u64,
     /// Lines that arrived later than they should.
     pub late: u64,
+    /// Lines that came when the gateway was back.
+    pub backfilled: u64,
 }
 
 impl FaultCounts {
@@ -126,6 +147,7 @@ impl FaultCounts {
         self.malformed += other.malformed;
         self.duplicates += other.duplicates;
         self.late += other.late;
+        self.backfilled += other.backfilled;
     }
 }
 
@@ -163,6 +185,15 @@ pub(super) struct Faulty {
     stuck: Option<Stuck>,
     /// A held line and the tick at which it arrives. One at a time: the next one is not held while this one is.
     held: Option<(u32, Vec<u8>)>,
+    /// Its own, so that the other faults are the same with and without.
+    network: Random,
+    /// Ticks for which the network may be gone.
+    away_ticks: u32,
+    /// The tick at which it is back, and the lines that wait for it.
+    away: Option<u32>,
+    recorded: VecDeque<Vec<u8>>,
+    /// How many of those it may still send at this tick.
+    room: u32,
     line: Vec<u8>,
 }
 
@@ -185,20 +216,32 @@ impl Faulty {
             silent: 0,
             stuck: None,
             held: None,
+            network: Random::new(config.seed, NETWORK + u64::from(machine)),
+            away_ticks: config.faults.backfill_s.saturating_mul(1_000) / config.interval_ms,
+            away: None,
+            recorded: VecDeque::new(),
+            room: 0,
             line: Vec::with_capacity(96),
         }
     }
 
-    /// The held line, if it arrives at `tick`; to be written after the reading of that tick, or it would not be
-    /// behind any.
+    /// A line that arrives at `tick` and was to come before, until there is none; to be written after the reading of that
+    /// tick, or it would not be behind any.
     pub(super) fn due(&mut self, tick: u32) -> Option<&[u8]> {
-        let (_, line) = self.held.take_if(|(at, _)| *at == tick)?;
-        self.line = line;
+        let late = self.held.take_if(|(at, _)| *at == tick).map(|(_, line)| line);
+        let recorded = || {
+            let can_send = self.away.is_none() && self.room > 0;
+            self.room = self.room.saturating_sub(1);
+            if can_send { self.recorded.pop_front() } else { None }
+        };
+        self.line = late.or_else(recorded)?;
         Some(&self.line)
     }
 
     /// Takes the reading of `tick` on its way. That of the machine's `last_tick` arrives as it is.
     pub(super) fn pass(&mut self, tick: u32, reading: &Reading, last_tick: u32) -> Outcome<'_> {
+        let is_away = self.is_away(tick, last_tick);
+        self.room = if tick >= last_tick { u32::MAX } else { BACKFILL_LINES };
         if tick >= last_tick {
             self.write(reading, [Field::Number; CHANNELS]);
             return Outcome::Line(&self.line);
@@ -212,6 +255,11 @@ impl Faulty {
         let fields = self.fields();
         self.write(&reading, fields);
         self.break_line(fields);
+        if is_away {
+            self.counts.backfilled += 1;
+            self.recorded.push_back(self.line.clone());
+            return Outcome::Held;
+        }
         if self.late_ticks > 0 && self.held.is_none() && self.happens(self.rates.late) {
             self.counts.late += 1;
             let delay = self.random.between(1, self.late_ticks);
@@ -228,6 +276,17 @@ impl Faulty {
 
     fn happens(&mut self, rate: f64) -> bool {
         rate > 0.0 && self.random.unit() < rate
+    }
+
+    /// Whether the network is gone at `tick`. It is back before the machine ends.
+    fn is_away(&mut self, tick: u32, last_tick: u32) -> bool {
+        self.away = self.away.filter(|back| tick < *back);
+        let can_go = self.away.is_none() && self.away_ticks > 0 && self.rates.backfill > 0.0;
+        if can_go && self.network.unit() < self.rates.backfill {
+            let ticks = self.network.between(self.away_ticks.div_ceil(10), self.away_ticks);
+            self.away = Some((tick + ticks).min(last_tick)).filter(|back| tick < *back);
+        }
+        self.away.is_some()
     }
 
     fn is_silent(&mut self) -> bool {
