@@ -7,7 +7,7 @@ use foreline_sdk::linear::{FORMAT, Payload as Linear};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Fitted, Matrix, Payload, TrainError, parameters};
+use super::{Columns, Fitted, Matrix, Payload, TrainError, parameters};
 
 /// Parameters of a linear model.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
@@ -32,7 +32,7 @@ pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted,
     }
     let model = ridge(matrix, alpha)?;
     let library = concat!("foreline ", env!("CARGO_PKG_VERSION"));
-    Ok(Fitted { payload: Payload::Linear(model), format: FORMAT, library })
+    Ok(Fitted { payload: Payload::Linear(model), format: FORMAT, library, columns: Columns::One })
 }
 
 fn ridge(matrix: &Matrix, alpha: f64) -> Result<Linear, TrainError> {
