@@ -30,6 +30,11 @@ pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted,
         let message = format!("'{alpha}' is not above 0");
         return Err(TrainError::Parameters { at: "alpha".to_owned(), message });
     }
+    if matrix.n_classes > 0 {
+        let message =
+            "a weighted sum is a number, and the target is a class; take 'builtin:boosted'";
+        return Err(TrainError::Target(message.to_owned()));
+    }
     let model = ridge(matrix, alpha)?;
     let library = concat!("foreline ", env!("CARGO_PKG_VERSION"));
     Ok(Fitted { payload: Payload::Linear(model), format: FORMAT, library, columns: Columns::One })
