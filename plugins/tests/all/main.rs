@@ -8,4 +8,5 @@ mod bench;
 mod boosted;
 mod evil;
 mod good;
+mod import;
 mod training;
