@@ -154,7 +154,7 @@ fn damaged_files_are_errors() {
         (0, "\"left_children\":[1", "\"left_children\":[0"),
         (0, "\"left_children\":[1", "\"left_children\":[9999"),
         (0, "\"split_indices\":[", "\"split_indices\":[77,"),
-        (0, "\"num_feature\":\"3\"", "\"num_feature\":\"2\""),
+        (0, "\"num_feature\":\"3\",\"num_target", "\"num_feature\":\"2\",\"num_target"),
         (3, "left_child=", "left_child=0 "),
         (3, "split_feature=", "split_feature=9 "),
         (3, "num_leaves=", "num_leaves=1"),
