@@ -68,13 +68,15 @@ pub enum ImportError {
     Broken(String),
 }
 
+/// Names, and the range seen in training where the file has it.
+type Features = Vec<(String, Option<(f64, f64)>)>;
+
 /// What a model is in the words of both formats.
 struct Foreign {
     /// Trees without a link; for two classes the sums belong to output 1.
     payload: Payload,
     target: Target,
-    /// Names, and the range seen in training where the file has it.
-    features: Vec<(String, Option<(f64, f64)>)>,
+    features: Features,
     library: String,
     notes: Vec<(String, String)>,
 }

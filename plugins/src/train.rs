@@ -118,13 +118,13 @@ impl TrainError {
 }
 
 /// A parameter that counts something lies in a range.
-fn within<T: PartialOrd + std::fmt::Display>(
+fn within<T: PartialOrd + Copy + std::fmt::Display>(
     at: &str,
     value: T,
     low: T,
     high: T,
 ) -> Result<(), TrainError> {
-    if (&low..=&high).contains(&&value) {
+    if (low..=high).contains(&value) {
         return Ok(());
     }
     Err(TrainError::parameter(at, format!("'{value}' is not between {low} and {high}")))

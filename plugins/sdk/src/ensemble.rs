@@ -3,7 +3,7 @@
 //! Where the first output is a class index, the trees give the probabilities of the outputs behind it, one a label in
 //! the labels' order; the class is the likeliest of them, of equally likely ones the first.
 
-use crate::model::{Call, Config, Error};
+use crate::model::{Config, Error};
 use crate::trees::{FORMAT, Forest, Payload};
 use crate::weights::{Header, OutputKind, Weights};
 
@@ -65,19 +65,10 @@ impl Ensemble {
             out[1..].copy_from_slice(shares);
         }
     }
-
-    /// Scores a call of the host.
-    ///
-    /// # Errors
-    /// Never; so that a plugin's `score` is this call.
-    pub fn answer(&self, call: Call<'_>) -> Result<(), Error> {
-        self.score(call.features, call.outputs);
-        Ok(())
-    }
 }
 
 /// The place of the largest share, of equal ones the first.
-pub(crate) fn likeliest(shares: &[f64]) -> usize {
+fn likeliest(shares: &[f64]) -> usize {
     let ahead = |best: usize, at: usize| if shares[at] > shares[best] { at } else { best };
     (0..shares.len()).fold(0, ahead)
 }

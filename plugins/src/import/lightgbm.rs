@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use foreline_sdk::trees::{DEFAULT_LEFT, Payload};
 
 use super::layout::{self, Visit};
-use super::{Foreign, Format, ImportError, Target, empty};
+use super::{Features, Foreign, Format, ImportError, Target, empty};
 
 /// The versions whose lines mean what is read here.
 const VERSIONS: [&str; 2] = ["v3", "v4"];
@@ -25,8 +25,8 @@ const FLAG_SHIFT: u32 = 25;
 /// Lines `key=value` up to the next section.
 type Section<'a> = BTreeMap<&'a str, &'a str>;
 
-fn unreadable(why: impl ToString) -> ImportError {
-    ImportError::Unreadable { format: Format::LightgbmText, why: why.to_string() }
+fn unreadable(why: impl Into<String>) -> ImportError {
+    ImportError::Unreadable { format: Format::LightgbmText, why: why.into() }
 }
 
 fn refused<T>(what: impl Into<String>) -> Result<T, ImportError> {
@@ -34,7 +34,7 @@ fn refused<T>(what: impl Into<String>) -> Result<T, ImportError> {
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
-    let text = std::str::from_utf8(bytes).map_err(unreadable)?;
+    let text = std::str::from_utf8(bytes).map_err(|e| unreadable(e.to_string()))?;
     let (head, trees) = sections(text)?;
     let version = get(&head, "version")?;
     if !VERSIONS.contains(&version) {
@@ -162,7 +162,7 @@ fn add(tree: &Section<'_>, output: u32, payload: &mut Payload) -> Result<(), Imp
 }
 
 /// Names, and the ranges of the training data where they are written as `[low:high]`.
-fn features(head: &Section<'_>) -> Result<Vec<(String, Option<(f64, f64)>)>, ImportError> {
+fn features(head: &Section<'_>) -> Result<Features, ImportError> {
     let names: Vec<&str> = get(head, "feature_names")?.split_ascii_whitespace().collect();
     let expected = one::<usize>(head, "max_feature_idx")?.checked_add(1);
     if expected != Some(names.len()) {

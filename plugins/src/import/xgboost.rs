@@ -8,7 +8,7 @@ use foreline_sdk::trees::{DEFAULT_LEFT, NAN_IS_MISSING, Payload};
 use serde::Deserialize;
 
 use super::layout::{self, Visit};
-use super::{Foreign, Format, ImportError, Target, empty};
+use super::{Features, Foreign, Format, ImportError, Target, empty};
 
 #[derive(Deserialize)]
 struct Model {
@@ -74,8 +74,8 @@ struct TreeParameters {
     size_leaf_vector: Option<String>,
 }
 
-fn unreadable(why: impl ToString) -> ImportError {
-    ImportError::Unreadable { format: Format::XgboostJson, why: why.to_string() }
+fn unreadable(why: impl Into<String>) -> ImportError {
+    ImportError::Unreadable { format: Format::XgboostJson, why: why.into() }
 }
 
 fn refused<T>(what: impl Into<String>) -> Result<T, ImportError> {
@@ -83,7 +83,8 @@ fn refused<T>(what: impl Into<String>) -> Result<T, ImportError> {
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Foreign, ImportError> {
-    let Model { learner, version } = serde_json::from_slice(bytes).map_err(unreadable)?;
+    let Model { learner, version } =
+        serde_json::from_slice(bytes).map_err(|e| unreadable(e.to_string()))?;
     let booster = &learner.gradient_booster;
     let trees = match &booster.model {
         Some(trees) if booster.name == "gbtree" => trees,
@@ -184,7 +185,7 @@ fn add(tree: &Tree, output: u32, payload: &mut Payload) -> Result<(), ImportErro
     layout::add(payload, output, 0, visit, tree.left_children.len())
 }
 
-fn features(learner: &Learner, n: usize) -> Result<Vec<(String, Option<(f64, f64)>)>, ImportError> {
+fn features(learner: &Learner, n: usize) -> Result<Features, ImportError> {
     let names = &learner.feature_names;
     match names.len() {
         // What XGBoost calls the columns of a matrix without names.
