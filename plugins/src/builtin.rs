@@ -10,6 +10,7 @@ pub(crate) const BUILTIN_PREFIX: &str = "builtin:";
 const FAMILY_SECTION: &str = "foreline:family";
 
 const BUILTINS: &[(&str, &[u8])] = &[
+    ("boosted", include_bytes!("../prebuilt/boosted.wasm")),
     ("forest", include_bytes!("../prebuilt/forest.wasm")),
     ("linear", include_bytes!("../prebuilt/linear.wasm")),
 ];

@@ -12,6 +12,7 @@
 //! * Nothing compiled comes from outside. Artefacts of our own are kept under a keyed hash.
 
 mod builtin;
+pub mod import;
 mod model;
 mod sandbox;
 pub mod train;

@@ -5,14 +5,20 @@
 //!
 //! The result depends on the rows, the parameters and the seed; never on the number of threads.
 
+mod boosted;
 mod forest;
 mod linear;
+mod random;
 
 use foreline_sdk::weights::{Family, Feature, Header, Missing, Output, OutputKind};
 use schemars::{Schema, SchemaGenerator};
 
+pub use boosted::{BoostedParameters, Objective};
 pub use forest::ForestParameters;
 pub use linear::LinearParameters;
+
+/// Classes of a target: a model has an output a class, and a host takes 4096 columns.
+const MAX_CLASSES: usize = 1000;
 
 /// Rows to learn from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,8 +31,12 @@ pub struct TrainingSet {
     pub rows: usize,
     /// rows × features, row-major; NaN where a value is missing.
     pub x: Vec<f64>,
-    /// The target of every row; NaN where it is missing.
+    /// The target of every row: a number, or the index of a label; NaN where it is missing.
     pub y: Vec<f64>,
+    /// The names of the classes where the target is one; empty where it is a number.
+    pub labels: Vec<String>,
+    /// Which rows belong together, such as those of a machine: one number a row, or empty where none do.
+    pub groups: Vec<u32>,
 }
 
 /// What is said of the model in its weights.
@@ -36,7 +46,8 @@ pub struct ModelMeta {
     pub name: String,
     /// Its semantic version.
     pub version: String,
-    /// What comes out.
+    /// What comes out. Where the target is a class, the index of the likeliest gets this name, and the probabilities
+    /// that follow it are called `p_<label>`; quantiles are called `<name>_q10`.
     pub output: Output,
     /// Facts worth keeping: the training data's digest, the recipe.
     pub annotations: Vec<(String, String)>,
@@ -66,7 +77,7 @@ pub struct Trained {
     pub weights: Vec<u8>,
     /// Rows that were learned from.
     pub rows_used: usize,
-    /// Rows left out because a feature or the target is missing.
+    /// Rows left out because the target is missing, or a feature that the family cannot do without.
     pub rows_dropped: usize,
 }
 
@@ -84,17 +95,39 @@ pub enum TrainError {
         /// What is wrong with it.
         message: String,
     },
+    /// The family cannot learn the target.
+    #[error("the target does not fit: {0}")]
+    Target(String),
     /// The parts of the training set do not fit together.
     #[error("the training set does not fit together: {0}")]
     Shape(String),
     /// No row is left to learn from.
     #[error(
-        "none of {0} rows has all features and the target; see which feature is always missing"
+        "none of {0} rows has the target and all features it needs; see which one is always missing"
     )]
     NoRows(usize),
     /// The algorithm failed.
     #[error("training failed: {0}")]
     Failed(String),
+}
+
+impl TrainError {
+    fn parameter(at: &str, message: impl Into<String>) -> Self {
+        TrainError::Parameters { at: at.to_owned(), message: message.into() }
+    }
+}
+
+/// A parameter that counts something lies in a range.
+fn within<T: PartialOrd + Copy + std::fmt::Display>(
+    at: &str,
+    value: T,
+    low: T,
+    high: T,
+) -> Result<(), TrainError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(TrainError::parameter(at, format!("'{value}' is not between {low} and {high}")))
 }
 
 /// Trains weights of one family.
@@ -106,6 +139,7 @@ pub struct Trainer {
     pub summary: &'static str,
     /// The JSON schema of its parameters.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
+    missing: Missing,
     fit: fn(&serde_json::Value, &Matrix) -> Result<Fitted, TrainError>,
 }
 
@@ -113,14 +147,23 @@ pub struct Trainer {
 pub const TRAINERS: &[Trainer] = &[
     Trainer {
         family: Family::Forest,
-        summary: "A random forest of regression trees.",
+        summary: "A random forest of regression or classification trees.",
         schema: |generator| generator.subschema_for::<ForestParameters>(),
+        missing: Missing::SkipRow,
         fit: forest::fit,
+    },
+    Trainer {
+        family: Family::Trees,
+        summary: "Gradient-boosted trees: a number, its quantiles, or a class.",
+        schema: |generator| generator.subschema_for::<BoostedParameters>(),
+        missing: Missing::PassNan,
+        fit: boosted::fit,
     },
     Trainer {
         family: Family::Linear,
         summary: "A weighted sum of the features (ridge regression).",
         schema: |generator| generator.subschema_for::<LinearParameters>(),
+        missing: Missing::SkipRow,
         fit: linear::fit,
     },
 ];
@@ -130,6 +173,17 @@ struct Fitted {
     payload: Payload,
     format: u16,
     library: &'static str,
+    columns: Columns,
+}
+
+/// What the columns are that come out.
+enum Columns {
+    /// The target.
+    One,
+    /// These quantiles of the target.
+    Quantiles(Vec<f64>),
+    /// The class, and a probability for each.
+    Classes,
 }
 
 enum Payload {
@@ -137,15 +191,20 @@ enum Payload {
     Linear(foreline_sdk::linear::Payload),
 }
 
-/// The rows that are learned from: whole and finite.
+/// The rows that are learned from: finite, or NaN in features where the family can do without.
 struct Matrix {
     rows: usize,
     width: usize,
     x: Vec<f64>,
+    /// Numbers, or indices below `n_classes`.
     y: Vec<f64>,
+    /// One a row, or empty.
+    groups: Vec<u32>,
+    /// 0 where the target is a number.
+    n_classes: usize,
 }
 
-/// Trains a model of `family` (`forest`, `linear`; see [`crate::family_of`] for that of a plugin). `params` is a map of
+/// Trains a model of `family` (`forest`, `boosted`, `linear`; see [`crate::family_of`] for that of a plugin). `params` is a map of
 /// the family's parameters; what it leaves out has its default.
 ///
 /// # Errors
@@ -158,7 +217,7 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     let unknown = || TrainError::UnknownFamily(family.to_owned());
     let trainer = TRAINERS.iter().find(|t| t.family.name() == family).ok_or_else(unknown)?;
-    let matrix = whole_rows(set)?;
+    let matrix = usable_rows(set, trainer.missing)?;
     let fitted = (trainer.fit)(params, &matrix)?;
     let mut annotations = meta.annotations.clone();
     annotations.push(("training_rows".to_owned(), matrix.rows.to_string()));
@@ -168,8 +227,8 @@ pub fn train(
         name: meta.name.clone(),
         version: meta.version.clone(),
         library: fitted.library.to_owned(),
-        features: features(set, &matrix),
-        outputs: vec![meta.output.clone()],
+        features: features(set, &matrix, trainer.missing),
+        outputs: outputs(&fitted.columns, &meta.output, &set.labels)?,
         state_width: 0,
         state_version: 0,
         annotations,
@@ -193,8 +252,8 @@ fn parameters<P: foreline_engine::Described>(params: &serde_json::Value) -> Resu
         .map_err(|e| TrainError::Parameters { at: e.at, message: e.message })
 }
 
-/// The rows in which nothing is missing.
-fn whole_rows(set: &TrainingSet) -> Result<Matrix, TrainError> {
+/// The rows in which nothing is missing that the family needs.
+fn usable_rows(set: &TrainingSet, missing: Missing) -> Result<Matrix, TrainError> {
     let width = set.feature_names.len();
     if width == 0 {
         return Err(TrainError::Shape("there are no features".to_owned()));
@@ -208,30 +267,103 @@ fn whole_rows(set: &TrainingSet) -> Result<Matrix, TrainError> {
             return Err(TrainError::Shape(format!("{found} {what} instead of {expected}")));
         }
     }
-    let mut matrix = Matrix { rows: 0, width, x: Vec::new(), y: Vec::new() };
-    for (row, &target) in set.x.chunks_exact(width).zip(&set.y) {
-        if target.is_finite() && row.iter().all(|x| x.is_finite()) {
+    if !set.groups.is_empty() && set.groups.len() != set.rows {
+        let message = format!("{} groups instead of {}", set.groups.len(), set.rows);
+        return Err(TrainError::Shape(message));
+    }
+    check_classes(set)?;
+    let n_classes = set.labels.len();
+    let mut matrix =
+        Matrix { rows: 0, width, x: Vec::new(), y: Vec::new(), groups: Vec::new(), n_classes };
+    let fits = |x: &f64| x.is_finite() || (x.is_nan() && missing == Missing::PassNan);
+    for (at, (row, &target)) in set.x.chunks_exact(width).zip(&set.y).enumerate() {
+        if target.is_finite() && row.iter().all(fits) {
             matrix.rows += 1;
             matrix.x.extend_from_slice(row);
             matrix.y.push(target);
+            matrix.groups.extend(set.groups.get(at));
         }
     }
     if matrix.rows == 0 { Err(TrainError::NoRows(set.rows)) } else { Ok(matrix) }
 }
 
-fn features(set: &TrainingSet, matrix: &Matrix) -> Vec<Feature> {
+/// Classes are few, have names of their own, and every target names one.
+fn check_classes(set: &TrainingSet) -> Result<(), TrainError> {
+    if set.labels.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<&String> = set.labels.iter().collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(TrainError::Target("two classes have one name".to_owned()));
+    }
+    match set.labels.len() {
+        1 => return Err(TrainError::Target(format!("'{}' is the only class", set.labels[0]))),
+        n if n > MAX_CLASSES => {
+            let message = format!("{n} classes are more than {MAX_CLASSES}");
+            return Err(TrainError::Target(message));
+        }
+        _ => {}
+    }
+    let fits = |y: f64| y.is_nan() || (y >= 0.0 && y < set.labels.len() as f64 && y.fract() == 0.0);
+    match set.y.iter().find(|y| !fits(**y)) {
+        None => Ok(()),
+        Some(y) => Err(TrainError::Shape(format!("{y} is not the index of a label"))),
+    }
+}
+
+/// The columns that come out.
+fn outputs(
+    columns: &Columns,
+    target: &Output,
+    labels: &[String],
+) -> Result<Vec<Output>, TrainError> {
+    let output = |name, kind| Output { name, kind, labels: Vec::new() };
+    let outputs: Vec<Output> = match columns {
+        Columns::One => vec![target.clone()],
+        Columns::Quantiles(quantiles) => {
+            let name = |q: f64| format!("{}_q{}", target.name, percent(q));
+            quantiles.iter().map(|&q| output(name(q), target.kind.clone())).collect()
+        }
+        Columns::Classes => {
+            let class = Output {
+                name: target.name.clone(),
+                kind: OutputKind::ClassIndex,
+                labels: labels.to_vec(),
+            };
+            let share = |label: &String| output(format!("p_{label}"), OutputKind::Probability);
+            std::iter::once(class).chain(labels.iter().map(share)).collect()
+        }
+    };
+    let mut names: Vec<&String> = outputs.iter().map(|o| &o.name).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(outputs),
+        Some(pair) => Err(TrainError::Target(format!("two outputs would be called '{}'", pair[0]))),
+    }
+}
+
+/// A quantile as column names write it: `10` of 0.1, `2_5` of 0.025.
+fn percent(q: f64) -> String {
+    // Ten digits, so that 0.07 times 100 is 7.
+    let text = format!("{:.10}", q * 100.0);
+    text.trim_end_matches('0').trim_end_matches('.').replace('.', "_")
+}
+
+fn features(set: &TrainingSet, matrix: &Matrix, missing: Missing) -> Vec<Feature> {
     let named = set.feature_names.iter().zip(&set.units).enumerate();
     named
         .map(|(at, (name, unit))| {
             let values = matrix.x.iter().skip(at).step_by(matrix.width);
-            let range = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| {
+            // `min` and `max` pass over NaN.
+            let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| {
                 (low.min(x), high.max(x))
             });
             Feature {
                 name: name.clone(),
                 unit: unit.clone(),
-                missing: Missing::SkipRow,
-                trained_range: Some(range),
+                missing,
+                trained_range: (low <= high).then_some((low, high)),
             }
         })
         .collect()

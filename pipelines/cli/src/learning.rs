@@ -3,12 +3,12 @@
 //! What a reader would get wrong: the features come from the same steps that run live, through the same dataflow;
 //! nothing here computes one. Remaining life is counted in hours, or in steps of a logical clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail};
 use arrow::array::{AsArray as _, Float64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use foreline_engine::{Batch, Schema, TimeDomain};
 
 /// Nanoseconds of an hour.
@@ -42,6 +42,36 @@ pub fn numbers(batch: &Batch, schema: &Schema, name: &str) -> Result<Vec<f64>> {
         .with_context(|| format!("column '{name}' is not numeric"))?;
     let column: &Float64Array = column.as_primitive::<Float64Type>();
     Ok(column.iter().map(|v| v.unwrap_or(f64::NAN)).collect())
+}
+
+/// A column that names classes: the index of every row's class, null as NaN, and the classes in rising order (whole
+/// numbers by value, text by its bytes).
+///
+/// # Errors
+/// When there is no such column, or it is neither text nor whole numbers nor booleans.
+pub fn classes(batch: &Batch, schema: &Schema, name: &str) -> Result<(Vec<f64>, Vec<String>)> {
+    let index = schema.index_of(name).with_context(|| format!("there is no column '{name}'"))?;
+    let column = batch.rows.column(index);
+    if column.data_type() == &DataType::Int64 {
+        let values = column.as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
+        return Ok(indexed(&values, i64::to_string));
+    }
+    let text = cast(column, &DataType::Utf8)
+        .with_context(|| format!("column '{name}' does not name classes"))?;
+    let values: Vec<Option<&str>> = text.as_string::<i32>().iter().collect();
+    Ok(indexed(&values, |text| (*text).to_owned()))
+}
+
+/// The place of every value among the distinct ones, and the names of these.
+fn indexed<T: Ord + Copy>(
+    values: &[Option<T>],
+    name: impl Fn(&T) -> String,
+) -> (Vec<f64>, Vec<String>) {
+    let distinct: Vec<T> =
+        values.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let place = |value: &T| distinct.partition_point(|known| known < value) as f64;
+    let indices = values.iter().map(|value| value.as_ref().map_or(f64::NAN, place)).collect();
+    (indices, distinct.iter().map(name).collect())
 }
 
 /// How much life each row's key has left, given rows up to the end of every life: the time to the key's last row,
@@ -181,6 +211,16 @@ pub fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn classes_are_indexed_in_rising_order() {
+        let words = [Some("worn"), None, Some("good"), Some("worn")];
+        let (indices, names) = indexed(&words, |word| (*word).to_owned());
+        assert_eq!(names, ["good", "worn"]);
+        assert_eq!((indices[0], indices[2], indices[3]), (1.0, 0.0, 1.0));
+        assert!(indices[1].is_nan());
+        assert_eq!(indexed(&[Some(10), Some(9)], i64::to_string).1, ["9", "10"]);
+    }
     use foreline_engine::{Column, hash_keys};
     use std::sync::Arc;
 

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use arrow::array::AsArray as _;
-use arrow::compute::filter as filter_array;
+use arrow::array::{AsArray as _, BooleanArray};
 use clap::Args;
 use foreline_engine::{Batch, Schema};
 use foreline_plugins::train::{ModelMeta, Trained, TrainingSet};
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::commands::{Format, Running};
 use crate::failure::{Failure, Outcome};
-use crate::learning::{life, life_unit, matrix, numbers, remaining};
+use crate::learning::{classes, life, life_unit, matrix, numbers, remaining};
 use crate::progress::Progress;
 use crate::session::{Purpose, RowBar, keep, load, load_again};
 use crate::table::grouped;
@@ -180,21 +179,26 @@ fn training_set(
     schema: &Schema,
     batch: &Batch,
 ) -> anyhow::Result<TrainingSet> {
-    let y = match &training.target {
-        TrainingTarget::Remaining { cap } => {
-            remaining(batch, schema, cap.map(|c| life(c, schema.domain())))
-        }
-        TrainingTarget::Column(name) => numbers(batch, schema, name)?,
-    };
-    let (batch, y) = match &training.filter {
-        None => (batch.clone(), y),
+    let keep = match &training.filter {
+        None => vec![true; batch.len()],
         Some(filter) => {
             let keep = filter.evaluate(&batch.rows).context("the 'where' of the training")?;
-            let keep = keep.as_boolean();
-            let y = filter_array(&arrow::array::Float64Array::from(y), keep)?;
-            let y = y.as_primitive::<arrow::datatypes::Float64Type>().values().to_vec();
-            (batch.filter(keep)?, y)
+            // Null is not true, as everywhere else in SQL.
+            keep.as_boolean().iter().map(|keep| keep == Some(true)).collect()
         }
+    };
+    // A machine's rows resemble one another, so a trainer holds back all of them or none.
+    let numbered = (0_u32..).zip(batch.groups());
+    let groups = numbered.flat_map(|(number, group)| group.map(move |_| number)).collect();
+    let rows = batch.filter(&BooleanArray::from(keep.clone()))?;
+    let (y, labels) = match &training.target {
+        // Counted to the last row of the key, which the filter may leave out.
+        TrainingTarget::Remaining { cap } => {
+            let cap = cap.map(|c| life(c, schema.domain()));
+            (kept(remaining(batch, schema, cap), &keep), vec![])
+        }
+        TrainingTarget::Column(name) => (numbers(&rows, schema, name)?, vec![]),
+        TrainingTarget::Class(name) => classes(&rows, schema, name)?,
     };
     let unit = |name: &String| {
         let column = schema.column(name);
@@ -203,10 +207,17 @@ fn training_set(
     Ok(TrainingSet {
         feature_names: training.features.clone(),
         units: training.features.iter().map(unit).collect(),
-        rows: batch.len(),
-        x: matrix(&batch, schema, &training.features)?,
+        rows: rows.len(),
+        x: matrix(&rows, schema, &training.features)?,
         y,
+        labels,
+        groups: kept(groups, &keep),
     })
+}
+
+/// The values of the rows that are learnt from.
+fn kept<T>(values: Vec<T>, keep: &[bool]) -> Vec<T> {
+    values.into_iter().zip(keep).filter(|(_, keep)| **keep).map(|(value, _)| value).collect()
 }
 
 /// The family of weights that a plugin reads.
@@ -226,9 +237,12 @@ fn family(plugin: &Path) -> anyhow::Result<&'static str> {
 
 fn meta(training: &TrainingPlan, schema: &Schema) -> ModelMeta {
     let mut meta = ModelMeta::remaining_life(&training.name, life_unit(schema.domain()));
-    if let TrainingTarget::Column(name) = &training.target {
-        meta.output = Output { name: name.clone(), kind: OutputKind::Value, labels: Vec::new() };
-    }
+    let (name, kind) = match &training.target {
+        TrainingTarget::Remaining { .. } => return meta,
+        TrainingTarget::Column(name) => (name, OutputKind::Value),
+        TrainingTarget::Class(name) => (name, OutputKind::ClassIndex),
+    };
+    meta.output = Output { name: name.clone(), kind, labels: Vec::new() };
     meta
 }
 

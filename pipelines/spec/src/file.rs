@@ -570,6 +570,8 @@ pub enum TargetConfig {
     Remaining(RemainingConfig),
     /// A numeric column of the stream.
     Column(String),
+    /// A column of the stream that names a class: text, whole numbers, or true and false.
+    Class(String),
 }
 
 /// The remaining life as a target.

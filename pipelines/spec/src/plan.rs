@@ -160,6 +160,8 @@ pub enum TrainingTarget {
     },
     /// A numeric column.
     Column(String),
+    /// A column that names a class, of text, whole numbers or booleans.
+    Class(String),
 }
 
 /// A training of a [`Plan`].

@@ -29,6 +29,7 @@
 //! }
 //! ```
 
+pub mod ensemble;
 pub mod linear;
 mod model;
 pub mod trees;

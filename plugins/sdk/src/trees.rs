@@ -14,7 +14,7 @@ const LANES: usize = 4;
 /// Rows that go through one tree before the next: with 50 features they and a large tree fit a second-level cache.
 const BLOCK_ROWS: usize = 256;
 /// Most nodes of all trees, so that an index fits the host's memory limit long before it overflows.
-const MAX_NODES: usize = 1 << 26;
+pub const MAX_NODES: usize = 1 << 26;
 /// Missing values go left.
 pub const DEFAULT_LEFT: u32 = 1 << 24;
 /// Zero counts as missing.
@@ -56,6 +56,8 @@ pub enum Link {
     Sigmoid,
     /// Exponentials that sum to one over the outputs.
     Softmax,
+    /// The outputs in rising order: quantiles that were learnt one by one must not cross.
+    Sorted,
 }
 
 /// What the weights file holds.
@@ -288,6 +290,7 @@ fn link(link: Link, row: &mut [f64]) {
                 *x /= total;
             }
         }
+        Link::Sorted => row.sort_unstable_by(f64::total_cmp),
     }
 }
 
@@ -418,6 +421,10 @@ mod tests {
         let mut out = [0.0; 2];
         Forest::new(softmax, 2).unwrap().score(&[0.0, 0.0], &mut out);
         assert!((out[0] + out[1] - 1.0).abs() < 1e-15 && out[0] > out[1]);
+        let sorted = Payload { link: Link::Sorted, outputs: 2, base: vec![9.0, 0.0], ..stumps() };
+        let sorted = Payload { average: false, tree_output: vec![0, 1], ..sorted };
+        Forest::new(sorted, 2).unwrap().score(&[0.0, 0.0], &mut out);
+        assert_eq!(out, [1.0, 19.0]);
     }
 
     #[test]

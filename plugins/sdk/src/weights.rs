@@ -27,7 +27,7 @@ const PREFIX_LEN: usize = 16;
 pub enum Family {
     /// A random forest; the payload is [`trees::Payload`](crate::trees::Payload).
     Forest = 1,
-    /// Any other ensemble of trees; the payload is [`trees::Payload`](crate::trees::Payload).
+    /// Boosted trees, ours or imported ones; the payload is [`trees::Payload`](crate::trees::Payload).
     Trees = 2,
     /// A weighted sum; the payload is [`linear::Payload`](crate::linear::Payload).
     Linear = 3,
@@ -42,7 +42,7 @@ impl Family {
     pub const fn name(self) -> &'static str {
         match self {
             Family::Forest => "forest",
-            Family::Trees => "trees",
+            Family::Trees => "boosted",
             Family::Linear => "linear",
         }
     }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Deserializer};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The plugin: a WebAssembly component, relative to this file, or one that comes with Foreline: `builtin:forest`,
-    /// `builtin:linear`.
+    /// The plugin: a WebAssembly component, relative to this file, or one that comes with Foreline: `builtin:boosted`,
+    /// `builtin:forest`, `builtin:linear`.
     pub plugin: String,
     /// The SHA-256 of the plugin. `run` needs it for a plugin that is a file; `check` prints it when it is missing.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! A random forest of regression trees, as smartcore grows them.
+//! A random forest of regression or classification trees, as smartcore grows them.
 //!
 //! smartcore's own rule is `value <= threshold` to one child and a mean in tree order; the flat form has the same rule,
 //! so it gives the same bits as smartcore's `predict`. The trees are grown in groups of a few, each a smartcore forest
@@ -8,6 +8,10 @@
 //! smartcore goes on splitting rows that all have one target, as rows at a cap do, which makes chains of a thousand
 //! nodes with one value. A branch in which all leaves agree is laid out as one leaf: that changes no score and makes
 //! scoring many times faster. `max_depth` spares the fit the chains too.
+//!
+//! smartcore's classification trees know one class a leaf. A leaf here knows the shares of the classes among all rows
+//! that are learnt from, the drawn and the others: the others were not split by, so the shares are not too sure of
+//! themselves. The probabilities are the means of these shares over the trees.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,12 +19,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use foreline_sdk::trees::{FORMAT, Link, NAN_IS_MISSING, Node, Payload as Trees};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use smartcore::ensemble::random_forest_classifier::{
+    RandomForestClassifier, RandomForestClassifierParameters,
+};
 use smartcore::ensemble::random_forest_regressor::{
     RandomForestRegressor, RandomForestRegressorParameters,
 };
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
-use super::{Fitted, Matrix, Payload, TrainError, parameters};
+use super::random::spread;
+use super::{Columns, Fitted, Matrix, Payload, TrainError, parameters};
 
 /// The library in the weights' header. The manifest pins exactly this version, since others grow other trees.
 const LIBRARY: &str = "smartcore 0.7.0";
@@ -29,7 +37,8 @@ const TREES_PER_GROUP: u32 = 5;
 /// Trees of a forest: with 10,000 a row takes 0.1 ms to score.
 const MAX_TREES: u32 = 10_000;
 
-type Smartcore = RandomForestRegressor<f64, f64, DenseMatrix<f64>, Vec<f64>>;
+type Regressor = RandomForestRegressor<f64, f64, DenseMatrix<f64>, Vec<f64>>;
+type Classifier = RandomForestClassifier<f64, u32, DenseMatrix<f64>, Vec<u32>>;
 
 /// Parameters of a random forest.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
@@ -44,7 +53,8 @@ pub struct ForestParameters {
     /// Fewest rows in a leaf.
     #[schemars(range(min = 1))]
     pub min_samples_leaf: usize,
-    /// How many features, drawn anew for every split, are tried for it. A third of them when left out.
+    /// How many features, drawn anew for every split, are tried for it. When left out a third of them, and of a class the
+    /// square root of their number.
     #[schemars(range(min = 1))]
     pub features_per_split: Option<usize>,
     /// What the draws start from. The same seed gives the same forest.
@@ -83,33 +93,41 @@ impl ForestParameters {
 
     /// The parameters of one group.
     fn group(&self, group: u32, width: usize) -> RandomForestRegressorParameters {
-        let done = group * TREES_PER_GROUP;
         let m = self.features_per_split.unwrap_or((width / 3).max(1));
         let mut parameters = RandomForestRegressorParameters::default()
-            .with_n_trees(TREES_PER_GROUP.min(self.trees - done) as usize)
+            .with_n_trees(self.trees_of(group) as usize)
             .with_min_samples_leaf(self.min_samples_leaf)
             .with_m(m)
-            .with_seed(spread(self.seed, group));
+            .with_seed(spread(self.seed, u64::from(group)));
         parameters.max_depth = self.max_depth;
         parameters
     }
-}
 
-/// A seed for each group. smartcore gives neighbouring trees neighbouring seeds, so groups must lie far apart
-/// (the mixing function of `SplitMix64`).
-fn spread(seed: u64, group: u32) -> u64 {
-    let mut z = seed.wrapping_add(u64::from(group + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    /// The same of a group of classification trees.
+    fn group_of_classes(&self, group: u32, width: usize) -> RandomForestClassifierParameters {
+        let m = self.features_per_split.unwrap_or((width.isqrt()).max(1));
+        let mut parameters = RandomForestClassifierParameters::default()
+            .with_n_trees(self.trees_of(group) as u16)
+            .with_min_samples_leaf(self.min_samples_leaf)
+            .with_m(m)
+            .with_seed(spread(self.seed, u64::from(group)));
+        parameters.max_depth = self.max_depth;
+        parameters
+    }
+
+    fn trees_of(&self, group: u32) -> u32 {
+        TREES_PER_GROUP.min(self.trees - group * TREES_PER_GROUP)
+    }
 }
 
 pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted, TrainError> {
     let parameters: ForestParameters = parameters(params)?;
     parameters.check(matrix.width)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let groups = grow(&parameters, matrix, threads)?;
-    Ok(Fitted { payload: Payload::Trees(flat(&groups)?), format: FORMAT, library: LIBRARY })
+    let trees = grow(&parameters, matrix, threads)?;
+    let columns = if matrix.n_classes == 0 { Columns::One } else { Columns::Classes };
+    let payload = Payload::Trees(flat(&trees, matrix.n_classes.max(1))?);
+    Ok(Fitted { payload, format: FORMAT, library: LIBRARY, columns })
 }
 
 /// Grows all groups, in order, on `threads` threads.
@@ -117,10 +135,14 @@ fn grow(
     parameters: &ForestParameters,
     matrix: &Matrix,
     threads: usize,
-) -> Result<Vec<Grown>, TrainError> {
+) -> Result<Vec<Tree>, TrainError> {
     let failed = |e: &dyn std::fmt::Display| TrainError::Failed(e.to_string());
     let x = DenseMatrix::new(matrix.rows, matrix.width, matrix.x.clone(), false)
         .map_err(|e| failed(&e))?;
+    let classes: Vec<u32> = match matrix.n_classes {
+        0 => vec![],
+        _ => matrix.y.iter().map(|&y| y as u32).collect(),
+    };
     let n_groups = parameters.trees.div_ceil(TREES_PER_GROUP);
     let next = AtomicU32::new(0);
     let grown = Mutex::new(Vec::new());
@@ -130,10 +152,15 @@ fn grow(
             if group >= n_groups {
                 return Ok(());
             }
-            let parameters = parameters.group(group, matrix.width);
-            let forest = Smartcore::fit(&x, &matrix.y, parameters).map_err(|e| failed(&e))?;
-            let forest = Grown::of(&forest)?;
-            grown.lock().map_err(|e| failed(&e))?.push((group, forest));
+            let trees = if matrix.n_classes == 0 {
+                let parameters = parameters.group(group, matrix.width);
+                trees_of(&Regressor::fit(&x, &matrix.y, parameters).map_err(|e| failed(&e))?)
+            } else {
+                let parameters = parameters.group_of_classes(group, matrix.width);
+                let forest = Classifier::fit(&x, &classes, parameters).map_err(|e| failed(&e))?;
+                trees_of_classes(&forest, matrix)
+            };
+            grown.lock().map_err(|e| failed(&e))?.push((group, trees?));
         }
     };
     std::thread::scope(|scope| {
@@ -145,7 +172,7 @@ fn grow(
     })?;
     let mut grown = grown.into_inner().map_err(|e| failed(&e))?;
     grown.sort_by_key(|(group, _)| *group);
-    Ok(grown.into_iter().map(|(_, forest)| forest).collect())
+    Ok(grown.into_iter().flat_map(|(_, trees)| trees).collect())
 }
 
 /// What smartcore keeps of a forest but does not show, read by field name from what it serialises. By name, so that a
@@ -155,6 +182,7 @@ struct Grown {
     forest_regressor: Base,
 }
 
+/// A forest of classification trees is its own base.
 #[derive(Debug, Deserialize)]
 struct Base {
     trees: Vec<Tree>,
@@ -163,6 +191,9 @@ struct Base {
 #[derive(Debug, Deserialize)]
 struct Tree {
     nodes: Vec<Split>,
+    /// What leaves say, a number (or one a class) for every node.
+    #[serde(skip)]
+    values: Vec<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -174,46 +205,90 @@ struct Split {
     false_child: Option<usize>,
 }
 
-impl Grown {
-    fn of(forest: &Smartcore) -> Result<Self, TrainError> {
-        let read = serde_json::to_value(forest).and_then(serde_json::from_value);
-        read.map_err(|e| TrainError::Failed(format!("smartcore's forest cannot be read: {e}")))
-    }
+fn unreadable(e: &serde_json::Error) -> TrainError {
+    TrainError::Failed(format!("smartcore's forest cannot be read: {e}"))
 }
 
-/// The trees in the form that the plugin evaluates.
-fn flat(groups: &[Grown]) -> Result<Trees, TrainError> {
-    let trees: Vec<&Tree> = groups.iter().flat_map(|g| &g.forest_regressor.trees).collect();
+fn astray() -> TrainError {
+    TrainError::Failed("smartcore's tree leads nowhere".to_owned())
+}
+
+fn trees_of(forest: &Regressor) -> Result<Vec<Tree>, TrainError> {
+    let read = serde_json::to_value(forest).and_then(serde_json::from_value);
+    let Grown { forest_regressor: Base { mut trees } } = read.map_err(|e| unreadable(&e))?;
+    for tree in &mut trees {
+        tree.values = tree.nodes.iter().map(|split| split.output).collect();
+    }
+    Ok(trees)
+}
+
+fn trees_of_classes(forest: &Classifier, matrix: &Matrix) -> Result<Vec<Tree>, TrainError> {
+    let read = serde_json::to_value(forest).and_then(serde_json::from_value);
+    let Base { mut trees } = read.map_err(|e| unreadable(&e))?;
+    for tree in &mut trees {
+        tree.values = shares(tree, matrix).ok_or_else(astray)?;
+    }
+    Ok(trees)
+}
+
+/// The shares of the classes among the rows that end in each node; `None` where a row is led astray.
+fn shares(tree: &Tree, matrix: &Matrix) -> Option<Vec<f64>> {
+    let n_classes = matrix.n_classes;
+    let mut shares = vec![0.0; tree.nodes.len() * n_classes];
+    for (row, class) in matrix.x.chunks_exact(matrix.width).zip(&matrix.y) {
+        let mut at = 0;
+        loop {
+            let split = tree.nodes.get(at)?;
+            let (Some(left), Some(right)) = (split.true_child, split.false_child) else { break };
+            let goes_left = *row.get(split.split_feature as usize)? <= split.split_value?;
+            let next = if goes_left { left } else { right };
+            if next <= at {
+                return None;
+            }
+            at = next;
+        }
+        shares[at * n_classes + *class as usize] += 1.0;
+    }
+    for shares in shares.chunks_exact_mut(n_classes) {
+        let rows: f64 = shares.iter().sum();
+        if rows > 0.0 {
+            shares.iter_mut().for_each(|share| *share /= rows);
+        }
+    }
+    Some(shares)
+}
+
+/// The trees in the form that the plugin evaluates, with `width` numbers a leaf.
+fn flat(trees: &[Tree], width: usize) -> Result<Trees, TrainError> {
     let mut flat = Trees {
         input_f32: false,
         strict: false,
         acc_f32: false,
-        outputs: 1,
-        base: vec![0.0],
+        outputs: width as u32,
+        base: vec![0.0; width],
         average: true,
         link: Link::Identity,
         tree_output: vec![0; trees.len()],
         tree_start: Vec::new(),
         nodes: Vec::new(),
         values: Vec::new(),
-        value_width: 1,
+        value_width: width as u32,
     };
     for tree in trees {
         flat.tree_start.push(index(flat.nodes.len())?);
-        lay_out(tree, &mut flat)?;
+        lay_out(tree, width, &mut flat)?;
     }
     Ok(flat)
 }
 
 /// Lays a tree out level by level, so that the two children of a node lie side by side.
-fn lay_out(tree: &Tree, flat: &mut Trees) -> Result<(), TrainError> {
-    let broken = || TrainError::Failed("smartcore's tree leads nowhere".to_owned());
+fn lay_out(tree: &Tree, width: usize, flat: &mut Trees) -> Result<(), TrainError> {
     let start = flat.nodes.len();
-    let settled = settled(tree).ok_or_else(broken)?;
+    let settled = settled(tree, width).ok_or_else(astray)?;
     let mut order = vec![0_usize];
     let mut at = 0;
     while let Some(&old) = order.get(at) {
-        let split = tree.nodes.get(old).ok_or_else(broken)?;
+        let split = tree.nodes.get(old).ok_or_else(astray)?;
         let here = index(start + at)?;
         let node = match (settled[old], split.true_child, split.false_child, split.split_value) {
             (Some(_), ..) => Node::leaf(here),
@@ -222,25 +297,34 @@ fn lay_out(tree: &Tree, flat: &mut Trees) -> Result<(), TrainError> {
                 order.extend([left, right]);
                 Node { threshold, feature: split.split_feature | NAN_IS_MISSING, left: left_at }
             }
-            (None, ..) => return Err(broken()),
+            (None, ..) => return Err(astray()),
         };
         flat.nodes.push(node);
-        flat.values.push(settled[old].map_or(split.output, f64::from_bits));
+        flat.values.extend_from_slice(says(tree, width, settled[old].unwrap_or(old)));
         at += 1;
     }
     Ok(())
 }
 
-/// For every node the value, in bits, on which all leaves below it agree. `None` where a child does not come after its
-/// parent, as smartcore's do; so the walk over a tree ends.
-fn settled(tree: &Tree) -> Option<Vec<Option<u64>>> {
+/// The numbers of a node.
+fn says(tree: &Tree, width: usize, node: usize) -> &[f64] {
+    &tree.values[node * width..][..width]
+}
+
+/// For every node the first of the leaves below it, where all of them say the same in bits. `None` where a child does
+/// not come after its parent, as smartcore's do; so the walk over a tree ends.
+fn settled(tree: &Tree, width: usize) -> Option<Vec<Option<usize>>> {
+    let same = |a: usize, b: usize| {
+        let pairs = says(tree, width, a).iter().zip(says(tree, width, b));
+        pairs.into_iter().all(|(a, b)| a.to_bits() == b.to_bits())
+    };
     let mut settled = vec![None; tree.nodes.len()];
     for (at, split) in tree.nodes.iter().enumerate().rev() {
         settled[at] = match (split.true_child, split.false_child) {
-            (None, None) => Some(split.output.to_bits()),
+            (None, None) => Some(at),
             (Some(left), Some(right)) if left > at && right > at => {
                 let (left, right) = (*settled.get(left)?, *settled.get(right)?);
-                left.filter(|_| left == right)
+                left.zip(right).filter(|&(left, right)| same(left, right)).map(|(left, _)| left)
             }
             _ => return None,
         };
@@ -259,11 +343,10 @@ mod tests {
 
     /// A deterministic set with a bend, a step and repeated values.
     fn matrix(rows: usize, width: usize) -> Matrix {
-        let x: Vec<f64> = (0..rows * width)
-            .map(|i| (spread(7, u32::try_from(i).unwrap()) >> 40) as f64 / 1e5)
-            .collect();
+        let x: Vec<f64> =
+            (0..rows * width).map(|i| (spread(7, i as u64) >> 40) as f64 / 1e5).collect();
         let y = x.chunks_exact(width).map(|r| (r[0] - 80.0).abs() + r[1].floor() * 0.1).collect();
-        Matrix { rows, width, x, y }
+        Matrix { rows, width, x, y, groups: vec![], n_classes: 0 }
     }
 
     #[test]
@@ -279,11 +362,11 @@ mod tests {
             let parameters =
                 ForestParameters { trees, min_samples_leaf, max_depth, ..Default::default() };
             let x = DenseMatrix::new(matrix.rows, 6, matrix.x.clone(), false).unwrap();
-            let forest = Smartcore::fit(&x, &matrix.y, parameters.group(0, 6)).unwrap();
+            let forest = Regressor::fit(&x, &matrix.y, parameters.group(0, 6)).unwrap();
             let expected = forest.predict(&x).unwrap();
-            let grown = Grown::of(&forest).unwrap();
-            let n_grown: usize = grown.forest_regressor.trees.iter().map(|t| t.nodes.len()).sum();
-            let flat = flat(&[grown]).unwrap();
+            let trees = trees_of(&forest).unwrap();
+            let n_grown: usize = trees.iter().map(|t| t.nodes.len()).sum();
+            let flat = flat(&trees, 1).unwrap();
             if matrix.y == capped.y {
                 assert!(flat.nodes.len() * 2 < n_grown, "{} of {n_grown}", flat.nodes.len());
             }
@@ -298,8 +381,8 @@ mod tests {
     fn the_number_of_threads_does_not_show() {
         let matrix = matrix(500, 4);
         let parameters = ForestParameters { trees: 12, ..Default::default() };
-        let one = flat(&grow(&parameters, &matrix, 1).unwrap()).unwrap();
-        let three = flat(&grow(&parameters, &matrix, 3).unwrap()).unwrap();
+        let one = flat(&grow(&parameters, &matrix, 1).unwrap(), 1).unwrap();
+        let three = flat(&grow(&parameters, &matrix, 3).unwrap(), 1).unwrap();
         assert_eq!(one.tree_start.len(), 12);
         assert_eq!(one.values, three.values);
         assert_eq!(one.tree_start, three.tree_start);
@@ -310,8 +393,23 @@ mod tests {
         let matrix = matrix(500, 4);
         let grown = |seed| {
             let parameters = ForestParameters { trees: 2, seed, ..Default::default() };
-            flat(&grow(&parameters, &matrix, 1).unwrap()).unwrap().values
+            flat(&grow(&parameters, &matrix, 1).unwrap(), 1).unwrap().values
         };
         assert_ne!(grown(1), grown(2));
+    }
+
+    #[test]
+    fn classes_are_the_votes_of_leaves() {
+        let numbers = matrix(1500, 4);
+        let y = numbers.x.chunks_exact(4).map(|r| (r[0] / 60.0).floor()).collect();
+        let matrix = Matrix { y, n_classes: 3, ..numbers };
+        let parameters = ForestParameters { trees: 7, min_samples_leaf: 1, ..Default::default() };
+        let flat = flat(&grow(&parameters, &matrix, 2).unwrap(), 3).unwrap();
+        let forest = Forest::new(flat, 4).unwrap();
+        let mut shares = vec![0.0; 4500];
+        forest.score(&matrix.x, &mut shares);
+        assert!(shares.chunks_exact(3).all(|s| (s.iter().sum::<f64>() - 1.0).abs() < 1e-12));
+        let hits = shares.chunks_exact(3).zip(&matrix.y).filter(|(s, y)| s[**y as usize] > 0.5);
+        assert!(hits.count() > 1480);
     }
 }

@@ -7,7 +7,7 @@ use foreline_sdk::linear::{FORMAT, Payload as Linear};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Fitted, Matrix, Payload, TrainError, parameters};
+use super::{Columns, Fitted, Matrix, Payload, TrainError, parameters};
 
 /// Parameters of a linear model.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
@@ -30,9 +30,14 @@ pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted,
         let message = format!("'{alpha}' is not above 0");
         return Err(TrainError::Parameters { at: "alpha".to_owned(), message });
     }
+    if matrix.n_classes > 0 {
+        let message =
+            "a weighted sum is a number, and the target is a class; take 'builtin:boosted'";
+        return Err(TrainError::Target(message.to_owned()));
+    }
     let model = ridge(matrix, alpha)?;
     let library = concat!("foreline ", env!("CARGO_PKG_VERSION"));
-    Ok(Fitted { payload: Payload::Linear(model), format: FORMAT, library })
+    Ok(Fitted { payload: Payload::Linear(model), format: FORMAT, library, columns: Columns::One })
 }
 
 fn ridge(matrix: &Matrix, alpha: f64) -> Result<Linear, TrainError> {

@@ -30,6 +30,7 @@ pub(crate) fn training_set(rows: usize, width: usize) -> TrainingSet {
         rows,
         x,
         y,
+        ..TrainingSet::default()
     }
 }
 
@@ -39,7 +40,7 @@ fn input() -> Schema {
 
 fn trained(family: &str) -> Vec<u8> {
     let meta = ModelMeta::remaining_life("pump", "h");
-    let params = if family == "forest" { json!({ "trees": 12 }) } else { Value::Null };
+    let params = if family != "linear" { json!({ "trees": 12 }) } else { Value::Null };
     train(family, &params, &training_set(800, 4), &meta).unwrap().weights
 }
 
@@ -80,7 +81,7 @@ fn model(family: &str) -> (Folder, Value) {
 
 #[test]
 fn the_sandbox_has_the_bits_of_native_code() {
-    for family in ["forest", "linear"] {
+    for family in ["boosted", "forest", "linear"] {
         let (folder, config) = model(family);
         let x = noise(3001 * 4);
         let expected = native(&trained(family), &x);
@@ -121,6 +122,47 @@ fn a_row_without_a_feature_passes_without_a_score() {
     assert_eq!(scores.values().filter(|s| s.is_none()).count(), 1);
     assert_eq!(scores[&("m1".to_owned(), 1)], None);
     assert!(said.dead.is_empty());
+}
+
+#[test]
+fn boosted_trees_score_rows_without_a_feature() {
+    let (folder, config) = model("boosted");
+    let mut x = noise(400);
+    x.iter_mut().step_by(7).for_each(|x| *x = f64::NAN);
+    let expected = native(&trained("boosted"), &x);
+    let scores = folder.step(&config, &input()).feed(&rows(&x)).numbers("rul");
+    let same = |at: i64, bits: Option<u64>| bits == Some(expected[at as usize].to_bits());
+    assert!(scores.iter().all(|((_, at), bits)| same(*at, *bits)));
+}
+
+#[test]
+fn a_class_comes_with_its_name_and_probabilities() {
+    let set = training_set(800, 4);
+    let y = set.y.iter().map(|y| f64::from(u8::from(*y > 60.0) + u8::from(*y > 90.0))).collect();
+    let labels = ["good", "worn", "bad"].map(str::to_owned).to_vec();
+    let set = TrainingSet { y, labels, ..set };
+    let mut meta = ModelMeta::remaining_life("pump", "h");
+    meta.output.name = "state".to_owned();
+    for family in ["boosted", "forest"] {
+        let trained = train(family, &json!({ "trees": 12 }), &set, &meta).unwrap();
+        let (folder, _) = model(family);
+        folder.write("weights", &trained.weights);
+        let config = json!({
+            "plugin": format!("builtin:{family}"),
+            "weights": "weights",
+            "outputs": { "p_bad": "risk" },
+        });
+        let said = folder.step(&config, &input()).feed(&rows(&set.x[..400]));
+        let (state, risk) = (said.numbers("state"), said.numbers("risk"));
+        let of = |at: usize| state[&(format!("m{}", at % 5), at as i64)].map(f64::from_bits);
+        let hits = (0..100).filter(|&at| of(at) == Some(set.y[at])).count();
+        assert!(hits > 80, "{family}: {hits} of 100");
+        assert!(risk.values().all(|p| p.is_some_and(|p| f64::from_bits(p) <= 1.0)));
+        let words = said.rows[0].rows.column_by_name("state_label").unwrap();
+        assert!(
+            words.as_string::<i32>().iter().all(|w| ["good", "worn", "bad"].contains(&w.unwrap()))
+        );
+    }
 }
 
 #[test]
@@ -256,6 +298,7 @@ fn a_damaged_artefact_is_compiled_again() {
 fn a_plugin_says_what_family_it_reads() {
     assert_eq!(family_of(builtin("forest").unwrap()), Some(Family::Forest));
     assert_eq!(family_of(builtin("builtin:linear").unwrap()), Some(Family::Linear));
+    assert_eq!(family_of(builtin("builtin:boosted").unwrap()), Some(Family::Trees));
     assert_eq!(family_of(b"something"), None);
 }
 

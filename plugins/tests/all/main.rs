@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
 
 mod bench;
+mod boosted;
 mod evil;
 mod good;
+mod import;
 mod training;

@@ -43,6 +43,7 @@ fn ridge_agrees_with_scikit_learn() {
         rows: numbers("y").len(),
         x: numbers("x"),
         y: numbers("y"),
+        ..TrainingSet::default()
     };
     let params = json!({ "alpha": reference["alpha"] });
     let trained = train("linear", &params, &set, &meta()).unwrap();
@@ -71,11 +72,23 @@ fn rows_with_something_missing_are_left_out_and_counted() {
 fn what_cannot_be_trained_is_refused() {
     let set = training_set(50, 3);
     let refused = |family: &str, params: Value| train(family, &params, &set, &meta()).unwrap_err();
-    assert_eq!(refused("boosted", Value::Null), TrainError::UnknownFamily("boosted".to_owned()));
+    assert_eq!(refused("boostd", Value::Null), TrainError::UnknownFamily("boostd".to_owned()));
     for (family, params, at) in [
         ("forest", json!({ "trees": 0 }), "trees"),
         ("forest", json!({ "features_per_split": 4 }), "features_per_split"),
         ("forest", json!({ "min_samples_leaf": 0 }), "min_samples_leaf"),
+        ("boosted", json!({ "trees": 10_001 }), "trees"),
+        ("boosted", json!({ "learning_rate": 0.0 }), "learning_rate"),
+        ("boosted", json!({ "max_depth": 65 }), "max_depth"),
+        ("boosted", json!({ "max_leaves": 1 }), "max_leaves"),
+        ("boosted", json!({ "min_child_weight": -1.0 }), "min_child_weight"),
+        ("boosted", json!({ "subsample": 1.5 }), "subsample"),
+        ("boosted", json!({ "features_per_tree": 4 }), "features_per_tree"),
+        ("boosted", json!({ "bins": 256 }), "bins"),
+        ("boosted", json!({ "quantiles": [0.5, 0.1] }), "quantiles"),
+        ("boosted", json!({ "quantiles": [] }), "quantiles"),
+        ("boosted", json!({ "objective": "softmax" }), "objective"),
+        ("boosted", json!({ "validation_share": 1.0 }), "validation_share"),
         ("linear", json!({ "alpha": 0.0 }), "alpha"),
         ("linear", json!({ "alpha": "much" }), "alpha"),
     ] {
@@ -85,6 +98,20 @@ fn what_cannot_be_trained_is_refused() {
         }
     }
     assert!(refused("forest", json!({ "tres": 3 })).to_string().contains("tres"));
+    let classes = TrainingSet {
+        y: (0..50_u8).map(|row| f64::from(row % 2)).collect(),
+        labels: vec!["good".to_owned(), "worn".to_owned()],
+        ..set.clone()
+    };
+    let of_classes = |family: &str, set: &TrainingSet| {
+        train(family, &Value::Null, set, &meta()).map(|trained| trained.rows_used)
+    };
+    assert_eq!(of_classes("forest", &classes), Ok(50));
+    assert!(matches!(of_classes("linear", &classes), Err(TrainError::Target(_))));
+    let twice = TrainingSet { labels: vec!["a".to_owned(); 2], ..classes.clone() };
+    assert!(matches!(of_classes("forest", &twice), Err(TrainError::Target(_))));
+    let beyond = TrainingSet { y: vec![2.0; 50], ..classes };
+    assert!(matches!(of_classes("forest", &beyond), Err(TrainError::Shape(_))));
     let short = TrainingSet { y: vec![1.0], ..set.clone() };
     assert!(matches!(train("linear", &Value::Null, &short, &meta()), Err(TrainError::Shape(_))));
 }

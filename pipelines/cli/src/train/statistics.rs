@@ -82,7 +82,7 @@ fn chosen(
             let cap = cap.map(|cap| life(cap, schema.domain()));
             Some(Arc::new(Float64Array::from(remaining(batch, schema, cap))))
         }
-        Some(TrainingTarget::Column(name)) => {
+        Some(TrainingTarget::Column(name) | TrainingTarget::Class(name)) => {
             let index = schema.index_of(name).context("the column was planned")?;
             Some(Arc::clone(batch.rows.column(index)))
         }

@@ -141,7 +141,30 @@ impl Planner<'_> {
                 }
                 Some(TrainingTarget::Column(name.clone()))
             }
+            TargetConfig::Class(name) => {
+                self.class(name, schema, node.place("target.class", node.span))?;
+                Some(TrainingTarget::Class(name.clone()))
+            }
         }
+    }
+
+    /// A column whose values are few enough to be names: not a measurement, not a time.
+    fn class(&mut self, name: &str, schema: &Schema, span: Span) -> Option<()> {
+        let Some(column) = schema.column(name) else {
+            self.out.push(no_column(name, schema, span));
+            return None;
+        };
+        let fits =
+            matches!(&column.data_type, DataType::Utf8 | DataType::Int64 | DataType::Boolean);
+        if fits {
+            return Some(());
+        }
+        let message = format!("column '{name}' is a {}, not a class", type_name(&column.data_type));
+        let error = Diagnostic::error(Code::SCHEMA, span, message);
+        self.out.push(
+            error.help("name a column of text, whole numbers or booleans; `derive` makes one"),
+        );
+        None
     }
 
     fn features(
@@ -153,7 +176,7 @@ impl Planner<'_> {
         schema: &Schema,
     ) -> Vec<String> {
         let target = match target {
-            TargetConfig::Column(name) => Some(name),
+            TargetConfig::Column(name) | TargetConfig::Class(name) => Some(name),
             TargetConfig::Remaining(_) => None,
         };
         for (i, name) in config.exclude.iter().enumerate() {

@@ -1,0 +1,22 @@
+//! The `boosted` plugin: boosted trees, ours or imported ones, evaluated in their flat form.
+
+use foreline_sdk::ensemble::Ensemble;
+use foreline_sdk::weights::{Family, Weights};
+use foreline_sdk::{Call, Config, Error, Model};
+
+struct Trees(Ensemble);
+
+impl Model for Trees {
+    const FAMILY: Family = Family::Trees;
+
+    fn load(weights: &Weights<'_>, config: &Config) -> Result<Self, Error> {
+        Ensemble::load(weights, config).map(Trees)
+    }
+
+    fn score(&self, call: Call<'_>) -> Result<(), Error> {
+        self.0.score(call.features, call.outputs);
+        Ok(())
+    }
+}
+
+foreline_sdk::plugin!(Trees);
