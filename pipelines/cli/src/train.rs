@@ -189,7 +189,7 @@ fn training_set(
     };
     // A machine's rows resemble one another, so a trainer holds back all of them or none.
     let numbered = (0_u32..).zip(batch.groups());
-    let groups = numbered.flat_map(|(number, group)| group.map(move |_| number)).collect();
+    let groups = numbered.flat_map(|(n, group)| (group.start..group.end).map(move |_| n)).collect();
     let rows = batch.filter(&BooleanArray::from(keep.clone()))?;
     let (y, labels) = match &training.target {
         // Counted to the last row of the key, which the filter may leave out.

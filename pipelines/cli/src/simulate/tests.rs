@@ -159,7 +159,7 @@ fn what_a_gateway_has_recorded_comes_when_its_network_is_back() {
     let faults = FaultRates { late: 0.0, ..faulty().faults };
     let (_dir, written) = simulate(&PumpFleet { faults: faults.clone(), ..small() });
     assert!(written.faults.backfilled > 100, "{:?}", written.faults);
-    assert!(behind(&faults, 200_000) > 100);
+    assert!(behind(&faults, 200_000) > 20);
 }
 
 /// How many lines of the training fleet are behind one of their machine; none by more than `most_ms`.
