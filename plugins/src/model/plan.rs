@@ -438,7 +438,9 @@ fn append(columns: &mut Vec<Column>, column: Column, at: &str, errors: &mut Vec<
         let message = format!("the input has a column '{}' already", column.name);
         let help = match at {
             "" => "leave it out with `select` before this step",
-            _ => "give the model's output another name with `output`",
+            _ => {
+                "give the model's output another name with `output`, or with `outputs` where it has several"
+            }
         };
         errors.push(ConfigError::new(at, message).help(help));
     } else {
