@@ -157,9 +157,11 @@ fn case(seed: u64) -> u64 {
     let (rule, rows) = (Rule::random(&mut dice), readings(&mut dice));
     let planned = rule.planned();
     let output = planned.output.clone();
-    let alert = Step { name: "rule".to_owned(), kind: "alert", from: StreamId::Source(0), planned };
+    let from = StreamId::Source(0);
+    let alert = Step { name: "rule".to_owned(), kind: "alert", from, beside: None, planned };
     let pipeline = Pipeline {
         sources: vec![("readings", schema(), rows.clone())],
+        relations: Vec::new(),
         steps: vec![alert],
         views: Vec::new(),
         kept: vec![StreamId::Step(0)],

@@ -48,6 +48,7 @@ impl Case {
             name: "corrected".to_owned(),
             kind: "corrected",
             from: StreamId::Source(0),
+            beside: None,
             planned: corrected(),
         });
         let few = 2 + dice.below(3);
@@ -67,6 +68,7 @@ impl Case {
         let view = |v: &Made| (v.name.clone(), v.relation.clone(), v.kind.clone());
         Pipeline {
             sources: self.sources.clone(),
+            relations: Vec::new(),
             steps: self.steps.clone(),
             views: self.views.iter().map(view).collect(),
             kept,
@@ -98,7 +100,7 @@ impl Case {
              SELECT {columns} FROM there WHERE place <= {rows} {recent}"
         );
         let planned = latest(schema, rows, within);
-        self.steps.push(Step { name: name.clone(), kind: "latest", from, planned });
+        self.steps.push(Step { name: name.clone(), kind: "latest", from, beside: None, planned });
         let kind = ViewKind::Standing(StreamId::Step(self.steps.len() - 1));
         let exact = vec![true; relation.columns().len()];
         self.views.push(Made { name, relation, kind, sql, exact });

@@ -10,6 +10,7 @@
 mod alerts;
 mod fleet;
 mod graph;
+mod lookups;
 mod query;
 mod views;
 mod world;

@@ -110,7 +110,7 @@ fn case(seed: u64) -> u64 {
     let case = Case::random(&mut dice);
     let read: Vec<usize> = dice.some(&(0..case.views.len()).collect::<Vec<_>>(), 3);
     let streams = read.iter().flat_map(|&v| [StreamId::Log(v), StreamId::View(v)]);
-    let Lived { seen, kept: sinks, n_ends } = live(&case.pipeline(streams.collect()), dice);
+    let Lived { seen, kept: sinks, n_ends, .. } = live(&case.pipeline(streams.collect()), dice);
     let tables = Tables::new();
     seen.iter().for_each(|seen| agrees(&case, seen, &tables));
     let end = seen.last().unwrap();

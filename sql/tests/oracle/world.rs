@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use foreline_engine::{
-    Batch, Clock, Committed, Durable, Expression, ExpressionError, Front, Graph, Identity,
-    LatePolicy, MemorySource, Observer, OnChange, Options, OrderRules, Planned, Relation, Report,
-    Resolver, RunId, Schedule, Schema, SimDisk, Sink, SinkError, SinkNode, SourceNode, StepNode,
-    StreamId, Table, ViewKind, ViewNode, run, simulate,
+    Batch, Clock, Column, Committed, Durable, Expression, ExpressionError, Front, GONE, Graph,
+    Identity, LatePolicy, MemorySource, Observer, OnChange, Options, OrderRules, Planned, Relation,
+    RelationRules, Report, Resolver, RunId, Schedule, Schema, SimDisk, Sink, SinkError, SinkNode,
+    SourceNode, StepNode, StreamId, Table, ViewKind, ViewNode, run, simulate,
 };
 use foreline_sql::SqlExpressions;
 
@@ -54,6 +55,8 @@ pub(crate) struct Step {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
     pub(crate) from: StreamId,
+    /// The relation that it looks rows up in.
+    pub(crate) beside: Option<StreamId>,
     pub(crate) planned: Planned,
 }
 
@@ -62,6 +65,8 @@ pub(crate) struct Step {
 pub(crate) struct Pipeline {
     /// By name: the schema and all rows, in the order of the source.
     pub(crate) sources: Vec<(&'static str, Schema, RecordBatch)>,
+    /// Relations, behind the sources: by name, the schema and all changes, with the column of those that are gone.
+    pub(crate) relations: Vec<(&'static str, Schema, RecordBatch)>,
     pub(crate) steps: Vec<Step>,
     pub(crate) views: Vec<(String, Relation, ViewKind)>,
     /// The streams that a sink keeps.
@@ -84,6 +89,8 @@ pub(crate) struct Lived {
     pub(crate) seen: Vec<Seen>,
     /// What the sinks have, as [`Pipeline::kept`].
     pub(crate) kept: Vec<Vec<Batch>>,
+    /// The epoch of each of those batches.
+    pub(crate) epochs: Vec<Vec<u64>>,
     /// How often it was stopped or killed.
     pub(crate) n_ends: u64,
 }
@@ -93,13 +100,13 @@ pub(crate) struct Lived {
 struct Store {
     generation: u64,
     epoch: Option<u64>,
-    rows: Vec<Batch>,
+    rows: Vec<(u64, Batch)>,
 }
 
 /// A connection to it.
 struct Connection {
     store: Arc<Mutex<Store>>,
-    waiting: Vec<Batch>,
+    waiting: Vec<(u64, Batch)>,
 }
 
 impl Sink for Connection {
@@ -112,8 +119,8 @@ impl Sink for Connection {
         Ok(store.epoch)
     }
 
-    fn write(&mut self, _: u64, rows: &[Batch]) -> Result<(), SinkError> {
-        self.waiting.extend(rows.iter().filter(|b| !b.is_empty()).cloned());
+    fn write(&mut self, epoch: u64, rows: &[Batch]) -> Result<(), SinkError> {
+        self.waiting.extend(rows.iter().filter(|b| !b.is_empty()).map(|b| (epoch, b.clone())));
         Ok(())
     }
 
@@ -206,6 +213,14 @@ enum End {
     Killed,
 }
 
+/// What is told of a relation: not when it changed, but what is gone.
+fn told_of(relation: &Schema) -> Schema {
+    let mut columns = relation.columns().to_vec();
+    columns.pop();
+    columns.push(Column::new(GONE, DataType::Boolean));
+    Schema::new(columns, &["line"], "since").unwrap()
+}
+
 struct World<'p> {
     pipeline: &'p Pipeline,
     dice: Dice,
@@ -248,7 +263,9 @@ pub(crate) fn live(pipeline: &Pipeline, mut dice: Dice) -> Lived {
         (ended, seen) = world.go(&End::Natural, seen);
     }
     let rows = |store: &Arc<Mutex<Store>>| store.lock().unwrap().rows.clone();
-    Lived { seen, kept: world.stores.iter().map(rows).collect(), n_ends }
+    let stored = world.stores.iter().map(rows).map(|rows| rows.into_iter().unzip());
+    let (epochs, kept) = stored.unzip();
+    Lived { seen, kept, epochs, n_ends }
 }
 
 impl World<'_> {
@@ -292,10 +309,22 @@ impl World<'_> {
                 MemorySource::new(schema, std::slice::from_ref(rows), self.chunk_rows).unwrap(),
             ),
         };
+        let relation = |(name, schema, rows): &(&str, Schema, RecordBatch)| {
+            let rules = RelationRules { whole: false, valid_from: None, max_rows: 1_000 };
+            let told = std::slice::from_ref(rows);
+            SourceNode {
+                name: (*name).to_owned(),
+                schema: schema.clone(),
+                front: Front::Relation(rules),
+                source: Box::new(
+                    MemorySource::new(&told_of(schema), told, self.chunk_rows).unwrap(),
+                ),
+            }
+        };
         let step = |step: &Step| StepNode {
             name: step.name.clone(),
             kind: step.kind,
-            inputs: vec![step.from],
+            inputs: [step.from].into_iter().chain(step.beside).collect(),
             planned: step.planned.clone(),
             rekeyed: false,
         };
@@ -309,7 +338,13 @@ impl World<'_> {
         };
         Graph {
             name: "world".to_owned(),
-            sources: self.pipeline.sources.iter().map(source).collect(),
+            sources: self
+                .pipeline
+                .sources
+                .iter()
+                .map(source)
+                .chain(self.pipeline.relations.iter().map(relation))
+                .collect(),
             steps: self.pipeline.steps.iter().map(step).collect(),
             views: self.pipeline.views.iter().map(view).collect(),
             sinks: self.pipeline.kept.iter().zip(&self.stores).enumerate().map(sink).collect(),
@@ -318,6 +353,7 @@ impl World<'_> {
 
     fn options(&mut self, stop: Arc<AtomicBool>, observer: Arc<dyn Observer>) -> Options {
         let names = self.pipeline.sources.iter().map(|s| s.0.to_owned());
+        let names = names.chain(self.pipeline.relations.iter().map(|s| s.0.to_owned()));
         let names = names.chain(self.pipeline.steps.iter().map(|s| s.name.clone()));
         let nodes: BTreeMap<_, _> = names.map(|name| (name, String::new())).collect();
         let durable = Durable {
