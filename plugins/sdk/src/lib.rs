@@ -31,6 +31,7 @@
 
 pub mod linear;
 mod model;
+pub mod own;
 pub mod trees;
 pub mod weights;
 
