@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use foreline_engine::Reason;
 
-use super::{Rule, Terms};
 use super::command::{Command, Refusal, UNKNOWN_ALERT, UNKNOWN_RULE, Verb};
-use super::machine::{Acknowledged, Alert, Change, Machine, Marks, Place, Told, RuleTime};
+use super::machine::{Acknowledged, Alert, Change, Machine, Marks, Place, RuleTime, Told};
 use super::row::Shown;
+use super::{Rule, Terms};
 
 /// An alert left the book before its time: more of its machine were cleared than it may have.
 pub const BOOK_FULL: Reason = Reason("book_full");
