@@ -11,9 +11,11 @@
 //! * The host keeps a plugin's state by key and replaces it only after a call that succeeded; a trap loses nothing.
 //! * Nothing compiled comes from outside. Artefacts of our own are kept under a keyed hash.
 
+pub mod author;
 mod builtin;
 pub mod import;
 mod model;
+pub mod pack;
 mod sandbox;
 pub mod train;
 
@@ -21,7 +23,9 @@ use foreline_engine::Registration;
 
 pub use builtin::{builtin, family_of};
 pub use model::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError, PROVENANCE};
-pub use sandbox::{COMPILE_CHILD_VARIABLE, COMPILE_SUBCOMMAND, compile_child_main, digest};
+pub use sandbox::{
+    AdmitError, COMPILE_CHILD_VARIABLE, COMPILE_SUBCOMMAND, compile_child_main, digest,
+};
 
 /// The steps of this crate.
 pub const OPERATORS: &[Registration] = &[Registration::of::<model::Model>()];

@@ -21,6 +21,10 @@ use foreline_engine::{ConfigError, Family, OperatorKind, Planned, Resolver, Sche
 
 pub use config::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError};
 pub use plan::PROVENANCE;
+pub(crate) use plan::{
+    FUEL_HEADROOM, Files, MIN_FUEL_PER_ROW, TRIAL_FUEL_PER_ROW, TRIAL_ROWS, check_descriptor,
+    model_digest, plan_files, trial_rows,
+};
 
 /// The `model` step.
 #[derive(Debug)]

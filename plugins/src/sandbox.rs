@@ -21,11 +21,15 @@ use wasmtime::component::{Component, HasSelf, Linker};
 
 use bindings::{ModelWithLog, ModelWithLogPre};
 
-pub(crate) use admit::{AdmitError, read_plugin, read_weights};
+pub use admit::AdmitError;
+pub(crate) use admit::{
+    ALLOWED_IMPORT, MAX_PLUGIN_BYTES, MAX_WEIGHTS_BYTES, read_capped, read_weights, survey,
+};
 pub(crate) use bindings::{Descriptor, Feature, MissingPolicy, OutputKind, Scored};
 pub use compile::{COMPILE_CHILD_VARIABLE, COMPILE_SUBCOMMAND, compile_child_main};
 pub(crate) use instance::{CallError, Instance, Shape, StoreState, reasons};
 pub(crate) use limits::CallLimits;
+pub(crate) use settings::Setup;
 
 /// SHA-256 of `bytes` in lower-case hex.
 #[must_use]
@@ -64,31 +68,45 @@ impl Plugin {
         (weights, config): (Vec<u8>, Vec<(String, String)>),
         limits: CallLimits,
     ) -> Result<Self, AdmitError> {
-        let pre = Host::get()?.ready(component, cache_dir)?;
+        Self::in_setup(Setup::Usual, name, component, cache_dir, (weights, config), limits)
+    }
+
+    /// The same in one of the two engines.
+    pub(crate) fn in_setup(
+        setup: Setup,
+        name: &str,
+        component: &[u8],
+        cache_dir: &Path,
+        (weights, config): (Vec<u8>, Vec<(String, String)>),
+        limits: CallLimits,
+    ) -> Result<Self, AdmitError> {
+        let pre = Host::get(setup)?.ready(component, cache_dir)?;
         Ok(Plugin { pre, name: name.to_owned(), weights, config, limits })
     }
 }
 
 /// The engine of this process and the plugins compiled for it.
 struct Host {
+    setup: Setup,
     engine: Engine,
     linker: Linker<StoreState>,
     ready: Mutex<BTreeMap<String, ModelWithLogPre<StoreState>>>,
 }
 
 impl Host {
-    fn get() -> Result<&'static Host, AdmitError> {
-        static HOST: OnceLock<Result<Host, String>> = OnceLock::new();
-        let start = || Host::start().map_err(|e| format!("{e:#}"));
-        HOST.get_or_init(start).as_ref().map_err(|e| AdmitError::Host(e.clone()))
+    fn get(setup: Setup) -> Result<&'static Host, AdmitError> {
+        static HOSTS: [OnceLock<Result<Host, String>>; Setup::COUNT] =
+            [const { OnceLock::new() }; Setup::COUNT];
+        let start = || Host::start(setup).map_err(|e| format!("{e:#}"));
+        HOSTS[setup as usize].get_or_init(start).as_ref().map_err(|e| AdmitError::Host(e.clone()))
     }
 
-    fn start() -> wasmtime::Result<Host> {
-        let engine = Engine::new(&settings::config())?;
+    fn start(setup: Setup) -> wasmtime::Result<Host> {
+        let engine = Engine::new(&settings::config(setup))?;
         settings::start_ticker(&engine)?;
         let mut linker = Linker::new(&engine);
         ModelWithLog::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut StoreState| state)?;
-        Ok(Host { engine, linker, ready: Mutex::default() })
+        Ok(Host { setup, engine, linker, ready: Mutex::default() })
     }
 
     /// The plugin compiled and linked, from memory, the cache, or the compiler.
@@ -121,12 +139,18 @@ impl Host {
         if let Some(found) = cache.as_ref().and_then(|cache| cache.load(digest, &self.engine)) {
             return Ok(found);
         }
-        let artefact = compile::compile(component)?;
+        let artefact = compile::compile(component, self.setup)?;
         if let Some(cache) = &cache {
             cache.store(digest, &artefact);
         }
         cache::deserialise(&self.engine, &artefact).map_err(|e| AdmitError::Host(format!("{e:#}")))
     }
+}
+
+/// The machine code of a component, compiled anew.
+pub(crate) fn compile_anew(component: &[u8]) -> Result<Vec<u8>, AdmitError> {
+    admit::inspect(component)?;
+    compile::compile(component, Setup::Usual)
 }
 
 /// A plugin shared by all workers.

@@ -11,6 +11,7 @@ pub mod graph;
 pub mod journal;
 pub mod learning;
 pub mod metrics;
+pub mod model;
 pub mod operators;
 pub mod progress;
 pub mod replay;

@@ -247,7 +247,7 @@ fn meta(training: &TrainingPlan, schema: &Schema) -> ModelMeta {
 }
 
 /// Writes a file so that a reader sees all of it or the old one.
-fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let what = || format!("write '{}'", path.display());
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(what)?;

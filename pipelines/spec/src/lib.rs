@@ -51,4 +51,4 @@ pub use read::{DEAD_LETTERS, LATE};
 pub use render::RenderStyle;
 pub use rows::rows_to_csv;
 pub use secret::{Environment, ProcessEnvironment, Secret};
-pub use yaml::{Entry, MAX_FILE_BYTES, Node, Span, Value};
+pub use yaml::{Entry, MAX_FILE_BYTES, Node, Span, Value, read_values};

@@ -174,6 +174,37 @@ impl Node {
     }
 }
 
+/// Reads a YAML file that is no pipeline, such as a model's cases or card, as JSON.
+///
+/// # Errors
+/// With line and column, when it is not one document of YAML, has a key twice, or a number that JSON does not have.
+pub fn read_values(text: &str) -> Result<serde_json::Value, String> {
+    let place = |at: Span| {
+        let before = text.get(..at.start).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("line {line}, column {column}")
+    };
+    let (node, duplicates) = parse(text).map_err(|e| format!("{}: {}", place(e.at), e.message))?;
+    if let Some(twice) = duplicates.first() {
+        return Err(format!("{}: '{}' is there twice", place(twice.again), twice.key));
+    }
+    match not_finite(&node) {
+        Some(at) => Err(format!("{}: not a finite number; write it in quotes", place(at))),
+        None => Ok(node.to_json()),
+    }
+}
+
+/// The first number that JSON does not have.
+fn not_finite(node: &Node) -> Option<Span> {
+    match &node.value {
+        Value::Float(x) if !x.is_finite() => Some(node.span),
+        Value::Seq(items) => items.iter().find_map(not_finite),
+        Value::Map(entries) => entries.iter().find_map(|e| not_finite(&e.value)),
+        _ => None,
+    }
+}
+
 /// Reads the only document of `text`.
 pub(crate) fn parse(text: &str) -> Result<(Node, Vec<Duplicate>), SyntaxError> {
     if text.len() > MAX_FILE_BYTES {
@@ -437,4 +468,21 @@ fn span_of(location: &Location) -> Span {
     let number = |n: Option<u64>| usize::try_from(n.unwrap_or(0)).unwrap_or(0);
     let start = number(location.span().byte_offset());
     Span { start, end: start + number(location.span().byte_len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn other_files_are_read_as_values() {
+        let values = super::read_values("a: 1\nb: [0.1, null, x]\n").unwrap();
+        assert_eq!(values, serde_json::json!({ "a": 1, "b": [0.1, null, "x"] }));
+        for (text, said) in [
+            ("a: 1\na: 2\n", "line 2, column 1: 'a' is there twice"),
+            ("a:\n  - .inf\n", "line 2, column 5: not a finite number"),
+            ("a: [\n", "line "),
+        ] {
+            let error = super::read_values(text).unwrap_err();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
 }

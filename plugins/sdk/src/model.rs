@@ -149,6 +149,12 @@ impl<M: Model> Loaded<M> {
         Ok(Loaded { model, header: weights.header })
     }
 
+    /// A model that was read in another way, with its header.
+    #[must_use]
+    pub fn of(model: M, header: Header) -> Self {
+        Loaded { model, header }
+    }
+
     /// What the weights say of the model.
     #[must_use]
     pub fn header(&self) -> &Header {

@@ -20,7 +20,15 @@ pub struct ModelConfig {
     /// The SHA-256 of the plugin. `run` needs it for a plugin that is a file; `check` prints it when it is missing.
     #[serde(default)]
     pub sha256: Option<String>,
-    /// The weights, as `foreline train` writes them. Left out where the model is compiled into the plugin.
+    /// Who must have signed the plugin, all of them. It is then a file as `foreline model sign` writes it, and `run` needs
+    /// no `sha256` for it.
+    #[serde(default)]
+    pub signed_by: Vec<String>,
+    /// The folder with the public keys of `signed_by`, relative to this file: `<name>.pem`.
+    #[serde(default = "keys_folder")]
+    pub keys: PathBuf,
+    /// The weights, as `foreline train` writes them. Left out where the model is compiled into the plugin, or packed with
+    /// its weights.
     #[serde(default)]
     pub weights: Option<PathBuf>,
     /// The SHA-256 of the weights, to pin them too. They carry a digest of their own against damage.
@@ -47,6 +55,31 @@ pub struct ModelConfig {
     /// When a key that keeps failing is no longer sent.
     #[serde(default)]
     pub breaker: BreakerConfig,
+}
+
+impl ModelConfig {
+    /// A step of which only the options are set.
+    pub(crate) fn of(config: &BTreeMap<String, String>) -> Self {
+        ModelConfig {
+            plugin: String::new(),
+            sha256: None,
+            signed_by: Vec::new(),
+            keys: keys_folder(),
+            weights: None,
+            weights_sha256: None,
+            features: BTreeMap::new(),
+            output: None,
+            outputs: BTreeMap::new(),
+            config: config.clone(),
+            on_error: OnError::default(),
+            limits: LimitsConfig::default(),
+            breaker: BreakerConfig::default(),
+        }
+    }
+}
+
+fn keys_folder() -> PathBuf {
+    PathBuf::from("keys")
 }
 
 /// What happens to a row that the model cannot score.

@@ -16,11 +16,14 @@ use super::config::ModelConfig;
 use super::scoring::Scorer;
 use super::step::{ModelStep, Recipe};
 use crate::builtin::{BUILTIN_PREFIX, builtin, builtin_names};
+use crate::pack::{ModelFile, check_signer};
 use crate::sandbox::{
     self, AdmitError, CallError, CallLimits, Descriptor, Feature, Instance, MissingPolicy,
     OutputKind, Plugin, Shape, SharedPlugin,
 };
 
+/// Bytes of a key file; a public key has 113.
+const MAX_KEY_BYTES: u64 = 4 << 10;
 /// Features and outputs of a model.
 const MAX_COLUMNS: usize = 4096;
 /// Bytes of a name or a label.
@@ -32,14 +35,14 @@ const MAX_CALL_BYTES: usize = 1 << 20;
 /// Fuel of one call, a few seconds of work.
 const MAX_CALL_FUEL: u64 = 4_000_000_000;
 /// Rows of the calls that measure a plugin.
-const TRIAL_ROWS: usize = 64;
+pub(crate) const TRIAL_ROWS: usize = 64;
 /// Fuel a row in the calls that measure a plugin.
-const TRIAL_FUEL_PER_ROW: u64 = 50_000_000;
+pub(crate) const TRIAL_FUEL_PER_ROW: u64 = 50_000_000;
 /// How much more fuel a row may use than the rows that were measured. A row alone has a call's fixed cost to itself,
 /// and rows outside the trained range may go deeper.
-const FUEL_HEADROOM: u64 = 20;
+pub(crate) const FUEL_HEADROOM: u64 = 20;
 /// The least fuel a row gets: a model of a few operations should not be held to a handful.
-const MIN_FUEL_PER_ROW: u64 = 10_000;
+pub(crate) const MIN_FUEL_PER_ROW: u64 = 10_000;
 /// The columns of a `model` step that say which model made a score.
 pub const PROVENANCE: [&str; 3] = ["model_name", "model_version", "model_digest"];
 
@@ -54,7 +57,17 @@ pub(super) fn plan(
     };
     let mut notes = Vec::new();
     let files = Files::read(config, given, &mut notes)?;
-    let model = Opened::new(config, &files, given)?;
+    Ok(Planned { notes, ..plan_files(config, &files, input, given)? })
+}
+
+/// The rule of the step, its files read.
+pub(crate) fn plan_files(
+    config: &ModelConfig,
+    files: &Files,
+    input: &Schema,
+    given: &dyn Resolver,
+) -> Result<Planned, Vec<ConfigError>> {
+    let model = Opened::new(config, files, given)?;
     let bound = bind(config, &model.descriptor, input)?;
     let limits = model.measured(config).map_err(|e| vec![e])?;
     let state_width = model.descriptor.state_width as usize;
@@ -70,7 +83,7 @@ pub(super) fn plan(
         breaker_after: config.breaker.after,
         name: model.descriptor.name.clone(),
         version: model.descriptor.version.clone(),
-        digest: model_digest(&files, config),
+        digest: model_digest(files, config),
     });
     let max_rows = rows_per_call(config, &model.descriptor, limits);
     let shape = Shape { n_outputs: recipe.labels.len(), state_width };
@@ -96,14 +109,14 @@ pub(super) fn plan(
             let scorer = Scorer::new(plugin, shape, kinds.clone(), max_rows)?;
             Ok(Box::new(ModelStep::new(Arc::clone(&recipe), scorer)))
         }),
-        notes,
+        notes: Vec::new(),
     })
 }
 
 /// The bytes of plugin and weights, their digests compared with the pipeline file's.
-struct Files {
-    component: Vec<u8>,
-    weights: Vec<u8>,
+pub(crate) struct Files {
+    pub(crate) component: Vec<u8>,
+    pub(crate) weights: Vec<u8>,
 }
 
 impl Files {
@@ -113,31 +126,34 @@ impl Files {
         notes: &mut Vec<String>,
     ) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
-        let component = read_component(config, given).map_err(|e| errors.push(e)).ok();
-        let weights = match &config.weights {
-            None => Some(Vec::new()),
-            Some(path) => sandbox::read_weights(&given.path(path))
+        let file = read_file(config, given).map_err(|e| errors.push(e)).ok();
+        let beside = config.weights.as_ref().and_then(|path| {
+            sandbox::read_weights(&given.path(path))
                 .map_err(|e| {
                     errors.push(
                         ConfigError::new("weights", e.to_string())
                             .help("train the model with `foreline train`, or correct the path"),
                     );
                 })
-                .ok(),
-        };
-        if let Some(component) = &component {
-            let checked = check_plugin_digest(config, component, given, notes);
-            errors.extend(checked.err());
+                .ok()
+        });
+        let Some(file) = file else { return Err(errors) };
+        errors.extend(check_plugin_digest(config, file.bytes(), given, notes).err());
+        errors.extend(check_signatures(config, &file, given));
+        if file.weights().is_some() && config.weights.is_some() {
+            errors.push(
+                ConfigError::new("weights", "the plugin is packed with weights of its own")
+                    .help("leave 'weights' out, or name the plugin that is not packed"),
+            );
         }
-        if let (Some(weights), Some(pinned)) = (&weights, &config.weights_sha256) {
-            errors.extend(check_digest("weights_sha256", pinned, weights).err());
+        let weights = beside.or_else(|| file.weights().map(<[u8]>::to_vec)).unwrap_or_default();
+        if let Some(pinned) = &config.weights_sha256 {
+            errors.extend(check_digest("weights_sha256", pinned, &weights).err());
         }
-        match (component, weights) {
-            (Some(component), Some(weights)) if errors.is_empty() => {
-                Ok(Files { component, weights })
-            }
-            _ => Err(errors),
+        if !errors.is_empty() {
+            return Err(errors);
         }
+        Ok(Files { component: file.component().to_vec(), weights })
     }
 
     fn plugin(
@@ -152,37 +168,81 @@ impl Files {
     }
 }
 
-fn read_component(config: &ModelConfig, given: &dyn Resolver) -> Result<Vec<u8>, ConfigError> {
+fn read_file(config: &ModelConfig, given: &dyn Resolver) -> Result<ModelFile, ConfigError> {
+    let refused = |e: AdmitError| ConfigError::new("plugin", e.to_string());
     if config.plugin.starts_with(BUILTIN_PREFIX) {
-        return builtin(&config.plugin).map(<[u8]>::to_vec).ok_or_else(|| {
+        let component = builtin(&config.plugin).ok_or_else(|| {
             ConfigError::new("plugin", format!("there is no plugin '{}'", config.plugin))
                 .unknown(&config.plugin, builtin_names())
-        });
+        })?;
+        return ModelFile::take_apart(component.to_vec()).map_err(refused);
     }
     let path = given.path(Path::new(&config.plugin));
-    sandbox::read_plugin(&path).map_err(|e| {
-        ConfigError::new("plugin", e.to_string())
+    ModelFile::read(&path).map_err(|e| {
+        refused(e)
             .help("correct the path, or use one that comes with Foreline, such as 'builtin:forest'")
     })
+}
+
+/// Whether everybody signed who must have, and what was signed is all there is.
+fn check_signatures(
+    config: &ModelConfig,
+    file: &ModelFile,
+    given: &dyn Resolver,
+) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    if !config.signed_by.is_empty() && config.weights.is_some() {
+        errors.push(
+            ConfigError::new("weights", "weights beside the plugin are not signed")
+                .help("pack them with it: `foreline model pack`, then `foreline model sign`"),
+        );
+    }
+    for (index, name) in config.signed_by.iter().enumerate() {
+        let at = format!("signed_by[{index}]");
+        let key = check_signer(name).map_err(|e| e.to_string()).and_then(|()| {
+            let path = given.path(&config.keys.join(format!("{name}.pem")));
+            let bytes = sandbox::read_capped(&path, MAX_KEY_BYTES).map_err(|e| e.to_string())?;
+            String::from_utf8(bytes).map_err(|_| format!("'{}' is no text", path.display()))
+        });
+        let key = match key {
+            Ok(key) => key,
+            Err(e) => {
+                let message = format!("no public key of '{name}' can be had: {e}");
+                errors.push(ConfigError::new(at, message).help("put it there, or set 'keys'"));
+                continue;
+            }
+        };
+        if let Err(e) = file.verify(name, &key) {
+            let signers = file.signers().map(|s| format!("'{s}'")).collect::<Vec<_>>().join(", ");
+            let help = match signers.as_str() {
+                "" => "it has no signature; `foreline model sign` makes one".to_owned(),
+                signers => format!("it has signatures by {signers}"),
+            };
+            errors.push(ConfigError::new(at, format!("the plugin: {e}")).help(help));
+        }
+    }
+    errors
 }
 
 /// A plugin that is a file must be pinned, so that nobody runs other code than was looked at.
 fn check_plugin_digest(
     config: &ModelConfig,
-    component: &[u8],
+    file: &[u8],
     given: &dyn Resolver,
     notes: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    let digest = sandbox::digest(component);
+    let digest = sandbox::digest(file);
     match &config.sha256 {
-        Some(pinned) => check_digest("sha256", pinned, component),
+        Some(pinned) => check_digest("sha256", pinned, file),
         None if config.plugin.starts_with(BUILTIN_PREFIX) => Ok(()),
+        // A signature says as much, and holds for what is signed later too.
+        None if !config.signed_by.is_empty() => Ok(()),
         None if given.checking() => {
             notes.push(format!("the plugin is not pinned; `run` needs sha256: \"{digest}\""));
             Ok(())
         }
         None => Err(ConfigError::new("", "the plugin is not pinned by its digest")
-            .help(format!("add sha256: \"{digest}\""))),
+            .help(format!("add sha256: \"{digest}\", or signed_by"))),
     }
 }
 
@@ -275,7 +335,7 @@ fn refused_part(message: &str, config: &ModelConfig) -> &'static str {
 }
 
 /// Rows spread over the range of the training data, the same in every run.
-fn trial_rows(features: &[Feature]) -> Vec<f64> {
+pub(crate) fn trial_rows(features: &[Feature]) -> Vec<f64> {
     let mut rows = Vec::with_capacity(TRIAL_ROWS * features.len());
     for row in 0..TRIAL_ROWS {
         for (at, feature) in features.iter().enumerate() {
@@ -289,7 +349,7 @@ fn trial_rows(features: &[Feature]) -> Vec<f64> {
 }
 
 /// Rules of the contract that types cannot say.
-fn check_descriptor(d: &Descriptor) -> Result<(), String> {
+pub(crate) fn check_descriptor(d: &Descriptor) -> Result<(), String> {
     let names = d.features.iter().map(|f| &f.name).chain(d.outputs.iter().map(|o| &o.name));
     let labels = d.outputs.iter().flat_map(|o| &o.labels);
     let longest = names.chain(labels).chain([&d.name, &d.version]).map(String::len).max();
@@ -457,7 +517,7 @@ fn rows_per_call(config: &ModelConfig, d: &Descriptor, limits: CallLimits) -> us
 }
 
 /// What tells one model from another: a retrained weights file is another model.
-fn model_digest(files: &Files, config: &ModelConfig) -> String {
+pub(crate) fn model_digest(files: &Files, config: &ModelConfig) -> String {
     let mut parts = vec![sandbox::digest(&files.component), sandbox::digest(&files.weights)];
     for (key, value) in &config.config {
         // With their lengths, so that no two maps run together to the same text.

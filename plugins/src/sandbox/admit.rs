@@ -11,9 +11,9 @@ use wasmparser::{FunctionBody, Operator, Parser, Payload};
 use wasmtime::{Engine, Precompiled};
 
 /// Bytes of a component. A Python plugin takes 18 MB; without a cap a custom section of any size would load.
-pub(super) const MAX_PLUGIN_BYTES: u64 = 32 << 20;
+pub(crate) const MAX_PLUGIN_BYTES: u64 = 32 << 20;
 /// Bytes of a weights file: twice what fits into the default memory limit.
-const MAX_WEIGHTS_BYTES: u64 = 256 << 20;
+pub(crate) const MAX_WEIGHTS_BYTES: u64 = 256 << 20;
 /// Functions of all modules. A Python plugin has about 20,000.
 const MAX_FUNCTIONS: usize = 200_000;
 /// Locals of a function; the same limit as browsers have.
@@ -25,13 +25,13 @@ const MAX_NESTING: usize = 2_000;
 const MAX_LOCALS_TIMES_NESTING: u64 = 1_000_000;
 
 /// The only import that a plugin may have.
-const ALLOWED_IMPORT: &str = "foreline:model/diagnostics@0.1.";
+pub(crate) const ALLOWED_IMPORT: &str = "foreline:model/diagnostics@0.1.";
 /// What a plugin must export.
 const REQUIRED_EXPORT: &str = "foreline:model/scorer@0.1.";
 
 /// Why a plugin or its weights were not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum AdmitError {
+pub enum AdmitError {
     /// The file cannot be read.
     #[error("'{path}' cannot be read: {why}")]
     Unreadable {
@@ -52,7 +52,9 @@ pub(crate) enum AdmitError {
     #[error("this is a precompiled artefact, and only WebAssembly is let in")]
     Precompiled,
     /// A module, not a component.
-    #[error("this is a core module, not a component; wrap it with `wit-component`")]
+    #[error(
+        "this is a core module, not a component; `foreline model check FILE -o OUT` makes one of it"
+    )]
     CoreModule,
     /// The bytes are not valid WebAssembly.
     #[error("this is not WebAssembly that can be read: {0}")]
@@ -79,17 +81,13 @@ pub(crate) enum AdmitError {
     Host(String),
 }
 
-/// Reads a plugin file.
-pub(crate) fn read_plugin(path: &Path) -> Result<Vec<u8>, AdmitError> {
-    read_capped(path, MAX_PLUGIN_BYTES)
-}
-
 /// Reads a weights file.
 pub(crate) fn read_weights(path: &Path) -> Result<Vec<u8>, AdmitError> {
     read_capped(path, MAX_WEIGHTS_BYTES)
 }
 
-fn read_capped(path: &Path, max: u64) -> Result<Vec<u8>, AdmitError> {
+/// Reads a file of at most `max` bytes.
+pub(crate) fn read_capped(path: &Path, max: u64) -> Result<Vec<u8>, AdmitError> {
     let name = path.display().to_string();
     let unreadable =
         |e: std::io::Error| AdmitError::Unreadable { path: name.clone(), why: e.to_string() };
@@ -104,6 +102,16 @@ fn read_capped(path: &Path, max: u64) -> Result<Vec<u8>, AdmitError> {
 
 /// Checks everything that can be seen without compiling.
 pub(super) fn inspect(component: &[u8]) -> Result<(), AdmitError> {
+    let seen = survey(component)?;
+    if let Some(imports) = seen.forbidden() {
+        return Err(AdmitError::Import(imports));
+    }
+    seen.scorer.map_or(Err(AdmitError::NoScorer), |_| Ok(()))
+}
+
+/// Walks over a component: what it imports and exports. Fails where it is none, or larger than the compiler should
+/// be asked to take.
+pub(crate) fn survey(component: &[u8]) -> Result<Survey, AdmitError> {
     if component.len() as u64 > MAX_PLUGIN_BYTES {
         let path = "the plugin".to_owned();
         return Err(AdmitError::TooLarge { path, max: MAX_PLUGIN_BYTES });
@@ -119,11 +127,11 @@ pub(super) fn inspect(component: &[u8]) -> Result<(), AdmitError> {
     if !Parser::is_component(component) {
         return Err(AdmitError::Malformed("it does not start as a component does".to_owned()));
     }
-    let mut seen = Seen::default();
+    let mut seen = Survey::default();
     for payload in Parser::new(0).parse_all(component) {
         seen.part(payload.map_err(malformed)?)?;
     }
-    if seen.has_scorer { Ok(()) } else { Err(AdmitError::NoScorer) }
+    Ok(seen)
 }
 
 fn malformed(e: impl std::fmt::Display) -> AdmitError {
@@ -131,15 +139,26 @@ fn malformed(e: impl std::fmt::Display) -> AdmitError {
 }
 
 /// What the walk over a component has met.
-#[derive(Default)]
-struct Seen {
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
     /// Modules and components around the present place.
     depth: usize,
-    functions: usize,
-    has_scorer: bool,
+    /// Functions of all modules.
+    pub(crate) functions: usize,
+    /// What it imports.
+    pub(crate) imports: Vec<String>,
+    /// The version of the contract that it exports.
+    pub(crate) scorer: Option<String>,
 }
 
-impl Seen {
+impl Survey {
+    /// The imports that a plugin may not have, in one text.
+    pub(crate) fn forbidden(&self) -> Option<String> {
+        let forbidden = self.imports.iter().filter(|name| !name.starts_with(ALLOWED_IMPORT));
+        let names: Vec<&str> = forbidden.map(String::as_str).collect();
+        (!names.is_empty()).then(|| names.join("', '"))
+    }
+
     fn part(&mut self, payload: Payload<'_>) -> Result<(), AdmitError> {
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => self.depth += 1,
@@ -147,15 +166,15 @@ impl Seen {
             Payload::ComponentImportSection(imports) if self.depth == 0 => {
                 for import in imports {
                     let name = import.map_err(malformed)?.name.name;
-                    if !name.starts_with(ALLOWED_IMPORT) {
-                        return Err(AdmitError::Import(name.to_owned()));
-                    }
+                    self.imports.push(name.to_owned());
                 }
             }
             Payload::ComponentExportSection(exports) if self.depth == 0 => {
                 for export in exports {
                     let name = export.map_err(malformed)?.name.name;
-                    self.has_scorer |= name.starts_with(REQUIRED_EXPORT);
+                    if name.starts_with(REQUIRED_EXPORT) {
+                        self.scorer = Some(name.to_owned());
+                    }
                 }
             }
             Payload::CodeSectionEntry(body) => {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 use super::admit::{AdmitError, MAX_PLUGIN_BYTES};
-use super::settings;
+use super::settings::{self, Setup};
 use crate::builtin::is_builtin;
 
 /// The hidden subcommand of `foreline` that compiles one plugin.
@@ -40,11 +40,11 @@ const MAX_WAIT: Duration = Duration::from_secs(180);
 const MAX_COMPLAINT_BYTES: u64 = 4 << 10;
 
 /// The machine code of a component.
-pub(super) fn compile(component: &[u8]) -> Result<Vec<u8>, AdmitError> {
+pub(super) fn compile(component: &[u8], setup: Setup) -> Result<Vec<u8>, AdmitError> {
     match child_program() {
-        Some(program) => compile_in(&program, component),
+        Some(program) => compile_in(&program, component, setup),
         None if is_builtin(component) => {
-            compile_here(component).map_err(|e| AdmitError::Compile(format!("{e:#}")))
+            compile_here(component, setup).map_err(|e| AdmitError::Compile(format!("{e:#}")))
         }
         None => Err(AdmitError::Host(format!(
             "there is no program to compile plugins with; set {COMPILE_CHILD_VARIABLE} to the path of `foreline`"
@@ -52,8 +52,8 @@ pub(super) fn compile(component: &[u8]) -> Result<Vec<u8>, AdmitError> {
     }
 }
 
-fn compile_here(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    Engine::new(&settings::config())?.precompile_component(component)
+fn compile_here(component: &[u8], setup: Setup) -> wasmtime::Result<Vec<u8>> {
+    Engine::new(&settings::config(setup))?.precompile_component(component)
 }
 
 fn child_program() -> Option<PathBuf> {
@@ -72,10 +72,11 @@ fn child_program() -> Option<PathBuf> {
     programs.find(|program| program.is_file())
 }
 
-fn compile_in(program: &Path, component: &[u8]) -> Result<Vec<u8>, AdmitError> {
+fn compile_in(program: &Path, component: &[u8], setup: Setup) -> Result<Vec<u8>, AdmitError> {
     let failed = |e: std::io::Error| AdmitError::Host(format!("'{}': {e}", program.display()));
     let mut child = Command::new(program)
         .arg(COMPILE_SUBCOMMAND)
+        .args(setup.argument())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -129,7 +130,8 @@ pub fn compile_child_main() -> ExitCode {
         limit_this_process()?;
         let mut component = Vec::new();
         std::io::stdin().lock().take(MAX_PLUGIN_BYTES + 1).read_to_end(&mut component)?;
-        let artefact = compile_here(&component)?;
+        let setup = Setup::from_argument(std::env::args().nth(2).as_deref());
+        let artefact = compile_here(&component, setup)?;
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(&artefact)?;
         stdout.flush()?;

@@ -198,6 +198,17 @@ impl Instance {
         }
     }
 
+    /// Bytes of all memories of the store. They only grow.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.store.data().limits.used_bytes()
+    }
+
+    /// Fuel that `init` used.
+    pub(crate) fn init_fuel_used(&self) -> u64 {
+        let given = init_fuel(self.plugin.weights.len());
+        self.store.get_fuel().map_or(0, |left| given.saturating_sub(left))
+    }
+
     /// Fuel that the last call used, of what a call of `rows` has.
     pub(crate) fn fuel_used(&self, rows: usize) -> u64 {
         let given = self.plugin.limits.call_fuel(rows);

@@ -55,6 +55,11 @@ impl Limits {
     pub(super) fn new(max_bytes: usize) -> Self {
         Limits { max_bytes, used_bytes: 0, used_elements: 0, denied: None, host_fault: None }
     }
+
+    /// Bytes of all memories.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_bytes
+    }
 }
 
 impl ResourceLimiter for Limits {

@@ -16,7 +16,7 @@ use crate::bench::{Folder, Step, batch, schema};
 /// The value that wakes the evil.
 const EVIL: f64 = 666.0;
 
-fn core(marks: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn core(marks: &[(&str, &str)]) -> Vec<u8> {
     let mut text = include_str!("evil.wat").to_owned();
     for (mark, filling) in marks {
         let mark = format!("(;{mark};)");
@@ -26,7 +26,7 @@ fn core(marks: &[(&str, &str)]) -> Vec<u8> {
     wat::parse_str(&text).unwrap()
 }
 
-fn component(marks: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn component(marks: &[(&str, &str)]) -> Vec<u8> {
     let mut module = core(marks);
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_str("model.wit", include_str!("../../wit/model.wit")).unwrap();
