@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod import;
 mod new;
 mod pack;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Test(test::Arguments),
     /// Measures what a model costs.
     Bench(bench::Arguments),
+    /// Makes weights of a model that XGBoost or LightGBM has trained.
+    Import(import::Arguments),
     /// Begins a plugin in Rust.
     New(new::Arguments),
     /// Puts a plugin, its weights and a card into one file.
@@ -100,6 +103,7 @@ pub fn model(arguments: &Arguments) -> Outcome {
         Command::Check(a) => check::check(a),
         Command::Test(a) => test::test(a),
         Command::Bench(a) => bench::bench(a),
+        Command::Import(a) => import::import(a),
         Command::New(a) => new::new(a),
         Command::Pack(a) => pack::pack(a),
         Command::Show(a) => pack::show(a),

@@ -262,3 +262,29 @@ fn a_packed_and_signed_model_runs() {
     );
     assert!(code == Some(78) && err.contains("the key cannot be read"), "{err}");
 }
+
+#[test]
+fn a_model_of_another_library_becomes_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/tests/all/imports");
+    for (from, name) in [("xgboost", "xgboost_three.json"), ("lightgbm", "lightgbm_three.txt")] {
+        let file = models.join(name);
+        let file = file.to_str().unwrap();
+        let import = ["model", "import", file, "--from", from, "-o", "w", "--output", "state"];
+        let labels = ["--labels", "normal,unbalance,looseness"];
+        done(folder.path(), &[&import[..], &labels].concat());
+        let said = done(folder.path(), &["model", "check", "builtin:boosted", "--weights", "w"]);
+        for word in ["state", "p_normal", "p_unbalance", "p_looseness"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        let (code, _, err) = foreline(folder.path(), &[&import[..], &["--labels", "a,b"]].concat());
+        assert_eq!(code, Some(78), "{err}");
+        assert!(err.contains("the model has 3 classes, not 2"), "{err}");
+        let other = if from == "xgboost" { "lightgbm" } else { "xgboost" };
+        let (code, _, err) =
+            foreline(folder.path(), &["model", "import", file, "--from", other, "-o", "v"]);
+        assert_eq!(code, Some(78), "{err}");
+        assert!(err.contains("this is not a model in the format"), "{err}");
+        assert!(!folder.path().join("v").exists());
+    }
+}

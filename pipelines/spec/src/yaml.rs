@@ -478,7 +478,7 @@ mod tests {
         assert_eq!(values, serde_json::json!({ "a": 1, "b": [0.1, null, "x"] }));
         for (text, said) in [
             ("a: 1\na: 2\n", "line 2, column 1: 'a' is there twice"),
-            ("a:\n  - .inf\n", "line 2, column 5: not a finite number"),
+            ("a:\n  - .inf\n", "line 2, column 5: non-finite float"),
             ("a: [\n", "line "),
         ] {
             let error = super::read_values(text).unwrap_err();
