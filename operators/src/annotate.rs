@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::columns::{has_missing, nullable, output, positive, same_version};
+use crate::flags::{flag, piece, raised};
 use crate::words::spelt;
 
 mod each;
@@ -132,6 +133,19 @@ pub(crate) fn planned<A: Annotate>(
     annotate: A,
     added: Vec<Added>,
 ) -> Result<Planned, Vec<ConfigError>> {
+    planned_until(input, annotate, added, None)
+}
+
+/// The same; a key begins anew with each row whose flag at the place `resets` is up.
+///
+/// # Errors
+/// When two columns have one name.
+pub(crate) fn planned_until<A: Annotate>(
+    input: &Schema,
+    annotate: A,
+    added: Vec<Added>,
+    resets: Option<usize>,
+) -> Result<Planned, Vec<ConfigError>> {
     let mut columns = input.columns().to_vec();
     for new in &added {
         match new.replaces {
@@ -154,6 +168,7 @@ pub(crate) fn planned<A: Annotate>(
                 output: schema.clone(),
                 annotate: annotate.clone(),
                 added: added.clone(),
+                resets,
             }))
         }),
         notes: Vec::new(),
@@ -167,6 +182,7 @@ struct Annotated<A: Annotate> {
     output: Schema,
     annotate: A,
     added: Vec<Added>,
+    resets: Option<usize>,
     states: Keyed<A::State>,
 }
 
@@ -178,16 +194,25 @@ impl<A: Annotate> Operator for Annotated<A> {
         }
         let times = batch.times(&self.input);
         let channels = self.annotate.channels(batch)?;
+        let resets = self.resets.map(|column| raised(batch, column));
         let column = |_: &Added| Vec::with_capacity(batch.len());
         let mut results: Vec<Vec<f64>> = self.added.iter().map(column).collect();
         let mut parts: Vec<&[f64]> = Vec::with_capacity(channels.len());
         for Group { start, end, .. } in batch.groups() {
             let slot =
                 self.states.slot(batch, self.input.key(), start, || self.annotate.start())?;
-            parts.clear();
-            parts.extend(channels.iter().map(|values| &values[start..end]));
             let state = self.states.get_mut(slot);
-            self.annotate.follow(&times[start..end], &parts, state, &mut results);
+            let mut from = start;
+            while from < end {
+                let to = piece(resets.as_deref(), from, end);
+                if resets.as_ref().is_some_and(|flags| flags[from]) {
+                    *state = self.annotate.start();
+                }
+                parts.clear();
+                parts.extend(channels.iter().map(|values| &values[from..to]));
+                self.annotate.follow(&times[from..to], &parts, state, &mut results);
+                from = to;
+            }
         }
         out.count(Account { used: batch.len() as u64, ..Account::default() });
         out.emit(self.with(batch, results)?);
@@ -235,6 +260,14 @@ pub(crate) fn both<A, B>(
     }
 }
 
+/// The place of the flag `reset_on`, where there is one.
+///
+/// # Errors
+/// When there is no such column or it is something else.
+pub(crate) fn reset(input: &Schema, name: Option<&str>) -> Result<Option<usize>, Vec<ConfigError>> {
+    name.map(|name| flag(input, "reset_on", name)).transpose().map_err(|e| vec![e])
+}
+
 /// The length `max_gap`, where there is one.
 ///
 /// # Errors
@@ -280,7 +313,56 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{Table, sameness};
+    use crate::testing::{Table, sameness, try_plan};
+
+    /// With a repair a key is one that nothing was known of; before it, it is as without.
+    #[test]
+    fn a_repair_has_a_key_begin_anew() {
+        let rows = |from: i64, to: i64, flags: bool| {
+            let each = (from..to).map(|t| {
+                let (x, y, f) = (t * t % 7 + t / 9, t % 5 + t * 3 % 4, flags && t == 18);
+                format!("a,{t},{x},{y},{f}\n")
+            });
+            let text = format!("m,t,x,y,f:bool\n{}", each.collect::<String>());
+            Table::parse(TimeDomain::Logical, &text)
+        };
+        for (kind, result, config) in [
+            ("adwin", "x_adwin_mean", json!({ "columns": ["x"], "clock": 2 })),
+            ("cusum", "x_cusum_high", json!({ "columns": ["x"], "learn": { "rows": 8 } })),
+            ("drift", "x_mean", json!({ "columns": ["x"], "learn": { "rows": 8 } })),
+            ("ewma_chart", "x_ewma", json!({ "columns": ["x"], "learn": { "rows": 8 } })),
+            (
+                "page_hinkley",
+                "x_page_hinkley_up",
+                json!({ "columns": ["x"], "limit": 50, "min_rows": 4 }),
+            ),
+            (
+                "half_space_trees",
+                "anomaly_score",
+                json!({ "columns": ["x", "y"], "learn": { "rows": 8 }, "window": 5 }),
+            ),
+            ("pca_t2q", "pca_t2", json!({ "columns": ["x", "y"], "learn": { "rows": 8 } })),
+        ] {
+            let of = |config: &serde_json::Value, rows: &Table| {
+                sameness(kind, config, rows).numbers(result)
+            };
+            let mut resets = config.clone();
+            resets["reset_on"] = json!("f");
+            let found = of(&resets, &rows(0, 36, true));
+            let (before, after) = found.split_at(18);
+            assert_eq!(before, of(&config, &rows(0, 18, false)), "{kind}");
+            assert_eq!(after, of(&config, &rows(18, 36, false)), "{kind}");
+            assert_ne!(
+                after,
+                &of(&config, &rows(0, 36, false))[18..],
+                "{kind} had something to forget"
+            );
+            let mut wrong = config;
+            wrong["reset_on"] = json!("x");
+            let errors = try_plan(kind, &wrong, &rows(0, 1, false).schema).unwrap_err();
+            assert_eq!(errors, ["reset_on: column 'x' is Float64, not true or false"], "{kind}");
+        }
+    }
 
     /// Detectors with a sum or a mean that one infinite value would spoil for ever.
     #[test]

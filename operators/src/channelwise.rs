@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::columns::same_version;
-use crate::flags::raised;
+use crate::flags::{piece, raised};
 use crate::smoothing::Smoothed;
 
 /// What becomes of a column, row by row.
@@ -93,12 +93,6 @@ impl<F: Filter> Channelwise<F> {
         }
         Ok(results)
     }
-}
-
-/// Where the rows from `from` on end that no flag interrupts.
-fn piece(resets: Option<&[bool]>, from: usize, end: usize) -> usize {
-    let next = resets.and_then(|r| r[from + 1..end].iter().position(|&flag| flag));
-    next.map_or(end, |ahead| from + 1 + ahead)
 }
 
 impl<F: Filter> Operator for Channelwise<F> {

@@ -25,7 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::annotate::{
-    Added, Detector, Holds, Watched, both, fit, gap, is_gap, planned_each, truth,
+    Added, Detector, Holds, Watched, both, fit, gap, is_gap, planned_each, reset, truth,
 };
 use crate::columns::only;
 use crate::learning::{Learn, Learnt, Period, Running};
@@ -44,6 +44,9 @@ pub struct DriftConfig {
     /// The mean begins anew when the last value is longer ago than this.
     #[serde(default)]
     pub max_gap: Option<Extent>,
+    /// A column of true and false: where it is true, after a repair, the key is begun anew with that row, what was learnt included.
+    #[serde(default)]
+    pub reset_on: Option<String>,
     /// Names that stand in front of the results in place of the column's, by column.
     #[serde(default, rename = "as")]
     pub rename: BTreeMap<String, String>,
@@ -73,8 +76,9 @@ impl OperatorKind for Drift {
     ) -> Result<Planned, Vec<ConfigError>> {
         let input = only(inputs)?;
         let watched = Watched::plan(input, &config.columns, &config.rename);
-        let (watched, compared) = both(watched, Compared::plan(config, input.domain()))?;
-        planned_each(input, watched, compared)
+        let watched = both(watched, reset(input, config.reset_on.as_deref()));
+        let ((watched, resets), compared) = both(watched, Compared::plan(config, input.domain()))?;
+        planned_each(input, watched, compared, resets)
     }
 }
 

@@ -35,6 +35,13 @@ pub(crate) fn raised(batch: &Batch, column: usize) -> Vec<bool> {
     flags.iter().map(|flag| flag == Some(true)).collect()
 }
 
+/// Where the rows from `from` on end that no flag interrupts.
+#[must_use]
+pub(crate) fn piece(resets: Option<&[bool]>, from: usize, end: usize) -> usize {
+    let next = resets.and_then(|r| r[from + 1..end].iter().position(|&flag| flag));
+    next.map_or(end, |ahead| from + 1 + ahead)
+}
+
 /// Columns of flags that a step appends, each about one of the columns it works on.
 #[derive(Debug, Clone)]
 pub(crate) struct Flagged {

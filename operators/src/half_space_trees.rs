@@ -21,7 +21,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::annotate::{Added, Annotate, Holds, both, places, planned};
+use crate::annotate::{Added, Annotate, Holds, both, places, planned_until, reset};
 use crate::columns::{channel, numeric, only};
 use crate::entries::Entries;
 use crate::learning::{Learn, Period};
@@ -56,6 +56,9 @@ pub struct HalfSpaceTreesConfig {
     /// Another number draws other trees; 0 unless given.
     #[serde(default)]
     pub seed: u64,
+    /// A column of true and false: where it is true, after a repair, the key is begun anew with that row, what was learnt included.
+    #[serde(default)]
+    pub reset_on: Option<String>,
     /// The name of the score; `anomaly_score` unless given.
     #[serde(default, rename = "as")]
     pub name: Option<String>,
@@ -92,11 +95,12 @@ impl OperatorKind for HalfSpaceTrees {
     ) -> Result<Planned, Vec<ConfigError>> {
         let input = only(inputs)?;
         let from = places(input, &config.columns, numeric);
+        let from = both(from, reset(input, config.reset_on.as_deref()));
         let rest = both(shape(config), expected(config, input.domain()));
-        let (from, (shape, expected)) = both(from, rest)?;
+        let ((from, resets), (shape, expected)) = both(from, rest)?;
         let name = config.name.as_deref().unwrap_or("anomaly_score");
         let score = Added::new(name, Holds::Number).with_unit(Some(Unit::new("1")));
-        planned(input, Scores { from, shape, expected }, vec![score])
+        planned_until(input, Scores { from, shape, expected }, vec![score], resets)
     }
 }
 

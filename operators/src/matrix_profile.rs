@@ -76,7 +76,7 @@ impl OperatorKind for MatrixProfile {
         let input = only(inputs)?;
         let watched = Watched::plan(input, &config.columns, &config.rename);
         let (watched, shapes) = both(watched, Shapes::plan(config, input.domain()))?;
-        planned_each(input, watched, shapes)
+        planned_each(input, watched, shapes, None)
     }
 }
 

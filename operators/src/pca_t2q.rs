@@ -24,7 +24,7 @@ use foreline_engine::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::annotate::{Added, Annotate, Holds, both, places, planned};
+use crate::annotate::{Added, Annotate, Holds, both, places, planned_until, reset};
 use crate::columns::{channel, numeric, only};
 use crate::learning::{Learn, Period};
 use model::{Keep, Model, Past};
@@ -56,6 +56,9 @@ pub struct PcaT2qConfig {
     /// Whether the contribution of each column comes out too; not unless given.
     #[serde(default)]
     pub contributions: bool,
+    /// A column of true and false: where it is true, after a repair, the key is begun anew with that row, what was learnt included.
+    #[serde(default)]
+    pub reset_on: Option<String>,
     /// What the names of the results begin with; `pca` unless given.
     #[serde(default, rename = "as")]
     pub name: Option<String>,
@@ -86,7 +89,8 @@ impl OperatorKind for PcaT2q {
         let input = only(inputs)?;
         let from = places(input, &config.columns, numeric);
         let from = from.and_then(|from| scalable(config, input, &from).map(|()| from));
-        let (from, monitor) = both(from, Monitor::plan(config, input.domain()))?;
+        let from = both(from, reset(input, config.reset_on.as_deref()));
+        let ((from, resets), monitor) = both(from, Monitor::plan(config, input.domain()))?;
         let stem = config.name.as_deref().unwrap_or("pca");
         let number = |name: String| Added::new(name, Holds::Number).with_unit(Some(Unit::new("1")));
         let mut added = vec![number(format!("{stem}_t2")), number(format!("{stem}_q"))];
@@ -96,7 +100,7 @@ impl OperatorKind for PcaT2q {
                 added.extend(each);
             }
         }
-        planned(input, Monitor { from, ..monitor }, added)
+        planned_until(input, Monitor { from, ..monitor }, added, resets)
     }
 }
 

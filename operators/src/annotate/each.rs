@@ -8,7 +8,7 @@ use foreline_engine::{Batch, ConfigError, Fault, Planned, Schema, Unit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Added, Annotate, planned};
+use super::{Added, Annotate, planned_until};
 use crate::columns::{channel, numeric};
 
 /// What looks at one column by itself, and so at each of several in the same way.
@@ -94,7 +94,8 @@ pub(crate) fn renamed_unknown(
     unknown.map(error).collect()
 }
 
-/// The plan of a step that has `detector` look at each of `watched`.
+/// The plan of a step that has `detector` look at each of `watched`; `resets` is the place of the flag that has it begin
+/// anew.
 ///
 /// # Errors
 /// When two columns have one name.
@@ -102,13 +103,14 @@ pub(crate) fn planned_each<D: Detector>(
     input: &Schema,
     watched: Watched,
     detector: D,
+    resets: Option<usize>,
 ) -> Result<Planned, Vec<ConfigError>> {
     let mut added = Vec::new();
     for (&place, stem) in watched.places.iter().zip(&watched.stems) {
         let each = detector.adds(input.columns()[place].unit.as_ref()).into_iter();
         added.extend(each.map(|new| Added { name: format!("{stem}_{}", new.name), ..new }));
     }
-    planned(input, EachColumn { places: watched.places, detector }, added)
+    planned_until(input, EachColumn { places: watched.places, detector }, added, resets)
 }
 
 #[derive(Debug, Clone)]
