@@ -106,8 +106,15 @@ pub(crate) fn version(edition: u64, epoch: u64) -> String {
 /// The answer to who has seen the table as it is.
 pub(crate) fn not_modified(table: &Table, edition: u64, headers: &HeaderMap) -> Option<Response> {
     let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok())?;
-    let tag = format!("\"{}\"", version(edition, table.changed()));
-    (known == tag).then(|| StatusCode::NOT_MODIFIED.into_response())
+    let changed = table.changed();
+    let tag = format!("\"{}\"", version(edition, changed));
+    let same = || tagged(StatusCode::NOT_MODIFIED.into_response(), edition, changed);
+    names(known, &tag).then(same)
+}
+
+/// Whether an `If-None-Match` names `tag`: several may be there, and a proxy that compresses makes them weak.
+fn names(known: &str, tag: &str) -> bool {
+    known.split(',').map(str::trim).any(|k| k == "*" || k.trim_start_matches("W/") == tag)
 }
 
 /// Says which epoch has changed the table last.
@@ -220,6 +227,17 @@ pub(crate) fn written(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_is_found_among_several_and_when_it_is_weak() {
+        let tag = "\"g1fe7\"";
+        for known in ["\"g1fe7\"", "W/\"g1fe7\"", "\"g1fe6\", \"g1fe7\"", "*"] {
+            assert!(names(known, tag), "{known}");
+        }
+        for known in ["", "g1fe7", "\"g1fe6\"", "\"g2fe7\""] {
+            assert!(!names(known, tag), "{known}");
+        }
+    }
 
     #[test]
     fn a_cursor_is_hexadecimal() {
