@@ -80,6 +80,7 @@ fn what_cannot_be_is_said_with_its_exit_code() {
     assert!(code == Some(78) && err.contains("builtin:fores"), "{err}");
     let (code, out, _) = foreline(folder.path(), &["model", "check", "builtin:linear"]);
     assert!(code == Some(1) && out.contains("FAIL  init"), "{out}");
+    assert!(out.contains("given none: --weights"), "{out}");
     let (code, _, _) = foreline(folder.path(), &["model", "check", "x", "--config", "y"]);
     assert_eq!(code, Some(2));
 }

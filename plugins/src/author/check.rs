@@ -154,7 +154,9 @@ fn start(subject: &Subject, report: &mut CheckReport) -> Option<(SharedPlugin, D
     let (instance, descriptor) = match Instance::start(&plugin) {
         Ok(started) => started,
         Err(e) => {
-            report.fail("init", e.to_string());
+            let hint =
+                if subject.weights.is_empty() { "; it was given none: --weights" } else { "" };
+            report.fail("init", format!("{e}{hint}"));
             return None;
         }
     };
