@@ -211,6 +211,7 @@ sinks:
         only: None,
         overrides: BTreeMap::new(),
         weights: BTreeMap::new(),
+        settings: BTreeMap::new(),
         cache_dir: folder.join("cache"),
     };
     let path = folder.join("mqtt.yaml");

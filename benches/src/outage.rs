@@ -221,6 +221,7 @@ serve: {{ listen: 127.0.0.1:0 }}
         only: None,
         overrides: BTreeMap::new(),
         weights: BTreeMap::new(),
+        settings: BTreeMap::new(),
         cache_dir: folder.join("cache"),
     };
     let path = folder.join("outage.yaml");

@@ -15,6 +15,7 @@ pub mod author;
 mod builtin;
 pub mod import;
 mod model;
+mod native;
 pub mod pack;
 mod sandbox;
 pub mod train;
@@ -23,6 +24,7 @@ use foreline_engine::Registration;
 
 pub use builtin::{builtin, family_of};
 pub use model::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError, PROVENANCE};
+pub use native::Native;
 pub use sandbox::{
     AdmitError, COMPILE_CHILD_VARIABLE, COMPILE_SUBCOMMAND, compile_child_main, digest,
 };

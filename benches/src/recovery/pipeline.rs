@@ -157,6 +157,7 @@ sinks:
         only: None,
         overrides: BTreeMap::new(),
         weights: BTreeMap::new(),
+        settings: BTreeMap::new(),
         cache_dir: place.folder.join("cache"),
     };
     let file = place.folder.join("recovery.yaml");

@@ -290,6 +290,7 @@ fn plan(folder: &Path) -> Result<Plan> {
         only: None,
         overrides: BTreeMap::new(),
         weights: BTreeMap::new(),
+        settings: BTreeMap::new(),
         cache_dir: folder.join("cache"),
     };
     let file = folder.join("views.yaml");

@@ -114,6 +114,7 @@ fn run_with(
         only: None,
         overrides: BTreeMap::new(),
         weights: BTreeMap::new(),
+        settings: BTreeMap::new(),
         cache_dir: folder.join("cache"),
     };
     let path = folder.join("w1.yaml");

@@ -13,7 +13,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::{
     check, demo, evaluate, fleet, graph, journal, model, operators, replay, run, sink, tap, tests,
-    train,
+    train, tune,
 };
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
@@ -43,6 +43,8 @@ enum Command {
     Simulate(fleet::Arguments),
     /// Fits the models of a pipeline file's `training:` and writes their weights.
     Train(train::Arguments),
+    /// Searches settings of a pipeline file (`tuning:`): smoothing windows, features, parameters of models.
+    Tune(tune::Arguments),
     /// Replays data whose truth is known (`evaluation:`) and prints how good the predictions are.
     Evaluate(evaluate::Arguments),
     /// Makes, checks, tests, measures, packs and signs models.
@@ -121,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Graph(a) => graph::graph(&a),
         Command::Simulate(a) => fleet::simulate(&a),
         Command::Train(a) => train::train(&a),
+        Command::Tune(a) => tune::tune(&a),
         Command::Evaluate(a) => evaluate::evaluate(&a),
         Command::Model(a) => model::model(&a),
         Command::Replay(a) => replay::replay(&a),

@@ -6,10 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail};
-use arrow::array::{AsArray as _, Float64Array};
+use arrow::array::{Array as _, AsArray as _, BooleanArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use foreline_engine::{Batch, Schema, TimeDomain};
+
+pub mod samples;
+pub mod split;
 
 /// Nanoseconds of an hour.
 const HOUR_NS: f64 = 3.6e12;
@@ -74,20 +77,60 @@ fn indexed<T: Ord + Copy>(
     (indices, distinct.iter().map(name).collect())
 }
 
-/// How much life each row's key has left, given rows up to the end of every life: the time to the key's last row,
-/// at most `cap`. The batch is sorted by key and time.
-#[must_use]
-pub fn remaining(batch: &Batch, schema: &Schema, cap: Option<f64>) -> Vec<f64> {
-    let times = batch.times(schema);
-    let mut left = Vec::with_capacity(batch.len());
-    for group in batch.groups() {
-        let end = times[group.end - 1];
-        left.extend(times[group.start..group.end].iter().map(|&t| {
-            let life = life(end - t, schema.domain());
-            cap.map_or(life, |cap| life.min(cap))
-        }));
+/// One life of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// Event time of its first row.
+    pub start: i64,
+    /// Event time of its last row, at which it ended; `None` where it goes on beyond the data.
+    pub end: Option<i64>,
+}
+
+/// Which life each row belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lives {
+    /// For each row, the place of its life in `lives`.
+    pub of_row: Vec<u32>,
+    /// In the order of their rows.
+    pub lives: Vec<Life>,
+}
+
+impl Lives {
+    /// Cuts every key's rows behind those in which `ends` is true; without it, a key has one life, which ends with its
+    /// last row. The batch is sorted by key and time.
+    #[must_use]
+    pub fn of(batch: &Batch, schema: &Schema, ends: Option<&BooleanArray>) -> Self {
+        let times = batch.times(schema);
+        let mut found = Lives::default();
+        for group in batch.groups() {
+            let mut start = group.start;
+            for row in group.start..group.end {
+                let last = row + 1 == group.end;
+                let ended = ends.map_or(last, |ends| ends.is_valid(row) && ends.value(row));
+                if ended || last {
+                    let number = u32::try_from(found.lives.len()).unwrap_or(u32::MAX);
+                    let end = ended.then_some(times[row]);
+                    found.lives.push(Life { start: times[start], end });
+                    found.of_row.extend(std::iter::repeat_n(number, row + 1 - start));
+                    start = row + 1;
+                }
+            }
+        }
+        found
     }
-    left
+
+    /// How much life each row has left, at most `cap`; NaN where nobody knows.
+    #[must_use]
+    pub fn remaining(&self, batch: &Batch, schema: &Schema, cap: Option<f64>) -> Vec<f64> {
+        let left = |(&life_of, &time): (&u32, &i64)| match self.lives[life_of as usize].end {
+            None => f64::NAN,
+            Some(end) => {
+                let left = life(end - time, schema.domain());
+                cap.map_or(left, |cap| left.min(cap))
+            }
+        };
+        self.of_row.iter().zip(batch.times(schema)).map(left).collect()
+    }
 }
 
 /// The columns `names` of every row, row by row, null as NaN.
@@ -169,45 +212,6 @@ pub struct Judged {
     pub predicted: Option<f64>,
 }
 
-/// Which rows of a machine are judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
-    /// The last one.
-    Last,
-    /// All of them.
-    All,
-}
-
-/// Puts predictions beside the truth. Machines without a truth are named in the second list.
-///
-/// # Errors
-/// When the column is missing or not numeric.
-pub fn judge(
-    batch: &Batch,
-    schema: &Schema,
-    predicted: &str,
-    truth: &Truth,
-    which: Rows,
-) -> Result<(Vec<Judged>, Vec<String>)> {
-    let values = numbers(batch, schema, predicted)?;
-    let times = batch.times(schema);
-    let (mut judged, mut unknown) = (Vec::new(), Vec::new());
-    for (group, key) in batch.groups().zip(key_names(batch, schema)) {
-        let Some(&at_end) = truth.get(&key) else {
-            unknown.push(key);
-            continue;
-        };
-        let last = group.end - 1;
-        let first = if which == Rows::Last { last } else { group.start };
-        for row in first..=last {
-            let truth = at_end + life(times[last] - times[row], schema.domain());
-            let predicted = Some(values[row]).filter(|v| v.is_finite());
-            judged.push(Judged { key: key.clone(), truth, predicted });
-        }
-    }
-    Ok((judged, unknown))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,27 +249,21 @@ mod tests {
     #[test]
     fn remaining_life_counts_down_to_the_last_row_and_is_capped() {
         let (schema, batch) = stream();
-        assert_eq!(remaining(&batch, &schema, None), [3.0, 2.0, 0.0, 1.0, 0.0]);
-        assert_eq!(remaining(&batch, &schema, Some(2.5)), [2.5, 2.0, 0.0, 1.0, 0.0]);
+        let lives = Lives::of(&batch, &schema, None);
+        assert_eq!(lives.remaining(&batch, &schema, None), [3.0, 2.0, 0.0, 1.0, 0.0]);
+        assert_eq!(lives.remaining(&batch, &schema, Some(2.5)), [2.5, 2.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]
-    fn the_last_row_is_judged_against_the_truth_at_the_end() {
+    fn a_key_may_have_several_lives_and_one_that_goes_on() {
         let (schema, batch) = stream();
-        let truth = truth_by_line("20\n").unwrap();
-        let (judged, unknown) = judge(&batch, &schema, "rul", &truth, Rows::Last).unwrap();
-        let want = Judged { key: "1".into(), truth: 20.0, predicted: Some(1.5) };
-        assert_eq!((judged, unknown), (vec![want], vec!["2".to_owned()]));
-    }
-
-    #[test]
-    fn earlier_rows_had_more_life_left() {
-        let (schema, batch) = stream();
-        let truth = truth_by_line("20\n5\n").unwrap();
-        let (judged, _) = judge(&batch, &schema, "rul", &truth, Rows::All).unwrap();
-        let truths: Vec<f64> = judged.iter().map(|j| j.truth).collect();
-        assert_eq!(truths, [23.0, 22.0, 20.0, 6.0, 5.0]);
-        assert_eq!(judged[1].predicted, None);
+        let ends = BooleanArray::from(vec![Some(false), Some(true), None, Some(true), Some(true)]);
+        let lives = Lives::of(&batch, &schema, Some(&ends));
+        assert_eq!(lives.of_row, [0, 0, 1, 2, 3]);
+        assert_eq!(lives.lives[1], Life { start: 4, end: None });
+        let left = lives.remaining(&batch, &schema, None);
+        assert!(left[2].is_nan());
+        assert_eq!((left[0], left[1], left[3], left[4]), (1.0, 0.0, 0.0, 0.0));
     }
 
     #[test]

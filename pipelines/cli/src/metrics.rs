@@ -14,6 +14,10 @@
 //!
 //! Source  Saxena et al., PHM 2008 (score); the weighted forms are those of a published pump project
 
+pub mod alarms;
+pub mod classes;
+pub mod prognosis;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -40,13 +40,15 @@ pub struct Purpose {
     pub inputs: BTreeMap<String, SourceOverride>,
     /// Other weights, by `model` step.
     pub weights: BTreeMap<String, PathBuf>,
+    /// Other settings, by place in the file.
+    pub settings: BTreeMap<String, serde_json::Value>,
 }
 
 impl Purpose {
     /// For a part of the pipeline on other inputs.
     #[must_use]
     pub fn part(only: Only, inputs: BTreeMap<String, SourceOverride>) -> Self {
-        Purpose { checking: true, only: Some(only), inputs, weights: BTreeMap::new() }
+        Purpose { checking: true, only: Some(only), inputs, ..Purpose::default() }
     }
 }
 
@@ -73,9 +75,9 @@ pub fn load_again(file: &Path, purpose: Purpose) -> Result<Plan, Failure> {
 }
 
 fn checked(file: &Path, purpose: Purpose) -> Result<Checked, Failure> {
-    let Purpose { checking, only, inputs, weights } = purpose;
+    let Purpose { checking, only, inputs, weights, settings } = purpose;
     let cache_dir = cache_dir(file);
-    let options = PlanOptions { checking, only, overrides: inputs, weights, cache_dir };
+    let options = PlanOptions { checking, only, overrides: inputs, weights, settings, cache_dir };
     check_file(file, &options).map_err(|e| Failure::Unreadable(e.into()))
 }
 

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use arrow::array::{AsArray as _, BooleanArray};
 use clap::Args;
-use foreline_engine::{Batch, Schema};
+use foreline_engine::Schema;
 use foreline_plugins::train::{ModelMeta, Trained, TrainingSet};
 use foreline_plugins::{builtin, family_of};
 use foreline_sdk::weights::{Output, OutputKind};
@@ -17,10 +16,15 @@ use serde_json::{Value, json};
 
 use crate::commands::{Format, Running};
 use crate::failure::{Failure, Outcome};
-use crate::learning::{classes, life, life_unit, matrix, numbers, remaining};
+use crate::learning::life_unit;
+use crate::learning::samples::Samples;
+use crate::learning::split::usual;
+use crate::mlflow::{Run, Tracking};
 use crate::progress::Progress;
+use crate::report;
 use crate::session::{Purpose, RowBar, keep, load, load_again};
 use crate::table::grouped;
+use crate::validate::{Validated, validate};
 
 pub mod statistics;
 
@@ -35,6 +39,16 @@ pub struct Arguments {
     /// What a source reads instead of what the file says: SOURCE=PATH. May be given several times.
     #[arg(long, value_name = "SOURCE=PATH", value_parser = source_path)]
     pub input: Vec<(String, PathBuf)>,
+    /// Judge models first: fit them on some of the rows and predict the others, as `validate:` says, without it by whole
+    /// machines. Entries that have a `validate:` are judged in any case.
+    #[arg(long)]
+    pub validate: bool,
+    /// Write what the validation found as one HTML page, or as JSON where the name ends so. Implies `--validate`.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Where the run is logged.
+    #[command(flatten)]
+    pub tracking: Tracking,
     /// Workers and progress.
     #[command(flatten)]
     pub running: Running,
@@ -99,40 +113,100 @@ pub fn train(arguments: &Arguments) -> Outcome {
         load(&arguments.file, Format::Text, Purpose { checking: true, ..Purpose::default() })?;
         return Err(anyhow!("'{}' has no 'training'", arguments.file.display()).into());
     }
-    let mut reports = Vec::new();
+    let tracker = arguments.tracking.open(&arguments.file)?;
+    let (mut reports, mut pages) = (Vec::new(), Vec::new());
     for name in names {
         let mut inputs = outline.trainings.get(name).cloned().unwrap_or_default();
         inputs.extend(given_inputs(&arguments.input)?);
-        let (line, report) = one(&arguments.file, name, inputs, &arguments.running)?;
+        let done = one(arguments, name, inputs)?;
         if !arguments.json {
-            println!("{line}");
+            for validated in &done.validated {
+                println!("{validated}");
+            }
+            println!("{}", done.line);
         }
-        reports.push(report);
+        if let Some(run) = &done.run {
+            tracker.log(run)?;
+        }
+        reports.push(done.report);
+        pages.extend(done.validated.iter().map(Validated::page));
+    }
+    if let Some(path) = &arguments.report {
+        report::write(path, &format!("Training of {}", arguments.file.display()), &pages)?;
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&reports).map_err(anyhow::Error::from)?);
+    } else {
+        tracker.say();
     }
     Ok(())
 }
 
-/// Carries out one entry of `training:`, whatever it makes; a line about it, and the same as JSON.
-fn one(
-    file: &Path,
-    name: &str,
-    inputs: BTreeMap<String, SourceOverride>,
-    running: &Running,
-) -> Result<(String, Value), Failure> {
-    let plan = part(file, name, inputs)?;
-    if plan.fittings.is_empty() {
-        let fitted = fit_model(&plan, name, running)?;
-        return Ok((fitted.line(), fitted.to_json()));
-    }
-    let fitted = statistics::fit_step(&plan, name, running)?;
-    Ok((fitted.line(), fitted.to_json()))
+/// What came of one entry of `training:`.
+struct Done {
+    line: String,
+    report: Value,
+    validated: Vec<Validated>,
+    run: Option<Run>,
 }
 
-/// What leads to the training `name`.
-fn part(
+/// Carries out one entry of `training:`, whatever it makes.
+fn one(
+    arguments: &Arguments,
+    name: &str,
+    inputs: BTreeMap<String, SourceOverride>,
+) -> Result<Done, Failure> {
+    let running = &arguments.running;
+    let plan = part(&arguments.file, name, inputs)?;
+    if !plan.fittings.is_empty() {
+        let fitted = statistics::fit_step(&plan, name, running)?;
+        let (line, report) = (fitted.line(), fitted.to_json());
+        return Ok(Done { line, report, validated: Vec::new(), run: None });
+    }
+    let (training, samples, schema) = samples_of(&plan, name, running)?;
+    let mut splits = training.validate.clone();
+    if splits.is_empty() && (arguments.validate || arguments.report.is_some()) {
+        splits.push(usual(&samples));
+    }
+    let progress = Progress::detect(running.quiet);
+    let mut validated = Vec::new();
+    for split in &splits {
+        validated.push(validate(training, &schema, &samples, split, progress)?);
+    }
+    let bar = progress.spinner(&format!("training '{name}'"));
+    let trained = learn(training, &schema, &samples.set)?;
+    bar.finish();
+    write_whole(&training.weights, &trained.weights)?;
+    let features = training.features.len();
+    let fitted =
+        Fitted { name: name.to_owned(), weights: training.weights.clone(), trained, features };
+    let run = run_of(training, &fitted, &validated);
+    let mut report = fitted.to_json();
+    report["validated"] = serde_json::to_value(&validated).map_err(anyhow::Error::from)?;
+    Ok(Done { line: fitted.line(), report, validated, run: Some(run) })
+}
+
+/// What is logged of a training.
+fn run_of(training: &TrainingPlan, fitted: &Fitted, validated: &[Validated]) -> Run {
+    let mut run = Run::new(&training.name, "train");
+    run.param("plugin", training.plugin.display());
+    run.param("features", training.features.join(","));
+    for (name, value) in &training.params {
+        run.param(name, value);
+    }
+    run.tag("weights_sha256", foreline_plugins::digest(&fitted.trained.weights));
+    run.metric("rows", fitted.trained.rows_used as f64);
+    for one in validated {
+        one.log(&mut run);
+    }
+    run
+}
+
+/// Plans what leads to the training `name`.
+///
+/// # Errors
+/// When the file has mistakes.
+pub fn part(
     file: &Path,
     name: &str,
     inputs: BTreeMap<String, SourceOverride>,
@@ -154,70 +228,47 @@ pub fn fit(
 }
 
 fn fit_model(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
-    let training = plan.training.iter().find(|t| t.name == name);
-    let training = training.with_context(|| format!("there is no training '{name}'"))?;
-    let progress = Progress::detect(running.quiet);
-    let stream = plan.stream_name(training.from);
-    let observer = RowBar::of(progress.counter("reading", "rows"), plan);
-    let kept = keep(plan, &[stream], running.workers(), Some(observer))?;
-    let (schema, batch) = kept.streams.get(stream).context("the stream that was asked for")?;
-    let set = training_set(training, schema, batch)?;
-    let bar = progress.spinner(&format!("training '{name}'"));
-    let params = serde_json::Value::Object(training.params.clone());
-    let meta = meta(training, schema);
-    let trained = foreline_plugins::train::train(family(&training.plugin)?, &params, &set, &meta)
-        .map_err(|e| anyhow!("training '{name}': {e}"))?;
+    let (training, samples, schema) = samples_of(plan, name, running)?;
+    let bar = Progress::detect(running.quiet).spinner(&format!("training '{name}'"));
+    let trained = learn(training, &schema, &samples.set)?;
     bar.finish();
     write_whole(&training.weights, &trained.weights)?;
     let features = training.features.len();
     Ok(Fitted { name: name.to_owned(), weights: training.weights.clone(), trained, features })
 }
 
-/// The rows of the stream as a matrix and a target.
-fn training_set(
-    training: &TrainingPlan,
-    schema: &Schema,
-    batch: &Batch,
-) -> anyhow::Result<TrainingSet> {
-    let keep = match &training.filter {
-        None => vec![true; batch.len()],
-        Some(filter) => {
-            let keep = filter.evaluate(&batch.rows).context("the 'where' of the training")?;
-            // Null is not true, as everywhere else in SQL.
-            keep.as_boolean().iter().map(|keep| keep == Some(true)).collect()
-        }
-    };
-    // A machine's rows resemble one another, so a trainer holds back all of them or none.
-    let numbered = (0_u32..).zip(batch.groups());
-    let groups = numbered.flat_map(|(n, group)| (group.start..group.end).map(move |_| n)).collect();
-    let rows = batch.filter(&BooleanArray::from(keep.clone()))?;
-    let (y, labels) = match &training.target {
-        // Counted to the last row of the key, which the filter may leave out.
-        TrainingTarget::Remaining { cap } => {
-            let cap = cap.map(|c| life(c, schema.domain()));
-            (kept(remaining(batch, schema, cap), &keep), vec![])
-        }
-        TrainingTarget::Column(name) => (numbers(&rows, schema, name)?, vec![]),
-        TrainingTarget::Class(name) => classes(&rows, schema, name)?,
-    };
-    let unit = |name: &String| {
-        let column = schema.column(name);
-        column.and_then(|c| c.unit.as_ref()).map(|u| u.code().to_owned())
-    };
-    Ok(TrainingSet {
-        feature_names: training.features.clone(),
-        units: training.features.iter().map(unit).collect(),
-        rows: rows.len(),
-        x: matrix(&rows, schema, &training.features)?,
-        y,
-        labels,
-        groups: kept(groups, &keep),
-    })
+/// Runs what leads to the training `name` and keeps the rows that it learns from.
+///
+/// # Errors
+/// When the plan has no such training, or the run fails.
+pub fn samples_of<'p>(
+    plan: &'p Plan,
+    name: &str,
+    running: &Running,
+) -> Result<(&'p TrainingPlan, Samples, Schema), Failure> {
+    let training = plan.training.iter().find(|t| t.name == name);
+    let training = training.with_context(|| format!("there is no training '{name}'"))?;
+    let stream = plan.stream_name(training.from);
+    let counter = Progress::detect(running.quiet).counter("reading", "rows");
+    let observer = RowBar::of(counter, plan);
+    let kept = keep(plan, &[stream], running.workers(), Some(observer))?;
+    let (schema, batch) = kept.streams.get(stream).context("the stream that was asked for")?;
+    Ok((training, Samples::of(training, schema, batch)?, schema.clone()))
 }
 
-/// The values of the rows that are learnt from.
-fn kept<T>(values: Vec<T>, keep: &[bool]) -> Vec<T> {
-    values.into_iter().zip(keep).filter(|(_, keep)| **keep).map(|(value, _)| value).collect()
+/// Fits the weights of a training on `set`.
+///
+/// # Errors
+/// When the plugin's family cannot be trained, or not on these rows.
+pub fn learn(
+    training: &TrainingPlan,
+    schema: &Schema,
+    set: &TrainingSet,
+) -> anyhow::Result<Trained> {
+    let params = Value::Object(training.params.clone());
+    let meta = meta(training, schema);
+    foreline_plugins::train::train(family(&training.plugin)?, &params, set, &meta)
+        .map_err(|e| anyhow!("training '{}': {e}", training.name))
 }
 
 /// The family of weights that a plugin reads.

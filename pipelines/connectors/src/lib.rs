@@ -13,6 +13,7 @@ pub mod format;
 pub mod http;
 mod kind;
 pub mod log;
+pub mod mlflow;
 pub mod mqtt;
 mod notify;
 mod objects;

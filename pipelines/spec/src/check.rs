@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+
+use foreline_engine::{Expression, ExpressionError, Schema};
 use foreline_sql::SqlExpressions;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -11,6 +14,7 @@ use crate::plan::Plan;
 use crate::planner::{Given, Planner};
 use crate::read::Reader;
 use crate::secret::{Environment, ProcessEnvironment, Secrets, cover, cover_lines};
+use crate::setting;
 use crate::yaml::{Entry, MAX_FILE_BYTES, Node, Value, parse};
 
 /// What else a plan depends on.
@@ -24,6 +28,8 @@ pub struct PlanOptions {
     pub overrides: BTreeMap<String, SourceOverride>,
     /// Weights to use instead of those in the file, by `model` step.
     pub weights: BTreeMap<String, PathBuf>,
+    /// Other values for settings of the file, by place, such as `steps.smooth.ema.alpha`.
+    pub settings: BTreeMap<String, serde_json::Value>,
     /// Where kinds may keep what they can make again.
     pub cache_dir: PathBuf,
 }
@@ -93,6 +99,14 @@ pub(crate) fn read_up_to(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// An expression of the pipeline's language, for rows of `schema`.
+///
+/// # Errors
+/// When it is none, names a column that is not there, or calls what is not immutable.
+pub fn compile(sql: &str, schema: &Schema) -> Result<Arc<dyn Expression>, ExpressionError> {
+    SqlExpressions::new().compile(sql, schema)
+}
+
 /// Plans `text` as if it stood in `file`, whose folder paths are relative to.
 #[must_use]
 pub fn check_text(
@@ -120,6 +134,12 @@ pub fn check_text(
                 out.push(error);
             }
             secrets.resolve(&mut root, &mut out);
+            for (path, value) in &options.settings {
+                if !setting::replace(&mut root, path, value) {
+                    let message = format!("'{path}' leads to no setting of this file");
+                    out.push(Diagnostic::error(Code::BAD_VALUE, root.span, message));
+                }
+            }
             replace_inputs(&mut root, options, &mut out);
             replace_weights(&mut root, options, &mut out);
             let name = file.file_stem().map_or_else(|| "pipeline".into(), |s| s.to_string_lossy());
@@ -152,7 +172,7 @@ fn plan_tree(
     let language = Language::new(kinds);
     let file = Reader { kinds, language: &language, out }.file(root)?;
     let given = Given { folder, options, sql: SqlExpressions::new() };
-    Some(Planner::new(text, name, &file, given, out).plan())
+    Some(Planner::new(text, root, name, &file, given, out).plan())
 }
 
 /// Puts the inputs of `options` in the place of those of the file.

@@ -560,6 +560,74 @@ pub struct TrainingConfig {
     /// A SQL condition: only rows for which it holds are learnt from.
     #[serde(default, rename = "where")]
     pub filter: Option<String>,
+    /// How the model is judged before it is believed: it is fitted on some of the rows and predicts the others, in turn. One
+    /// way, or a list of them to be compared. `train --validate` and `tune` do it in any case, by whole machines unless
+    /// something else is said here.
+    #[serde(default)]
+    pub validate: OneOrMany<ValidateConfig>,
+}
+
+/// How the rows of a training are parted into those that are learnt from and those that are predicted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ValidateConfig {
+    /// What is never parted.
+    pub by: SplitBy,
+    /// How many parts, each predicted once; of `interval` and `time` the last ones only. Default 5, of `interval` 7, of a
+    /// column one for each of its values.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
+    pub folds: Option<usize>,
+    /// Of `interval`: only that many intervals before the predicted one are learnt from. Default: all of them.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub look_back: Option<usize>,
+    /// Another seed deals machines, values or rows otherwise. Default 0.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// What a split never parts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitBy {
+    /// Machines: all rows of a key are learnt from, or none.
+    Machine,
+    /// Lives, from one failure to the next, in the order of time: each is predicted from those that had ended before it began.
+    Interval,
+    /// Time: each stretch is predicted from what was known before it began.
+    Time,
+    /// Rows with the same value in this column, such as a recording or the size of a fault.
+    Column(String),
+    /// Nothing: rows at random. Neighbouring rows resemble one another, so this flatters every model; for comparison only.
+    Row,
+}
+
+/// One value, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// One.
+    One(T),
+    /// Several.
+    Many(Vec<T>),
+}
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        OneOrMany::Many(Vec::new())
+    }
+}
+
+impl<T> OneOrMany<T> {
+    /// All of them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            OneOrMany::One(one) => std::slice::from_ref(one),
+            OneOrMany::Many(many) => many,
+        }
+    }
 }
 
 /// What a model is to predict.
@@ -581,6 +649,10 @@ pub struct RemainingConfig {
     /// Longer lives count as this: a machine in good health shows no sign of its end yet.
     #[serde(default)]
     pub cap: Option<Extent>,
+    /// A SQL condition that holds in the rows at which a life ends, such as `failed`: remaining life is counted to the next of
+    /// them, and rows behind a key's last one are not learnt from. Default: a key has one life, which ends with its last row.
+    #[serde(default)]
+    pub ends: Option<String>,
 }
 
 /// How `foreline evaluate` judges predictions: data whose truth is known goes through the pipeline.
@@ -592,17 +664,196 @@ pub struct EvaluationConfig {
     pub input: BTreeMap<String, String>,
     /// The stream that holds the predictions.
     pub from: String,
-    /// Its column with the predicted remaining life.
+    /// Its column with what is predicted: a remaining life, another number, or a class.
     pub predicted: String,
-    /// How much life each key had left at its last row.
+    /// What was true.
     pub truth: TruthConfig,
     /// Figures are given for truth cut at this remaining life too, in the unit of the prediction, as models trained with
     /// a cap cannot answer more.
     #[serde(default)]
     pub cap: Option<f64>,
-    /// Which rows of a key are judged. Default `last`.
+    /// Which rows of a key are judged. Default `last` where the truth is a life left at the last row, else `all`.
     #[serde(default)]
-    pub at: JudgedRows,
+    pub at: Option<JudgedRows>,
+    /// The columns between which the truth is said to lie.
+    #[serde(default)]
+    pub interval: Option<IntervalConfig>,
+    /// How far a prediction may be off, as a share of the life that is left, for the figures alpha-lambda and prognostic
+    /// horizon. Default 0.2.
+    #[serde(default)]
+    pub alpha: Option<f64>,
+    /// When a prediction would raise an alarm: how early it comes, how often for nothing, how often not at all.
+    #[serde(default)]
+    pub alarm: Option<AlarmConfig>,
+    /// What wrong and right alarms cost a machine and day; needs `alarm`.
+    #[serde(default)]
+    pub cost: Option<CostConfig>,
+    /// The entry of `training` whose model is judged: `--seeds` trains it anew, and a report says what its features are worth.
+    #[serde(default)]
+    pub training: Option<String>,
+    /// The seeds of `--seeds`, declared before any figure is seen.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
+}
+
+/// Two columns between which the truth is said to lie.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IntervalConfig {
+    /// The column of the lower end.
+    pub low: String,
+    /// The column of the upper end.
+    pub high: String,
+    /// The share of truths that ought to lie inside, such as 0.8.
+    pub nominal: f64,
+}
+
+/// When a predicted life is an alarm, and when that is right.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlarmConfig {
+    /// A predicted life below this is an alarm, in the unit of the prediction.
+    pub below: f64,
+    /// In that many rows one after the other. Default 1.
+    #[serde(default = "one_row")]
+    #[schemars(range(min = 1))]
+    pub rows: usize,
+    /// An alarm with more life left than this came for nothing. Default: none does.
+    #[serde(default)]
+    pub earliest: Option<f64>,
+    /// An alarm with less life left than this came too late to act. Default 0.
+    #[serde(default)]
+    pub latest: f64,
+}
+
+fn one_row() -> usize {
+    1
+}
+
+/// What a machine costs a day, by whether its failure was foreseen. Each case costs (repair + loss) / days, times the share
+/// of lives that end so; what is left out is that of the published pump project.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CostConfig {
+    /// It failed without an alarm in time. Default 100, 500, 30 days.
+    pub missed: CaseCost,
+    /// The alarm came too early, and good life was thrown away. Default 100, 0, 20 days.
+    pub early: CaseCost,
+    /// The alarm was right. Default 100, 0, 30 days.
+    pub right: CaseCost,
+}
+
+impl Default for CostConfig {
+    fn default() -> Self {
+        CostConfig {
+            missed: CaseCost { repair: 100.0, loss: 500.0, days: 30.0 },
+            early: CaseCost { repair: 100.0, loss: 0.0, days: 20.0 },
+            right: CaseCost { repair: 100.0, loss: 0.0, days: 30.0 },
+        }
+    }
+}
+
+/// What one case costs.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaseCost {
+    /// The repair, in the currency of your choice.
+    pub repair: f64,
+    /// The production that is lost. Default 0.
+    #[serde(default)]
+    pub loss: f64,
+    /// The days from one such case to the next.
+    pub days: f64,
+}
+
+/// How `foreline tune` searches settings of this file.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TuningConfig {
+    /// The entry of `training` whose validated error is to be small.
+    #[serde(default)]
+    pub training: Option<String>,
+    /// Or the step that smooths: how well its value predicts the next row decides, by the elbow of that error.
+    #[serde(default)]
+    pub step: Option<String>,
+    /// What is tried: the place of a setting in this file, such as `steps.smooth.moving_average.rows`, with a list of values
+    /// or a range. The file's own value is always the first trial.
+    #[serde(rename = "try")]
+    pub settings: BTreeMap<String, Candidates>,
+    /// How many trials, the file's own settings included. Default: the whole grid where that has at most 64 points, else 64
+    /// drawn from it.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100000))]
+    pub trials: Option<usize>,
+    /// Another seed draws other trials. Default 0.
+    #[serde(default)]
+    pub seed: u64,
+    /// The figure that is to be small. Default: `rmse`; of classes `log_loss`.
+    #[serde(default)]
+    pub best: Option<Figure>,
+    /// What each source reads instead of its own `path`, where a step is tuned. A training has inputs of its own.
+    #[serde(default)]
+    pub input: BTreeMap<String, String>,
+}
+
+/// A figure that a search makes small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Figure {
+    /// Root mean square error, of capped truth where there is a cap.
+    Rmse,
+    /// Mean absolute error.
+    Mae,
+    /// Mean of the PHM08 score.
+    Score,
+    /// RMSE in which short lives weigh more.
+    WeightedRmse,
+    /// RMSE with weight 1 at the end of life and 0 from the cap on.
+    MinMaxRmse,
+    /// Mean pinball loss of a model of quantiles.
+    Pinball,
+    /// Mean negative logarithm of the probability of the true class.
+    LogLoss,
+    /// Share of wrong classes.
+    ErrorRate,
+}
+
+/// The values that a search tries in one place.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Candidates {
+    /// These.
+    List(Vec<serde_json::Value>),
+    /// Numbers of a range; whole ones where both ends are.
+    Range(RangeConfig),
+}
+
+/// A range of numbers.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RangeConfig {
+    /// The smallest.
+    pub from: serde_json::Number,
+    /// The greatest.
+    pub to: serde_json::Number,
+    /// `log`: as many between 1 and 10 as between 10 and 100. Default `linear`.
+    #[serde(default)]
+    pub scale: Scale,
+    /// How many values, evenly over the scale. Default 5.
+    #[serde(default)]
+    #[schemars(range(min = 2, max = 1000))]
+    pub steps: Option<usize>,
+}
+
+/// How values lie in a range.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// At equal distances.
+    #[default]
+    Linear,
+    /// At equal ratios.
+    Log,
 }
 
 /// Which rows of a key are judged.
@@ -616,7 +867,7 @@ pub enum JudgedRows {
     All,
 }
 
-/// Where the truth stands.
+/// Where the truth stands. The first two say how much life each key had left at its last row.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TruthConfig {
@@ -624,6 +875,10 @@ pub enum TruthConfig {
     Lines(String),
     /// A comma-separated file with a header.
     Table(TruthTable),
+    /// A column of the stream: a number, or the name of a class.
+    Column(String),
+    /// The stream itself says how long each life was, as the target of a training does.
+    Remaining(RemainingConfig),
 }
 
 /// A comma-separated file of truth.

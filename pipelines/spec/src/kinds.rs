@@ -8,7 +8,8 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::file::{
     AlertEntry, EpochConfig, EvaluationConfig, JournalConfig, ReferenceCommon, ServeConfig,
-    SinkCommon, SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, ViewConfig,
+    SinkCommon, SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, TuningConfig,
+    ViewConfig,
 };
 
 /// The tables of kinds.
@@ -58,6 +59,7 @@ pub(crate) struct Language {
     pub(crate) alert_book: Json,
     pub(crate) training: Json,
     pub(crate) evaluation: Json,
+    pub(crate) tuning: Json,
     pub(crate) test: Json,
     pub(crate) epoch: Json,
     pub(crate) snapshot: Json,
@@ -85,6 +87,7 @@ impl Language {
         let (alert, training) = (of::<AlertEntry>(g), of::<TrainingConfig>(g));
         let alert_book = of::<BookOptions>(g);
         let evaluation = of::<EvaluationConfig>(g);
+        let tuning = of::<TuningConfig>(g);
         let (test, epoch) = (of::<TestConfig>(g), of::<EpochConfig>(g));
         let (snapshot, journal) = (of::<SnapshotConfig>(g), of::<JournalConfig>(g));
         let serve = of::<ServeConfig>(g);
@@ -100,6 +103,7 @@ impl Language {
             alert_book,
             training,
             evaluation,
+            tuning,
             test,
             epoch,
             snapshot,
@@ -159,6 +163,7 @@ impl Language {
                 "alert_book": self.alert_book,
                 "training": named(self.training.clone(), "How `foreline train` makes weights and statistics."),
                 "evaluation": named(self.evaluation.clone(), "How `foreline evaluate` judges predictions."),
+                "tuning": named(self.tuning.clone(), "What `foreline tune` searches."),
                 "tests": { "type": "array", "items": self.test, "description": "Cases for `foreline test`." },
                 "epoch": self.epoch,
                 "snapshot": self.snapshot,

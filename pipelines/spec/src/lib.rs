@@ -25,20 +25,24 @@ mod read;
 mod render;
 mod rows;
 mod secret;
+mod setting;
 mod shape;
 mod suggest;
 mod yaml;
 
-pub use check::{Checked, Only, PlanOptions, ReadError, SourceOverride, check_file, check_text};
+pub use check::{
+    Checked, Only, PlanOptions, ReadError, SourceOverride, check_file, check_text, compile,
+};
 pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
-    AlertEntry, AsOfConfig, AsOfTime, Columns, EpochConfig, EvaluationConfig, First, GroupConfig,
-    JoinConfig, JoinOn, JournalConfig, JudgedRows, Late, LatestConfig, Names, ReferenceCommon,
-    RemainingConfig, ServeConfig, SinkCommon, SnapshotConfig, SourceCommon, StepCommon,
-    TargetConfig, TestConfig, TestExpect, TestRows, TopConfig, TrainingConfig, TruthConfig,
-    TruthTable, Unmatched, ViewConfig,
+    AlarmConfig, AlertEntry, AsOfConfig, AsOfTime, Candidates, CaseCost, Columns, CostConfig,
+    EpochConfig, EvaluationConfig, Figure, First, GroupConfig, IntervalConfig, JoinConfig, JoinOn,
+    JournalConfig, JudgedRows, Late, LatestConfig, Names, OneOrMany, RangeConfig, ReferenceCommon,
+    RemainingConfig, Scale, ServeConfig, SinkCommon, SnapshotConfig, SourceCommon, SplitBy,
+    StepCommon, TargetConfig, TestConfig, TestExpect, TestRows, TopConfig, TrainingConfig,
+    TruthConfig, TruthTable, TuningConfig, Unmatched, ValidateConfig, ViewConfig,
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
@@ -51,4 +55,5 @@ pub use read::{DEAD_LETTERS, LATE};
 pub use render::RenderStyle;
 pub use rows::rows_to_csv;
 pub use secret::{Environment, ProcessEnvironment, Secret};
+pub use setting::with_settings;
 pub use yaml::{Entry, MAX_FILE_BYTES, Node, Span, Value, read_values};

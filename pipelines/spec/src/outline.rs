@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::check::{ReadError, SourceOverride, read_text};
-use crate::file::EvaluationConfig;
+use crate::file::{EvaluationConfig, TrainingConfig, TuningConfig};
 use crate::kinds::{Kinds, Language};
-use crate::read::{PipelineFile, Reader};
+use crate::read::{Named, PipelineFile, Reader, StepBlock};
 use crate::secret::{ProcessEnvironment, Secrets};
-use crate::yaml::parse;
+use crate::setting;
+use crate::yaml::{Node, Value, parse};
 
 /// The entries of `training` and `evaluation` that can be read; what is wrong with others is for a check to say.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,18 @@ pub struct Outline {
     pub order: Vec<String>,
     /// Each evaluation, by name.
     pub evaluations: BTreeMap<String, EvaluationConfig>,
+    /// Each search, by name.
+    pub tunings: BTreeMap<String, TuningConfig>,
+    /// By training of a model: the file of its weights, as written.
+    pub weights: BTreeMap<String, String>,
+    /// By `model` step: the file of its weights, as written.
+    pub models: BTreeMap<String, String>,
+    /// By training of a step: the place of its file of statistics.
+    pub statistics: BTreeMap<String, String>,
+    /// By training: the fittings of steps that lead to it, in their order.
+    pub before: BTreeMap<String, Vec<String>>,
+    /// The settings of the file that searches change, by place, as they are.
+    pub settings: BTreeMap<String, serde_json::Value>,
 }
 
 /// Reads the outline of a file; empty where the file is not YAML.
@@ -49,9 +62,63 @@ pub fn outline(file: &Path) -> Result<Outline, ReadError> {
             .iter()
             .map(|t| (t.name.to_owned(), inputs(&t.config.input)))
             .collect(),
+        weights: weights(&read),
+        models: models(&read),
+        statistics: statistics(&read),
+        before: before(&read),
         order: in_order(&read),
+        settings: settings(&read, &root),
+        tunings: read.tuning.into_iter().map(|t| (t.name.to_owned(), t.config)).collect(),
         evaluations: read.evaluation.into_iter().map(|e| (e.name.to_owned(), e.config)).collect(),
     })
+}
+
+fn weights(file: &PipelineFile<'_>) -> BTreeMap<String, String> {
+    let named =
+        |t: &Named<'_, TrainingConfig>| Some((t.name.to_owned(), t.config.weights.clone()?));
+    file.training.iter().filter_map(named).collect()
+}
+
+fn models(file: &PipelineFile<'_>) -> BTreeMap<String, String> {
+    let weights = |step: &StepBlock<'_>| {
+        let entry = step.kind.as_ref().map(|k| k.entry).filter(|e| e.key == "model")?;
+        match &entry.value.get("weights")?.value {
+            Value::Text(path) => Some((step.name.to_owned(), path.clone())),
+            _ => None,
+        }
+    };
+    file.steps.iter().filter_map(weights).collect()
+}
+
+fn statistics(file: &PipelineFile<'_>) -> BTreeMap<String, String> {
+    let place = |t: &Named<'_, TrainingConfig>| {
+        let step = file.steps.iter().find(|s| Some(s.name) == t.config.step.as_deref())?;
+        let entry = step.kind.as_ref()?.entry;
+        entry.value.get("statistics")?;
+        Some((t.name.to_owned(), format!("steps.{}.{}.statistics", step.name, entry.key)))
+    };
+    file.training.iter().filter_map(place).collect()
+}
+
+fn before(file: &PipelineFile<'_>) -> BTreeMap<String, Vec<String>> {
+    let order = in_order(file);
+    let of = |t: &Named<'_, TrainingConfig>| {
+        let streams = leading_to(file, file.learns_from(&t.config));
+        let fits = |name: &&String| {
+            let other = file.training.iter().find(|o| o.name == **name);
+            other.and_then(|o| o.config.step.as_deref()).is_some_and(|step| streams.contains(step))
+        };
+        (t.name.to_owned(), order.iter().filter(fits).cloned().collect())
+    };
+    file.training.iter().map(of).collect()
+}
+
+/// What stands at the places that searches try; places that lead nowhere are for a check to report.
+fn settings(file: &PipelineFile<'_>, root: &Node) -> BTreeMap<String, serde_json::Value> {
+    let places = file.tuning.iter().flat_map(|t| t.config.settings.keys());
+    places
+        .filter_map(|path| Some((path.clone(), setting::find(root, path).ok()?.to_json())))
+        .collect()
 }
 
 /// The trainings, each behind the fittings of the steps that lead to it.

@@ -13,7 +13,7 @@ use foreline_engine::{
     dead_letter_schema, late_schema,
 };
 
-use crate::file::TestConfig;
+use crate::file::{TestConfig, ValidateConfig};
 use crate::read::{DEAD_LETTERS, LATE, diagnostic};
 use crate::secret::Secret;
 
@@ -151,12 +151,14 @@ pub struct AlertPlan {
 }
 
 /// What a model is to predict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum TrainingTarget {
-    /// How long until the key's last row, at most `cap`, in the unit of the stream's time.
+    /// How long until the life ends, at most `cap`, in the unit of the stream's time.
     Remaining {
         /// Longer lives count as this.
         cap: Option<i64>,
+        /// The rows at which a life ends; without it, the last row of each key.
+        ends: Option<Arc<dyn Expression>>,
     },
     /// A numeric column.
     Column(String),
@@ -183,6 +185,8 @@ pub struct TrainingPlan {
     pub params: serde_json::Map<String, serde_json::Value>,
     /// Only rows for which it is true are learnt from.
     pub filter: Option<Arc<dyn Expression>>,
+    /// How it is judged; empty where the file does not say.
+    pub validate: Vec<ValidateConfig>,
 }
 
 /// The fitting of a step of a [`Plan`].

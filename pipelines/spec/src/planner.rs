@@ -13,6 +13,7 @@ mod serve;
 mod source;
 mod tests;
 mod training;
+mod tuning;
 mod views;
 
 pub(crate) use book::ALERTS;
@@ -81,6 +82,7 @@ enum Stream {
 /// Makes a plan of one file.
 pub(crate) struct Planner<'a> {
     text: &'a str,
+    root: &'a Node,
     file: &'a PipelineFile<'a>,
     given: Given<'a>,
     out: &'a mut Vec<Diagnostic>,
@@ -92,6 +94,7 @@ pub(crate) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub(crate) fn new(
         text: &'a str,
+        root: &'a Node,
         name: &str,
         file: &'a PipelineFile<'a>,
         given: Given<'a>,
@@ -125,7 +128,7 @@ impl<'a> Planner<'a> {
             serve: None,
         };
         let (streams, used) = (BTreeMap::new(), BTreeSet::new());
-        Planner { text, file, given, out, streams, used, plan }
+        Planner { text, root, file, given, out, streams, used, plan }
     }
 
     /// The plan; what is wrong is with the diagnostics.
@@ -171,6 +174,7 @@ impl<'a> Planner<'a> {
         if wanted.is_none() {
             self.sinks();
             self.evaluation();
+            self.tuning();
             self.tests();
             self.serve();
             self.unused();

@@ -11,7 +11,8 @@ use serde_json::Value as Json;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::file::{
     AlertEntry, EpochConfig, EvaluationConfig, JournalConfig, ReferenceCommon, ServeConfig,
-    SinkCommon, SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, ViewConfig,
+    SinkCommon, SnapshotConfig, SourceCommon, StepCommon, TestConfig, TrainingConfig, TuningConfig,
+    ViewConfig,
 };
 use crate::kinds::{BlockLanguage, Kinds, Language, MAX_WORKERS};
 use crate::shape::{Owner, Shapes, is_missing, misspelt, unknown_key};
@@ -49,6 +50,7 @@ const SECTIONS: &[&str] = &[
     "sinks",
     "training",
     "evaluation",
+    "tuning",
     "tests",
     "epoch",
     "snapshot",
@@ -106,6 +108,7 @@ pub(crate) struct PipelineFile<'n> {
     pub(crate) alert_book_entry: Option<&'n Entry>,
     pub(crate) training: Vec<Named<'n, TrainingConfig>>,
     pub(crate) evaluation: Vec<Named<'n, EvaluationConfig>>,
+    pub(crate) tuning: Vec<Named<'n, TuningConfig>>,
     pub(crate) tests: Vec<Named<'n, TestConfig>>,
     pub(crate) epoch: EpochConfig,
     pub(crate) snapshot: SnapshotConfig,
@@ -180,6 +183,7 @@ impl Reader<'_> {
             alert_book_entry,
             training: self.named(root, "training", &language.training),
             evaluation: self.named(root, "evaluation", &language.evaluation),
+            tuning: self.named(root, "tuning", &language.tuning),
             tests: self.tests(root),
             epoch: self.epoch(root),
             snapshot: self.snapshot(root),

@@ -6,14 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use foreline_sdk::ensemble::Ensemble;
-use foreline_sdk::linear::Linear;
-use foreline_sdk::weights::{self, Family};
 use serde::Serialize;
 
 use super::{AuthorError, Subject};
 use crate::builtin::family_of;
 use crate::model::{check_descriptor, trial_rows};
+use crate::native::Native;
 use crate::sandbox::{CallError, Instance, Setup, Shape, compile_anew};
 
 /// Rows of a call.
@@ -90,7 +88,11 @@ pub fn bench(subject: &Subject) -> Result<BenchReport, AuthorError> {
         let speed = sandboxed(&mut instance, rows, &features, shape).map_err(failed)?;
         let native_rows_per_s = native.as_ref().map(|score| {
             let mut scores = vec![f64::NAN; rows * shape.n_outputs];
-            per_second(rows, best(|| score(&features, &mut scores)))
+            let go = || {
+                score.score_into(&features, &mut scores);
+                true
+            };
+            per_second(rows, best(go))
         });
         batches.push(BatchSpeed { native_rows_per_s, ..speed });
     }
@@ -133,35 +135,13 @@ fn sandboxed(
     })
 }
 
-/// Scores a matrix of rows; whether it could.
-type Native = Box<dyn Fn(&[f64], &mut [f64]) -> bool>;
-
-/// The same model compiled into this program, where the family is one of ours.
+/// The same model compiled into this program, where its family is one of ours.
 fn native(subject: &Subject, n_features: usize, n_outputs: usize) -> Option<Native> {
     let family = family_of(&subject.plugin)?;
-    let weights = weights::read(&subject.weights).ok().filter(|w| w.family == family)?;
-    match family {
-        Family::Linear => {
-            let model = Linear::new(weights.payload().ok()?, n_features).ok()?;
-            (model.n_outputs() == n_outputs).then(|| -> Native {
-                Box::new(move |rows, scores| {
-                    model.score(rows, scores);
-                    true
-                })
-            })
-        }
-        Family::Forest | Family::Trees => {
-            let model = Ensemble::new(weights.payload().ok()?, &weights.header).ok()?;
-            let header = &weights.header;
-            let fits = header.features.len() == n_features && header.outputs.len() == n_outputs;
-            fits.then(|| -> Native {
-                Box::new(move |rows, scores| {
-                    model.score(rows, scores);
-                    true
-                })
-            })
-        }
-    }
+    let native = Native::load(&subject.weights).ok().filter(|n| n.family() == family)?;
+    let header = native.header();
+    let fits = header.features.len() == n_features && header.outputs.len() == n_outputs;
+    fits.then_some(native)
 }
 
 fn per_second(rows: usize, time: Duration) -> f64 {

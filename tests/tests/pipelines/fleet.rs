@@ -133,7 +133,7 @@ fn the_model_is_better_than_guessing_the_mean() {
     let truths: Vec<f64> = evaluated.rows.iter().map(|r| r.truth).collect();
     let mean = truths.iter().sum::<f64>() / truths.len() as f64;
     let guess = (truths.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / 4.0).sqrt();
-    let rmse = evaluated.figures.uncapped.rmse.unwrap();
+    let rmse = evaluated.figures.as_ref().unwrap().uncapped.rmse.unwrap();
     assert!(rmse < guess, "RMSE {rmse}, guessing the mean {guess}");
 }
 

@@ -23,8 +23,8 @@ fn judged(file: &Path, name: &str, n_engines: usize) -> (f64, f64) {
     let judged = judge_one(file, name, config, BTreeMap::new(), &running(2)).expect("it runs");
     assert_eq!(judged.rows.len(), n_engines, "every test engine has one prediction");
     assert!(judged.without_prediction.is_empty() && judged.without_truth.is_empty());
-    let capped = judged.figures.capped.as_ref().unwrap().rmse.unwrap();
-    (capped, judged.figures.uncapped.rmse.unwrap())
+    let capped = judged.figures.as_ref().unwrap().capped.as_ref().unwrap().rmse.unwrap();
+    (capped, judged.figures.as_ref().unwrap().uncapped.rmse.unwrap())
 }
 
 #[test]
@@ -71,8 +71,9 @@ fn fd001_is_predicted_as_well_as_forests_can() {
     let judged = judge_one(&file, "FD001", config, BTreeMap::new(), &running(2)).expect("it runs");
     assert_eq!(judged.rows.len(), 100, "every test engine has one prediction");
     assert!(judged.without_prediction.is_empty() && judged.without_truth.is_empty());
-    let capped = judged.figures.capped.as_ref().unwrap();
-    let (capped_rmse, rmse) = (capped.rmse.unwrap(), judged.figures.uncapped.rmse.unwrap());
+    let capped = judged.figures.as_ref().unwrap().capped.as_ref().unwrap();
+    let (capped_rmse, rmse) =
+        (capped.rmse.unwrap(), judged.figures.as_ref().unwrap().uncapped.rmse.unwrap());
     println!("FD001: RMSE {capped_rmse:.2} capped, {rmse:.2} uncapped");
     assert!(capped_rmse <= 14.0, "capped RMSE {capped_rmse}");
     assert!(rmse <= 15.3, "uncapped RMSE {rmse}");

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{part, write_whole};
 use crate::commands::Running;
 use crate::failure::Failure;
-use crate::learning::{life, remaining};
+use crate::learning::{Lives, life};
 use crate::progress::Progress;
 use crate::session::{RowBar, keep};
 
@@ -47,7 +47,11 @@ pub fn fit(
     fit_step(&part(file, name, inputs)?, name, running)
 }
 
-pub(super) fn fit_step(plan: &Plan, name: &str, running: &Running) -> Result<FittedStep, Failure> {
+/// Fits what the plan's entry `name` says and writes its statistics.
+///
+/// # Errors
+/// When the rows are not fit for it, or the file cannot be written.
+pub fn fit_step(plan: &Plan, name: &str, running: &Running) -> Result<FittedStep, Failure> {
     let planned = plan.fittings.iter().find(|f| f.name == name);
     let planned = planned.with_context(|| format!("there is no training '{name}'"))?;
     let progress = Progress::detect(running.quiet);
@@ -78,9 +82,19 @@ fn chosen(
 ) -> anyhow::Result<(Batch, Option<ArrayRef>)> {
     let target: Option<ArrayRef> = match &planned.target {
         None => None,
-        Some(TrainingTarget::Remaining { cap }) => {
+        Some(TrainingTarget::Remaining { cap, ends }) => {
             let cap = cap.map(|cap| life(cap, schema.domain()));
-            Some(Arc::new(Float64Array::from(remaining(batch, schema, cap))))
+            let ends = match ends {
+                Some(ends) => {
+                    let found = ends.evaluate(&batch.rows).context("the 'ends' of the target")?;
+                    Some(found.as_boolean().clone())
+                }
+                None => None,
+            };
+            let left = Lives::of(batch, schema, ends.as_ref()).remaining(batch, schema, cap);
+            // Nobody knows how long a life lasts that goes on.
+            let known = left.into_iter().map(|left| Some(left).filter(|left| !left.is_nan()));
+            Some(Arc::new(known.collect::<Float64Array>()))
         }
         Some(TrainingTarget::Column(name) | TrainingTarget::Class(name)) => {
             let index = schema.index_of(name).context("the column was planned")?;

@@ -10,7 +10,8 @@ use crate::planner::{Planner, Stream};
 use crate::read::{Named, PipelineFile, StepBlock, from_config};
 
 /// Keys that are for models.
-const OF_MODELS: [&str; 6] = ["from", "plugin", "weights", "features", "exclude", "params"];
+const OF_MODELS: [&str; 7] =
+    ["from", "plugin", "weights", "features", "exclude", "params", "validate"];
 
 impl PipelineFile<'_> {
     /// The names of the streams that a training learns from.

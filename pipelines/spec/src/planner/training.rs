@@ -7,7 +7,7 @@ use foreline_engine::{Column, Resolver, Schema, type_name};
 
 use crate::check::Only;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::file::{TargetConfig, TrainingConfig};
+use crate::file::{SplitBy, TargetConfig, TrainingConfig, ValidateConfig};
 use crate::plan::{TrainingPlan, TrainingTarget};
 use crate::planner::Planner;
 use crate::read::Named;
@@ -65,6 +65,7 @@ impl Planner<'_> {
         let features = self.features(config, target, node, training.name_span, &schema);
         let target = self.target(target, TargetUse::Predicted, node, &schema);
         let filter = config.filter.as_ref().map(|sql| self.condition(node, "where", sql, &schema));
+        self.splits(config.validate.as_slice(), node, &schema);
         if self.out.len() > before {
             return None;
         }
@@ -81,7 +82,37 @@ impl Planner<'_> {
             weights: self.given.path(Path::new(weights)),
             params: config.params.clone(),
             filter: filter.flatten(),
+            validate: config.validate.as_slice().to_vec(),
         })
+    }
+
+    /// Columns that rows are parted by are there, and options fit the way of parting.
+    fn splits(&mut self, splits: &[ValidateConfig], node: &Node, schema: &Schema) {
+        let one = node.get("validate").is_some_and(|n| n.items().is_empty());
+        for (i, split) in splits.iter().enumerate() {
+            let at = if one { "validate".to_owned() } else { format!("validate[{i}]") };
+            if let SplitBy::Column(name) = &split.by
+                && schema.index_of(name).is_none()
+            {
+                let span = node.place(&format!("{at}.by.column"), node.span);
+                self.out.push(no_column(name, schema, span));
+            }
+            if split.look_back.is_some() && split.by != SplitBy::Interval {
+                let span = node.place(&format!("{at}.look_back"), node.span);
+                let message = "'look_back' is for splits by interval";
+                let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+                self.out.push(error.help("leave it out, or write 'by: interval'"));
+            }
+            let fewest = match split.by {
+                SplitBy::Interval | SplitBy::Time => 1,
+                SplitBy::Machine | SplitBy::Column(_) | SplitBy::Row => 2,
+            };
+            if split.folds.is_some_and(|folds| !(fewest..=1000).contains(&folds)) {
+                let span = node.place(&format!("{at}.folds"), node.span);
+                let message = format!("'folds' is not between {fewest} and 1000");
+                self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));
+            }
+        }
     }
 
     /// The keys that the training of a model needs; those that are missing are reported.
@@ -127,7 +158,13 @@ impl Planner<'_> {
                     }
                     None => None,
                 };
-                Some(TrainingTarget::Remaining { cap })
+                let ends = match &remaining.ends {
+                    Some(sql) => {
+                        Some(self.condition(node, "target.remaining.ends", sql, schema)?)
+                    }
+                    None => None,
+                };
+                Some(TrainingTarget::Remaining { cap, ends })
             }
             TargetConfig::Column(name) => {
                 let span = node.place("target.column", node.span);

@@ -144,6 +144,7 @@ pub(crate) fn options() -> PlanOptions {
         only: None,
         overrides: std::collections::BTreeMap::new(),
         weights: std::collections::BTreeMap::new(),
+        settings: Default::default(),
         cache_dir: PathBuf::from("cache"),
     }
 }
