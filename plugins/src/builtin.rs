@@ -11,8 +11,11 @@ const FAMILY_SECTION: &str = "foreline:family";
 
 const BUILTINS: &[(&str, &[u8])] = &[
     ("boosted", include_bytes!("../prebuilt/boosted.wasm")),
+    ("degradation", include_bytes!("../prebuilt/degradation.wasm")),
     ("forest", include_bytes!("../prebuilt/forest.wasm")),
+    ("knn", include_bytes!("../prebuilt/knn.wasm")),
     ("linear", include_bytes!("../prebuilt/linear.wasm")),
+    ("pca_t2q", include_bytes!("../prebuilt/pca_t2q.wasm")),
 ];
 
 /// The component of a plugin that comes with Foreline. `name` may start with `builtin:`.

@@ -4,8 +4,11 @@
 //! The plugin of a family evaluates the same `foreline-sdk`, so both give the same bits; a test compares them.
 
 use foreline_sdk::ensemble::Ensemble;
+use foreline_sdk::knn::Knn;
 use foreline_sdk::linear::Linear;
-use foreline_sdk::weights::{self, Family, Header, Missing};
+use foreline_sdk::logistic::Logistic;
+use foreline_sdk::pca_t2q::{self, PcaT2q};
+use foreline_sdk::weights::{self, Family, Header, Missing, OutputKind};
 
 /// Scores rows × features, row-major, into rows × outputs.
 type Score = Box<dyn Fn(&[f64], &mut [f64]) + Send + Sync>;
@@ -23,6 +26,11 @@ impl std::fmt::Debug for Native {
     }
 }
 
+/// Whether the first output is a class.
+fn names_class(header: &Header) -> bool {
+    header.outputs.first().is_some_and(|o| o.kind == OutputKind::ClassIndex)
+}
+
 impl Native {
     /// Reads weights.
     ///
@@ -32,6 +40,31 @@ impl Native {
         let weights = weights::read(bytes).map_err(|e| e.to_string())?;
         let header = weights.header.clone();
         let score: Score = match weights.family {
+            Family::Degradation => return Err("the model keeps state of its machines".to_owned()),
+            Family::Knn => {
+                let payload = weights.payload().map_err(|e| e.to_string())?;
+                let model = Knn::new(payload, header.features.len())?;
+                if model.n_outputs() != header.outputs.len() {
+                    return Err("header and payload differ in outputs".to_owned());
+                }
+                Box::new(move |rows, scores| model.score(rows, scores))
+            }
+            Family::PcaT2q => {
+                let payload = weights.payload().map_err(|e| e.to_string())?;
+                let model = PcaT2q::new(payload, header.features.len())?;
+                if header.outputs.len() != pca_t2q::N_OUTPUTS {
+                    return Err("header and payload differ in outputs".to_owned());
+                }
+                Box::new(move |rows, scores| model.score(rows, scores))
+            }
+            Family::Linear if names_class(&header) => {
+                let payload = weights.payload().map_err(|e| e.to_string())?;
+                let model = Logistic::new(payload, header.features.len())?;
+                if model.n_classes() + 1 != header.outputs.len() {
+                    return Err("header and payload differ in classes".to_owned());
+                }
+                Box::new(move |rows, scores| model.score(rows, scores))
+            }
             Family::Linear => {
                 let payload = weights.payload().map_err(|e| e.to_string())?;
                 let model = Linear::new(payload, header.features.len())?;

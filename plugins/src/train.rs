@@ -6,16 +6,23 @@
 //! The result depends on the rows, the parameters and the seed; never on the number of threads.
 
 mod boosted;
+mod degradation;
 mod forest;
+mod knn;
 mod linear;
+mod pca_t2q;
 mod random;
+mod scaling;
 
 use foreline_sdk::weights::{Family, Feature, Header, Missing, Output, OutputKind};
 use schemars::{Schema, SchemaGenerator};
 
 pub use boosted::{BoostedParameters, Objective};
 pub use forest::ForestParameters;
+pub use degradation::{Course, DegradationParameters, Direction};
+pub use knn::{KnnParameters, Scale, Weighting};
 pub use linear::LinearParameters;
+pub use pca_t2q::PcaT2qParameters;
 
 /// Classes of a target: a model has an output a class, and a host takes 4096 columns.
 const MAX_CLASSES: usize = 1000;
@@ -139,6 +146,8 @@ pub struct Trainer {
     pub summary: &'static str,
     /// The JSON schema of its parameters.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
+    /// Whether it learns from a target; the others learn what is there.
+    pub needs_target: bool,
     missing: Missing,
     fit: fn(&serde_json::Value, &Matrix) -> Result<Fitted, TrainError>,
 }
@@ -149,6 +158,7 @@ pub const TRAINERS: &[Trainer] = &[
         family: Family::Forest,
         summary: "A random forest of regression or classification trees.",
         schema: |generator| generator.subschema_for::<ForestParameters>(),
+        needs_target: true,
         missing: Missing::SkipRow,
         fit: forest::fit,
     },
@@ -156,15 +166,41 @@ pub const TRAINERS: &[Trainer] = &[
         family: Family::Trees,
         summary: "Gradient-boosted trees: a number, its quantiles, or a class.",
         schema: |generator| generator.subschema_for::<BoostedParameters>(),
+        needs_target: true,
         missing: Missing::PassNan,
         fit: boosted::fit,
     },
     Trainer {
         family: Family::Linear,
-        summary: "A weighted sum of the features (ridge regression).",
+        summary: "A weighted sum of the features: ridge, lasso, elastic net; of classes, logistic regression.",
         schema: |generator| generator.subschema_for::<LinearParameters>(),
+        needs_target: true,
         missing: Missing::SkipRow,
         fit: linear::fit,
+    },
+    Trainer {
+        family: Family::Knn,
+        summary: "What the nearest rows of the training say: a number or a class.",
+        schema: |generator| generator.subschema_for::<KnnParameters>(),
+        needs_target: true,
+        missing: Missing::SkipRow,
+        fit: knn::fit,
+    },
+    Trainer {
+        family: Family::PcaT2q,
+        summary: "How far a row is from what is normal, by Hotelling's T² and Q.",
+        schema: |generator| generator.subschema_for::<PcaT2qParameters>(),
+        needs_target: false,
+        missing: Missing::SkipRow,
+        fit: pca_t2q::fit,
+    },
+    Trainer {
+        family: Family::Degradation,
+        summary: "Remaining life from the drift of a health index, with an interval; no failure need have been seen.",
+        schema: |generator| generator.subschema_for::<DegradationParameters>(),
+        needs_target: false,
+        missing: Missing::SkipRow,
+        fit: degradation::fit,
     },
 ];
 
@@ -184,11 +220,28 @@ enum Columns {
     Quantiles(Vec<f64>),
     /// The class, and a probability for each.
     Classes,
+    /// T², Q and the anomaly.
+    Anomaly,
+    /// The target, and the ends of an interval.
+    Life,
 }
 
 enum Payload {
     Trees(foreline_sdk::trees::Payload),
     Linear(foreline_sdk::linear::Payload),
+    Knn(foreline_sdk::knn::Payload),
+    PcaT2q(foreline_sdk::pca_t2q::Payload),
+    Degradation(foreline_sdk::degradation::Payload),
+}
+
+impl Payload {
+    /// Numbers that the host keeps for a key, and the version of their meaning.
+    fn state(&self) -> (u32, u32) {
+        match self {
+            Payload::Degradation(_) => (foreline_sdk::degradation::STATE_WIDTH, 1),
+            Payload::Trees(_) | Payload::Linear(_) | Payload::Knn(_) | Payload::PcaT2q(_) => (0, 0),
+        }
+    }
 }
 
 /// The rows that are learned from: finite, or NaN in features where the family can do without.
@@ -204,7 +257,7 @@ struct Matrix {
     n_classes: usize,
 }
 
-/// Trains a model of `family` (`forest`, `boosted`, `linear`; see [`crate::family_of`] for that of a plugin). `params` is a map of
+/// Trains a model of `family` (`forest`, `boosted`, `linear`, `knn`, `pca_t2q`, `degradation`; see [`crate::family_of`] for that of a plugin). `params` is a map of
 /// the family's parameters; what it leaves out has its default.
 ///
 /// # Errors
@@ -217,11 +270,12 @@ pub fn train(
 ) -> Result<Trained, TrainError> {
     let unknown = || TrainError::UnknownFamily(family.to_owned());
     let trainer = TRAINERS.iter().find(|t| t.family.name() == family).ok_or_else(unknown)?;
-    let matrix = usable_rows(set, trainer.missing)?;
+    let matrix = usable_rows(set, trainer)?;
     let fitted = (trainer.fit)(params, &matrix)?;
     let mut annotations = meta.annotations.clone();
     annotations.push(("training_rows".to_owned(), matrix.rows.to_string()));
     annotations.push(("parameters".to_owned(), params.to_string()));
+    let (state_width, state_version) = fitted.payload.state();
     let header = Header {
         format: fitted.format,
         name: meta.name.clone(),
@@ -229,19 +283,32 @@ pub fn train(
         library: fitted.library.to_owned(),
         features: features(set, &matrix, trainer.missing),
         outputs: outputs(&fitted.columns, &meta.output, &set.labels)?,
-        state_width: 0,
-        state_version: 0,
+        state_width,
+        state_version,
         annotations,
     };
     let weights = match &fitted.payload {
         Payload::Trees(trees) => foreline_sdk::weights::write(trainer.family, &header, trees),
         Payload::Linear(linear) => foreline_sdk::weights::write(trainer.family, &header, linear),
+        Payload::Knn(knn) => foreline_sdk::weights::write(trainer.family, &header, knn),
+        Payload::PcaT2q(pca) => foreline_sdk::weights::write(trainer.family, &header, pca),
+        Payload::Degradation(model) => {
+            foreline_sdk::weights::write(trainer.family, &header, model)
+        }
     };
     Ok(Trained {
         weights: weights.map_err(|e| TrainError::Failed(e.to_string()))?,
         rows_used: matrix.rows,
         rows_dropped: set.rows - matrix.rows,
     })
+}
+
+/// Whether a plugin's weights are learnt from a target: `false` for the families that learn what is there. A plugin that does
+/// not say what it reads is taken to need one.
+#[must_use]
+pub fn needs_target(plugin: &[u8]) -> bool {
+    let family = crate::family_of(plugin);
+    TRAINERS.iter().find(|t| Some(t.family) == family).is_none_or(|t| t.needs_target)
 }
 
 /// Reads the parameters of a family; null is an empty map.
@@ -253,7 +320,8 @@ fn parameters<P: foreline_engine::Described>(params: &serde_json::Value) -> Resu
 }
 
 /// The rows in which nothing is missing that the family needs.
-fn usable_rows(set: &TrainingSet, missing: Missing) -> Result<Matrix, TrainError> {
+fn usable_rows(set: &TrainingSet, trainer: &Trainer) -> Result<Matrix, TrainError> {
+    let missing = trainer.missing;
     let width = set.feature_names.len();
     if width == 0 {
         return Err(TrainError::Shape("there are no features".to_owned()));
@@ -277,7 +345,7 @@ fn usable_rows(set: &TrainingSet, missing: Missing) -> Result<Matrix, TrainError
         Matrix { rows: 0, width, x: Vec::new(), y: Vec::new(), groups: Vec::new(), n_classes };
     let fits = |x: &f64| x.is_finite() || (x.is_nan() && missing == Missing::PassNan);
     for (at, (row, &target)) in set.x.chunks_exact(width).zip(&set.y).enumerate() {
-        if target.is_finite() && row.iter().all(fits) {
+        if (target.is_finite() || !trainer.needs_target) && row.iter().all(fits) {
             matrix.rows += 1;
             matrix.x.extend_from_slice(row);
             matrix.y.push(target);
@@ -334,6 +402,12 @@ fn outputs(
             let share = |label: &String| output(format!("p_{label}"), OutputKind::Probability);
             std::iter::once(class).chain(labels.iter().map(share)).collect()
         }
+        Columns::Anomaly => ["t2", "q", "anomaly"]
+            .map(|name| output(name.to_owned(), OutputKind::AnomalyScore))
+            .to_vec(),
+        Columns::Life => ["", "_low", "_high"]
+            .map(|end| output(format!("{}{end}", target.name), target.kind.clone()))
+            .to_vec(),
     };
     let mut names: Vec<&String> = outputs.iter().map(|o| &o.name).collect();
     names.sort_unstable();

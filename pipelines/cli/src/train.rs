@@ -165,7 +165,8 @@ fn one(
     }
     let (training, samples, schema) = samples_of(&plan, name, running)?;
     let mut splits = training.validate.clone();
-    if splits.is_empty() && (arguments.validate || arguments.report.is_some()) {
+    let judged = !matches!(training.target, TrainingTarget::Nothing);
+    if judged && splits.is_empty() && (arguments.validate || arguments.report.is_some()) {
         splits.push(usual(&samples));
     }
     let progress = Progress::detect(running.quiet);
@@ -289,7 +290,7 @@ fn family(plugin: &Path) -> anyhow::Result<&'static str> {
 fn meta(training: &TrainingPlan, schema: &Schema) -> ModelMeta {
     let mut meta = ModelMeta::remaining_life(&training.name, life_unit(schema.domain()));
     let (name, kind) = match &training.target {
-        TrainingTarget::Remaining { .. } => return meta,
+        TrainingTarget::Remaining { .. } | TrainingTarget::Nothing => return meta,
         TrainingTarget::Column(name) => (name, OutputKind::Value),
         TrainingTarget::Class(name) => (name, OutputKind::ClassIndex),
     };

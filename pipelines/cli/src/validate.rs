@@ -5,12 +5,12 @@
 
 use std::fmt;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use foreline_engine::Schema;
 use foreline_plugins::Native;
 use foreline_plugins::train::TrainingSet;
 use foreline_sdk::weights::OutputKind;
-use foreline_spec::{Figure, SplitBy, TrainingPlan, ValidateConfig};
+use foreline_spec::{Figure, SplitBy, TrainingPlan, TrainingTarget, ValidateConfig};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde::Serialize;
@@ -107,6 +107,9 @@ pub fn validate(
     split: &ValidateConfig,
     progress: Progress,
 ) -> Result<Validated> {
+    if matches!(training.target, TrainingTarget::Nothing) {
+        bail!("training '{}' has no target, so there is nothing to compare with", training.name);
+    }
     let bar = progress.spinner(&format!("validating '{}'", training.name));
     let folds = folds(split, samples)
         .with_context(|| format!("'validate' of training '{}'", training.name))?;

@@ -164,6 +164,8 @@ pub enum TrainingTarget {
     Column(String),
     /// A column that names a class, of text, whole numbers or booleans.
     Class(String),
+    /// Nothing: the family learns what is there.
+    Nothing,
 }
 
 /// A training of a [`Plan`].

@@ -29,10 +29,14 @@
 //! }
 //! ```
 
+pub mod degradation;
 pub mod ensemble;
+pub mod knn;
 pub mod linear;
+pub mod logistic;
 mod model;
 pub mod own;
+pub mod pca_t2q;
 pub mod trees;
 pub mod weights;
 

@@ -21,6 +21,17 @@ impl Config {
         self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// The number under `key`, or `otherwise` where there is none.
+    ///
+    /// # Errors
+    /// When it is no finite number.
+    pub fn number(&self, key: &str, otherwise: f64) -> Result<f64, Error> {
+        let Some(text) = self.get(key) else { return Ok(otherwise) };
+        text.trim().parse().ok().filter(|x: &f64| x.is_finite()).ok_or_else(|| {
+            Error::InvalidConfig(format!("'{key}' is a finite number, and '{text}' is none"))
+        })
+    }
+
     /// Refuses keys that the model does not know, so that a typo is not silently a default.
     ///
     /// # Errors

@@ -31,11 +31,24 @@ pub enum Family {
     Trees = 2,
     /// A weighted sum; the payload is [`linear::Payload`](crate::linear::Payload).
     Linear = 3,
+    /// Distance from what is normal; the payload is [`pca_t2q::Payload`](crate::pca_t2q::Payload).
+    PcaT2q = 4,
+    /// Nearest rows; the payload is [`knn::Payload`](crate::knn::Payload).
+    Knn = 6,
+    /// A health index that drifts; the payload is [`degradation::Payload`](crate::degradation::Payload).
+    Degradation = 7,
 }
 
 impl Family {
     /// All families.
-    pub const ALL: [Family; 3] = [Family::Forest, Family::Trees, Family::Linear];
+    pub const ALL: [Family; 6] = [
+        Family::Forest,
+        Family::Trees,
+        Family::Linear,
+        Family::PcaT2q,
+        Family::Knn,
+        Family::Degradation,
+    ];
 
     /// The word users type.
     #[must_use]
@@ -44,6 +57,9 @@ impl Family {
             Family::Forest => "forest",
             Family::Trees => "boosted",
             Family::Linear => "linear",
+            Family::PcaT2q => "pca_t2q",
+            Family::Knn => "knn",
+            Family::Degradation => "degradation",
         }
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// The plugin: a WebAssembly component, relative to this file, or one that comes with Foreline: `builtin:boosted`,
-    /// `builtin:forest`, `builtin:linear`.
+    /// `builtin:degradation`, `builtin:forest`, `builtin:knn`, `builtin:linear`, `builtin:pca_t2q`.
     pub plugin: String,
     /// The SHA-256 of the plugin. `run` needs it for a plugin that is a file; `check` prints it when it is missing.
     #[serde(default)]

@@ -3,7 +3,7 @@
 use arrow::array::{Array, AsArray};
 use foreline_engine::{Batch, LateSupport, Schema};
 use foreline_plugins::train::{ModelMeta, TrainingSet, train};
-use foreline_plugins::{builtin, digest, family_of};
+use foreline_plugins::{Native, builtin, digest, family_of};
 use foreline_sdk::weights::{self, Family};
 use serde_json::{Value, json};
 
@@ -40,25 +40,15 @@ fn input() -> Schema {
 
 fn trained(family: &str) -> Vec<u8> {
     let meta = ModelMeta::remaining_life("pump", "h");
-    let params = if family != "linear" { json!({ "trees": 12 }) } else { Value::Null };
+    let has_trees = matches!(family, "boosted" | "forest");
+    let params = if has_trees { json!({ "trees": 12 }) } else { Value::Null };
     train(family, &params, &training_set(800, 4), &meta).unwrap().weights
 }
 
-/// What the SDK says natively, row by row.
+/// What code compiled into this test says, row by row.
 fn native(weights: &[u8], x: &[f64]) -> Vec<f64> {
-    let weights = weights::read(weights).unwrap();
-    let mut scores = vec![0.0; x.len() / 4];
-    match weights.family {
-        Family::Linear => {
-            let model = foreline_sdk::linear::Linear::new(weights.payload().unwrap(), 4).unwrap();
-            model.score(x, &mut scores);
-        }
-        _ => {
-            let model = foreline_sdk::trees::Forest::new(weights.payload().unwrap(), 4).unwrap();
-            x.chunks_exact(4).zip(scores.chunks_exact_mut(1)).for_each(|(x, s)| model.score(x, s));
-        }
-    }
-    scores
+    let model = Native::load(weights).unwrap();
+    x.chunks_exact(4).flat_map(|row| model.score(row)).collect()
 }
 
 /// Rows of five machines.
@@ -81,7 +71,7 @@ fn model(family: &str) -> (Folder, Value) {
 
 #[test]
 fn the_sandbox_has_the_bits_of_native_code() {
-    for family in ["boosted", "forest", "linear"] {
+    for family in ["boosted", "forest", "knn", "linear"] {
         let (folder, config) = model(family);
         let x = noise(3001 * 4);
         let expected = native(&trained(family), &x);
@@ -92,6 +82,87 @@ fn the_sandbox_has_the_bits_of_native_code() {
             **bits != Some(expected[usize::try_from(*t).unwrap()].to_bits())
         });
         assert_eq!(differ.count(), 0, "{family}");
+    }
+}
+
+#[test]
+fn classes_and_distances_have_the_bits_of_native_code() {
+    let x = noise(700 * 4);
+    let mut classes = training_set(400, 4);
+    classes.labels = ["bad", "good", "worn"].map(str::to_owned).to_vec();
+    classes.y = classes.x.chunks_exact(4).map(|r| (r[0] / 3.4).floor().min(2.0)).collect();
+    let plain = training_set(400, 4);
+    for (family, set, outputs) in [
+        ("linear", &classes, &["state", "p_bad", "p_good", "p_worn"][..]),
+        ("knn", &classes, &["state", "p_bad", "p_good", "p_worn"]),
+        ("pca_t2q", &plain, &["t2", "q", "anomaly"]),
+    ] {
+        let mut meta = ModelMeta::remaining_life("pump", "h");
+        if set.labels.len() > 1 {
+            meta.output.name = "state".to_owned();
+            meta.output.kind = weights::OutputKind::ClassIndex;
+        }
+        let trained = train(family, &Value::Null, set, &meta).unwrap();
+        let expected = native(&trained.weights, &x);
+        let folder = Folder::new();
+        folder.write("weights", &trained.weights);
+        let config = json!({ "plugin": format!("builtin:{family}"), "weights": "weights" });
+        let said = folder.step(&config, &input()).feed(&rows(&x));
+        for (output, name) in outputs.iter().enumerate() {
+            let scores = said.numbers(name);
+            assert_eq!(scores.len(), 700);
+            for ((_, t), bits) in scores {
+                let at = usize::try_from(t).unwrap() * outputs.len() + output;
+                assert_eq!(bits, Some(expected[at].to_bits()), "{family} {name} {t}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_drifting_machine_is_answered_with_the_bits_of_native_code() {
+    let names = ["health", "age"];
+    let steps = noise(400);
+    let mut fleet = TrainingSet {
+        feature_names: names.map(str::to_owned).to_vec(),
+        units: vec![None; 2],
+        ..TrainingSet::default()
+    };
+    let mut level = 0.0;
+    for (n, step) in steps.iter().enumerate() {
+        level = if n % 40 == 0 { 0.0 } else { level + step / 10.0 };
+        fleet.x.extend([level, (n % 40) as f64]);
+        fleet.groups.push(u32::try_from(n / 40).unwrap());
+    }
+    fleet.rows = steps.len();
+    fleet.y = vec![f64::NAN; fleet.rows];
+    let meta = ModelMeta::remaining_life("pump", "h");
+    let trained = train("degradation", &json!({ "threshold": 40 }), &fleet, &meta).unwrap();
+    let payload = weights::read(&trained.weights).unwrap().payload().unwrap();
+    let model = foreline_sdk::degradation::Degradation::new(payload).unwrap();
+    let input = schema(&[("health", None), ("age", None)]);
+    // Rows of machine m0 alone, whose age falls ten times: it is repaired.
+    let all: Vec<_> =
+        fleet.x.chunks_exact(2).map(|x| ("m0", vec![Some(x[0]), Some(x[1])])).collect();
+    let all = batch(&input, &all);
+    let mut state = vec![f64::NAN; 6];
+    let mut expected = vec![f64::NAN; fleet.rows * 3];
+    model.score(&fleet.x, &vec![0; fleet.rows], &mut state, &mut expected);
+    let folder = Folder::new();
+    folder.write("weights", &trained.weights);
+    let config = json!({ "plugin": "builtin:degradation", "weights": "weights" });
+    for cut in [400, 1, 33] {
+        let mut step = folder.step(&config, &input);
+        let mut answered = 0;
+        for start in (0..fleet.rows).step_by(cut) {
+            let said = step.feed(&all.slice(start, cut.min(fleet.rows - start)));
+            for ((_, t), bits) in said.numbers("remaining_life") {
+                let median = expected[usize::try_from(t).unwrap() * 3];
+                assert_eq!(bits, (!median.is_nan()).then_some(median.to_bits()), "{cut} {t}");
+                answered += usize::from(bits.is_some());
+            }
+        }
+        assert!(answered > 200, "{answered} rows have an answer");
     }
 }
 

@@ -8,6 +8,7 @@ mod author;
 mod bench;
 mod boosted;
 mod evil;
+mod families;
 mod good;
 mod import;
 mod training;

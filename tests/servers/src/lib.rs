@@ -21,10 +21,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 mod faults;
+mod mlflow;
 mod moto;
 mod s3;
 
 pub use faults::{Asked, Fault, FaultyWay, Rule};
+pub use mlflow::Mlflow;
 pub use moto::{Moto, PAGE_MAX};
 pub use s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 

@@ -20,6 +20,8 @@ struct Need {
 
 /// What is left out where there is no moto.
 const SECOND_S3: &str = "the tests of S3 against a second store (moto_server)";
+/// What is left out where there is no MLflow.
+const TRACKING: &str = "the test against a real MLflow server";
 
 /// Everything, in the order in which it is installed.
 const NEEDS: &[Need] = &[
@@ -108,6 +110,23 @@ const NEEDS: &[Need] = &[
         ],
         root: false,
         skipped: Some(SECOND_S3),
+    },
+    Need {
+        what: "mlflow",
+        probe: &[
+            "sh",
+            "-c",
+            "\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-mlflow/bin/python\" -c \"from importlib.metadata import version; \
+             assert version('mlflow') == '3.17.2'\"",
+        ],
+        install: &[
+            "sh",
+            "-c",
+            "at=\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-mlflow\"; python3 -m venv --clear \"$at\" && \
+             timeout 900 \"$at/bin/pip\" install --quiet mlflow==3.17.2",
+        ],
+        root: false,
+        skipped: Some(TRACKING),
     },
 ];
 

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::outside;
 
 /// The guests, by crate and file name.
-const GUESTS: [&str; 3] = ["boosted", "forest", "linear"];
+const GUESTS: [&str; 6] = ["boosted", "degradation", "forest", "knn", "linear", "pca_t2q"];
 /// The target of all plugins: no WASI, so that there is nothing to import.
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Trees gain nothing from it, networks a factor of three; one setting for all guests.

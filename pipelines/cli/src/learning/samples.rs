@@ -68,6 +68,7 @@ impl Samples {
             }
             TrainingTarget::Column(name) => (numbers(&rows, schema, name)?, vec![]),
             TrainingTarget::Class(name) => classes(&rows, schema, name)?,
+            TrainingTarget::Nothing => (vec![f64::NAN; rows.len()], vec![]),
         };
         let unit = |name: &String| {
             let column = schema.column(name);

@@ -81,7 +81,7 @@ fn chosen(
     batch: &Batch,
 ) -> anyhow::Result<(Batch, Option<ArrayRef>)> {
     let target: Option<ArrayRef> = match &planned.target {
-        None => None,
+        None | Some(TrainingTarget::Nothing) => None,
         Some(TrainingTarget::Remaining { cap, ends }) => {
             let cap = cap.map(|cap| life(cap, schema.domain()));
             let ends = match ends {

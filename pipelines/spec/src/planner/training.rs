@@ -19,7 +19,7 @@ const BUILTIN: &str = "builtin:";
 /// What the training of a model needs.
 struct Model<'c> {
     from: &'c str,
-    target: &'c TargetConfig,
+    target: Option<&'c TargetConfig>,
     plugin: &'c str,
     weights: &'c str,
 }
@@ -63,7 +63,10 @@ impl Planner<'_> {
         let schema = self.plan.schema(from);
         let before = self.out.len();
         let features = self.features(config, target, node, training.name_span, &schema);
-        let target = self.target(target, TargetUse::Predicted, node, &schema);
+        let target = match target {
+            Some(target) => self.target(target, TargetUse::Predicted, node, &schema),
+            None => Some(TrainingTarget::Nothing),
+        };
         let filter = config.filter.as_ref().map(|sql| self.condition(node, "where", sql, &schema));
         self.splits(config.validate.as_slice(), node, &schema);
         if self.out.len() > before {
@@ -124,7 +127,7 @@ impl Planner<'_> {
                 c.from.is_some(),
                 "the stream whose rows are learnt from; or name the 'step' that is to be fitted",
             ),
-            ("target", c.target.is_some(), "what is to be predicted"),
+            ("target", c.target.is_some() || !self.needs_target(c.plugin.as_deref()), "what is to be predicted"),
             ("plugin", c.plugin.is_some(), "the plugin the weights are for"),
             ("weights", c.weights.is_some(), "where the weights are written"),
         ];
@@ -136,10 +139,20 @@ impl Planner<'_> {
         }
         Some(Model {
             from: c.from.as_ref()?,
-            target: c.target.as_ref()?,
+            target: c.target.as_ref(),
             plugin: c.plugin.as_ref()?,
             weights: c.weights.as_ref()?,
         })
+    }
+
+    /// Whether the weights of a plugin are learnt from a target. A file that cannot be read is for the training to report.
+    fn needs_target(&self, plugin: Option<&str>) -> bool {
+        let Some(plugin) = plugin else { return true };
+        match foreline_plugins::builtin(plugin).filter(|_| plugin.starts_with(BUILTIN)) {
+            Some(bytes) => foreline_plugins::train::needs_target(bytes),
+            None => std::fs::read(self.given.path(Path::new(plugin)))
+                .map_or(true, |bytes| foreline_plugins::train::needs_target(&bytes)),
+        }
     }
 
     /// The target of a training, whose column is a number where it is to be predicted.
@@ -207,14 +220,14 @@ impl Planner<'_> {
     fn features(
         &mut self,
         config: &TrainingConfig,
-        target: &TargetConfig,
+        target: Option<&TargetConfig>,
         node: &Node,
         owner: Span,
         schema: &Schema,
     ) -> Vec<String> {
         let target = match target {
-            TargetConfig::Column(name) | TargetConfig::Class(name) => Some(name),
-            TargetConfig::Remaining(_) => None,
+            Some(TargetConfig::Column(name) | TargetConfig::Class(name)) => Some(name),
+            Some(TargetConfig::Remaining(_)) | None => None,
         };
         for (i, name) in config.exclude.iter().enumerate() {
             if schema.index_of(name).is_none() {

@@ -1,10 +1,14 @@
-//! The `linear` plugin: a weighted sum of the features.
+//! The `linear` plugin: a weighted sum of the features, or the probabilities of classes by such sums.
 
 use foreline_sdk::linear::{FORMAT, Linear};
-use foreline_sdk::weights::{Family, Weights};
+use foreline_sdk::logistic::Logistic;
+use foreline_sdk::weights::{Family, OutputKind, Weights};
 use foreline_sdk::{Call, Config, Error, Model};
 
-struct Sum(Linear);
+enum Sum {
+    Number(Linear),
+    Classes(Logistic),
+}
 
 impl Model for Sum {
     const FAMILY: Family = Family::Linear;
@@ -15,16 +19,28 @@ impl Model for Sum {
             let found = weights.header.format;
             return Err(Error::InvalidWeights(format!("format {found}; this reads {FORMAT}")));
         }
-        let linear = Linear::new(weights.payload()?, weights.header.features.len())
-            .map_err(Error::InvalidWeights)?;
-        if linear.n_outputs() != weights.header.outputs.len() {
-            return Err(Error::InvalidWeights("header and payload differ in outputs".to_owned()));
+        let (header, payload) = (&weights.header, weights.payload()?);
+        let differ = |what| Err(Error::InvalidWeights(format!("header and payload differ in {what}")));
+        if header.outputs.first().is_some_and(|o| o.kind == OutputKind::ClassIndex) {
+            let model =
+                Logistic::new(payload, header.features.len()).map_err(Error::InvalidWeights)?;
+            if model.n_classes() + 1 != header.outputs.len() {
+                return differ("classes");
+            }
+            return Ok(Sum::Classes(model));
         }
-        Ok(Sum(linear))
+        let model = Linear::new(payload, header.features.len()).map_err(Error::InvalidWeights)?;
+        if model.n_outputs() != header.outputs.len() {
+            return differ("outputs");
+        }
+        Ok(Sum::Number(model))
     }
 
     fn score(&self, call: Call<'_>) -> Result<(), Error> {
-        self.0.score(call.features, call.outputs);
+        match self {
+            Sum::Number(model) => model.score(call.features, call.outputs),
+            Sum::Classes(model) => model.score(call.features, call.outputs),
+        }
         Ok(())
     }
 }
