@@ -98,6 +98,21 @@ pub fn judge_one(
     given: BTreeMap<String, SourceOverride>,
     running: &Running,
 ) -> Result<Evaluated, Failure> {
+    judge_weights(file, name, config, given, BTreeMap::new(), running)
+}
+
+/// The same with other weights, by `model` step.
+///
+/// # Errors
+/// As [`judge_one`].
+pub fn judge_weights(
+    file: &Path,
+    name: &str,
+    config: &EvaluationConfig,
+    given: BTreeMap<String, SourceOverride>,
+    weights: BTreeMap<String, PathBuf>,
+    running: &Running,
+) -> Result<Evaluated, Failure> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut inputs: BTreeMap<_, _> = config
         .input
@@ -106,6 +121,7 @@ pub fn judge_one(
         .collect();
     inputs.extend(given);
     let purpose = Purpose::part(Only::Stream(config.from.clone()), inputs);
+    let purpose = Purpose { weights, ..purpose };
     let plan = load_again(file, purpose)?;
     let truth = read_truth(folder, &config.truth)?;
     let observer = RowBar::of(Progress::detect(running.quiet).counter("evaluating", "rows"), &plan);

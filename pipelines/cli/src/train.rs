@@ -153,7 +153,26 @@ pub fn fit(
     fit_model(&part(file, name, inputs)?, name, running)
 }
 
+/// Trains one entry of `training:` and writes nothing.
+///
+/// # Errors
+/// As [`fit`].
+pub fn learn(
+    file: &Path,
+    name: &str,
+    inputs: BTreeMap<String, SourceOverride>,
+    running: &Running,
+) -> Result<Fitted, Failure> {
+    learnt(&part(file, name, inputs)?, name, running)
+}
+
 fn fit_model(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
+    let fitted = learnt(plan, name, running)?;
+    write_whole(&fitted.weights, &fitted.trained.weights)?;
+    Ok(fitted)
+}
+
+fn learnt(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
     let training = plan.training.iter().find(|t| t.name == name);
     let training = training.with_context(|| format!("there is no training '{name}'"))?;
     let progress = Progress::detect(running.quiet);
@@ -168,7 +187,6 @@ fn fit_model(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failu
     let trained = foreline_plugins::train::train(family(&training.plugin)?, &params, &set, &meta)
         .map_err(|e| anyhow!("training '{name}': {e}"))?;
     bar.finish();
-    write_whole(&training.weights, &trained.weights)?;
     let features = training.features.len();
     Ok(Fitted { name: name.to_owned(), weights: training.weights.clone(), trained, features })
 }

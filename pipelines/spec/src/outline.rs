@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use foreline_plugins::ModelConfig;
+
 use crate::check::{ReadError, SourceOverride, read_text};
 use crate::file::EvaluationConfig;
 use crate::kinds::{Kinds, Language};
-use crate::read::{PipelineFile, Reader};
+use crate::read::{PipelineFile, Reader, StepBlock};
 use crate::secret::{ProcessEnvironment, Secrets};
 use crate::yaml::parse;
 
@@ -21,8 +23,19 @@ pub struct Outline {
     /// The names of the trainings in the order in which they can be carried out: a step is fitted before what is learnt
     /// from what comes out of it; else that of the file.
     pub order: Vec<String>,
+    /// The models that are trained, by the name of the training.
+    pub models: BTreeMap<String, TrainedModel>,
     /// Each evaluation, by name.
     pub evaluations: BTreeMap<String, EvaluationConfig>,
+}
+
+/// A model that is trained.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrainedModel {
+    /// Where its weights are written.
+    pub weights: PathBuf,
+    /// The `model` steps that read them.
+    pub steps: Vec<String>,
 }
 
 /// Reads the outline of a file; empty where the file is not YAML.
@@ -50,8 +63,27 @@ pub fn outline(file: &Path) -> Result<Outline, ReadError> {
             .map(|t| (t.name.to_owned(), inputs(&t.config.input)))
             .collect(),
         order: in_order(&read),
+        models: models(&read, folder),
         evaluations: read.evaluation.into_iter().map(|e| (e.name.to_owned(), e.config)).collect(),
     })
+}
+
+/// The models that are trained; a training of which a key is missing is none.
+fn models(file: &PipelineFile<'_>, folder: &Path) -> BTreeMap<String, TrainedModel> {
+    let reads = |step: &&StepBlock<'_>, weights: &Path| {
+        let config = step.kind.as_ref().and_then(|kind| kind.config.as_any().downcast_ref());
+        config.is_some_and(|c: &ModelConfig| {
+            c.weights.as_ref().is_some_and(|path| folder.join(path) == weights)
+        })
+    };
+    let trainings = file.training.iter().filter(|t| t.config.step.is_none());
+    let models = trainings.filter_map(|t| {
+        let weights = folder.join(t.config.weights.as_ref()?);
+        let steps = file.steps.iter().filter(|step| reads(step, &weights));
+        let steps = steps.map(|step| step.name.to_owned()).collect();
+        Some((t.name.to_owned(), TrainedModel { weights, steps }))
+    });
+    models.collect()
 }
 
 /// The trainings, each behind the fittings of the steps that lead to it.

@@ -34,18 +34,18 @@ pub(crate) fn training_set(rows: usize, width: usize) -> TrainingSet {
     }
 }
 
-fn input() -> Schema {
+pub(crate) fn input() -> Schema {
     schema(&[("f0", Some("degC")), ("f1", None), ("f2", None), ("f3", None)])
 }
 
-fn trained(family: &str) -> Vec<u8> {
+pub(crate) fn trained(family: &str) -> Vec<u8> {
     let meta = ModelMeta::remaining_life("pump", "h");
     let params = if family != "linear" { json!({ "trees": 12 }) } else { Value::Null };
     train(family, &params, &training_set(800, 4), &meta).unwrap().weights
 }
 
 /// What the SDK says natively, row by row.
-fn native(weights: &[u8], x: &[f64]) -> Vec<f64> {
+pub(crate) fn native(weights: &[u8], x: &[f64]) -> Vec<f64> {
     let weights = weights::read(weights).unwrap();
     let mut scores = vec![0.0; x.len() / 4];
     match weights.family {
@@ -62,7 +62,7 @@ fn native(weights: &[u8], x: &[f64]) -> Vec<f64> {
 }
 
 /// Rows of five machines.
-fn rows(x: &[f64]) -> Batch {
+pub(crate) fn rows(x: &[f64]) -> Batch {
     let names: Vec<String> = (0..x.len() / 4).map(|i| format!("m{}", i % 5)).collect();
     let rows = names.iter().zip(x.chunks_exact(4));
     let rows: Vec<_> = rows
