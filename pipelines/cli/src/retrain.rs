@@ -17,10 +17,11 @@ use clap::{Args, ValueEnum};
 use foreline_spec::{Outline, TrainedModel};
 use serde::Serialize;
 
-use crate::commands::Running;
+use crate::commands::{Format, Running};
 use crate::evaluate::{Evaluated, judge_weights};
 use crate::failure::{Failure, Outcome};
 use crate::metrics::Report;
+use crate::session::{Purpose, load};
 use crate::train::{given_inputs, learn, source_path, write_whole};
 
 mod swap;
@@ -177,6 +178,8 @@ fn chosen<'o>(
     let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
     let chosen: Vec<_> = outline.models.iter().filter(|(name, _)| wanted(name)).collect();
     if chosen.is_empty() {
+        // A file with mistakes is said to have them, before it is said to have nothing to train.
+        load(&arguments.file, Format::Text, Purpose { checking: true, ..Purpose::default() })?;
         let what = arguments.only.as_ref().map_or(String::new(), |name| format!(" '{name}'"));
         return Err(anyhow!("'{file}' has no 'training'{what} of a model").into());
     }

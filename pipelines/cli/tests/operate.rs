@@ -41,7 +41,8 @@ steps:
       route: { by: model }
 sinks: { lake: { from: [rul, models.changes], parquet: { path: lake } } }
 epoch: { interval: 10ms }
-snapshot: { interval: SNAPSHOT }
+snapshot: { interval: 50ms }
+journal: { keep: 1h }
 serve: { listen: 127.0.0.1:0 }
 ";
 
@@ -59,11 +60,10 @@ fn weights_of(feature: &str, slope: f64) -> Vec<u8> {
     train("linear", &Value::Null, &set, &ModelMeta::remaining_life("pump", "h")).unwrap().weights
 }
 
-fn start(snapshot: &str) -> Running {
-    let pipeline = PIPELINE.replace("SNAPSHOT", snapshot);
+fn start() -> Running {
     let (champion, next) = (weights(1.0), weights(2.0));
     let files: [(&str, &[u8]); 2] = [("champion.weights", &champion), ("next.weights", &next)];
-    Running::with(COMMAND, &pipeline, &files)
+    Running::with(COMMAND, PIPELINE, &files)
 }
 
 /// Sends a reading of each of twenty machines.
@@ -140,8 +140,8 @@ fn everything(folder: &Path) -> Vec<Vec<String>> {
 }
 
 /// Goes through all that can be done with a model, dying in between; the folder then has a journal of it.
-fn operated(snapshot: &str) -> Running {
-    let mut running = start(snapshot);
+fn operated() -> Running {
+    let mut running = start();
     let before = model(&running);
     let only = |of: &str, model: &Value| BTreeSet::from([digest(model, of)]);
     assert_eq!((&before["acts"], &before["routed"]), (&json!("champion"), &json!(true)));
@@ -156,7 +156,7 @@ fn operated(snapshot: &str) -> Running {
     let bad: [(&[u8], &str); 4] = [
         (&damaged, "weights"),
         (b"\0asm\x0d\0\x01\0", "must be signed"),
-        (b"nonsense", ""),
+        (b"nonsense", "neither weights"),
         (&weights_of("b", 1.0), "needs a column 'b'"),
     ];
     for (second, (bytes, why)) in (2..).zip(bad) {
@@ -230,17 +230,18 @@ fn operated(snapshot: &str) -> Running {
 
 #[test]
 fn models_are_swapped_while_rows_go_on_and_a_replay_has_the_same_bytes() {
-    let mut running = operated("1h");
+    let mut running = operated();
     running.child.kill().unwrap();
     running.child.wait().unwrap();
-    // No snapshot was written, so all of it is computed again from the journal, into a lake of its own.
+    // Without snapshots all of it is computed again from the journal, into a lake of its own.
     let copy = tempfile::tempdir().unwrap();
-    let copied = Command::new("cp").arg("-a").arg(format!("{}/.", running.folder.path().display()));
-    let mut copied = copied;
-    assert!(copied.arg(copy.path()).status().unwrap().success());
+    let here = running.folder.path().join(".");
+    let copied = Command::new("cp").arg("-a").arg(here).arg(copy.path()).status();
+    assert!(copied.unwrap().success());
     fs::remove_dir_all(copy.path().join("lake")).unwrap();
+    fs::remove_dir_all(copy.path().join(".foreline/p/snapshots")).unwrap();
     let expected = everything(running.folder.path());
-    assert_eq!(expected.len(), 20 * 13);
+    assert_eq!(expected.len(), 20 * 14);
     let mut replay = Command::new(COMMAND)
         .args(["run", "--quiet", "--workers", "3"])
         .arg(copy.path().join("p.yaml"))
@@ -257,7 +258,7 @@ fn models_are_swapped_while_rows_go_on_and_a_replay_has_the_same_bytes() {
 
 #[test]
 fn what_stands_is_in_snapshots() {
-    let mut running = operated("50ms");
+    let mut running = operated();
     obeyed(&running, "activate", &json!({ "version": "challenger" }));
     let came = model(&running);
     assert!(terminate(&mut running.child).success());
@@ -272,7 +273,7 @@ fn what_stands_is_in_snapshots() {
 
 #[test]
 fn what_cannot_be_done_with_a_model_is_said() {
-    let running = start("1h");
+    let running = start();
     let status = |line: &str, body: &[u8]| ask(running.address, line, "", body).unwrap().status;
     assert_eq!(status("GET /api/v1/models/nobody", b""), 404);
     assert_eq!(status("GET /api/v1/models", b""), 200);
@@ -340,7 +341,7 @@ training:
   pump:
     from: readings
     input: { readings: train.csv }
-    target: remaining
+    target: { remaining: {} }
     plugin: builtin:linear
     weights: pump.weights
 evaluation:

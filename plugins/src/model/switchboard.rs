@@ -35,6 +35,9 @@ use crate::sandbox;
 /// are a few gigabytes.
 const MAX_FILES: usize = 1024;
 
+/// What every module and component begins with.
+const WASM_MAGIC: &[u8] = b"\0asm";
+
 /// The columns of the relation of swaps, without the engine's own; the key is the first two.
 const COLUMNS: [(&str, DataType); 9] = [
     // The step.
@@ -376,6 +379,12 @@ impl Switchboard {
             }
             (config, Files { component: self.component.clone(), weights: bytes })
         } else {
+            if !bytes.starts_with(WASM_MAGIC) {
+                let what = "it is neither weights of Foreline nor a WebAssembly component";
+                return Err(vec![
+                    ConfigError::new("", what).help("`foreline train` writes weights"),
+                ]);
+            }
             let file = ModelFile::take_apart(bytes)
                 .map_err(|e| vec![ConfigError::new("", format!("it is no model: {e}"))])?;
             if config.signed_by.is_empty() {

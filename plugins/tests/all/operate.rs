@@ -282,8 +282,8 @@ fn a_version_that_comes_is_tried_before_anybody_hears_of_it() {
         (damaged, "digest"),
         (cut, ""),
         (b"FLWEIGHT".to_vec(), ""),
-        (b"nothing of the kind".to_vec(), "it is no model"),
-        (Vec::new(), "it is no model"),
+        (b"nothing of the kind".to_vec(), "neither weights"),
+        (Vec::new(), "neither weights"),
         (other_weights(5, None), "the model needs a column 'f4'"),
         (other_weights(4, Some("another")), "its outputs are another"),
         (trained("forest"), "family"),
@@ -361,7 +361,7 @@ fn what_does_not_fit_together_is_said_at_once() {
         })),
         [
             "route.to.1: the model has no version 'nobody'",
-            "route.by: 'f0' is a float64, and names no version",
+            "route.by: 'f0' is float64, and names no version",
             "canary.version: the model has no version 'nobody'",
             "canary.share: '2' is no share",
         ]
