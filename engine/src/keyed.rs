@@ -197,6 +197,18 @@ impl<S> Keyed<S> {
         Ok(self.insert(hash, &columns, row, make()))
     }
 
+    /// The slot of a key that `other` has in `slot`, made with `make` where it is not there yet.
+    pub fn slot_from<T>(
+        &mut self,
+        other: &mut Keyed<T>,
+        slot: u32,
+        make: impl FnOnce() -> S,
+    ) -> u32 {
+        let hash = other.hash(slot);
+        let columns = other.key_columns(&[slot]);
+        self.slot_of(hash, &columns.iter().collect::<Vec<_>>(), 0, make)
+    }
+
     /// The slot of the key in `row` of the key columns, for a caller that has no batch; made if it is new.
     pub(crate) fn slot_of(
         &mut self,

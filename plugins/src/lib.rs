@@ -23,7 +23,11 @@ pub mod train;
 use foreline_engine::Registration;
 
 pub use builtin::{builtin, family_of};
-pub use model::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError, PROVENANCE};
+pub use model::{
+    BreakerConfig, Bytes, CHAMPION, CanaryConfig, LimitsConfig, ModelConfig, Names, NotAdmitted,
+    OnError, PROVENANCE, RouteConfig, Switchboard, VersionConfig, VersionFacts, Work, operated,
+    swaps_schema,
+};
 pub use native::Native;
 pub use sandbox::{
     AdmitError, COMPILE_CHILD_VARIABLE, COMPILE_SUBCOMMAND, compile_child_main, digest,

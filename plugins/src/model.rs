@@ -8,23 +8,35 @@
 //! Errors  `plugin_*`: the row follows `on_error`
 //!
 //! A row whose `skip-row` feature is missing is not sent; its outputs are null, as they are where the model answers
-//! NaN. A deleted row passes with null outputs.
+//! NaN. A deleted row passes with null outputs. Of several `versions` one acts on each row, and `shadow`s have columns of
+//! their own, `<version>_<output>`.
 
 mod breaker;
 mod config;
+mod operation;
 mod plan;
 mod rows;
 mod scoring;
+mod seat;
 mod step;
+mod switchboard;
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use foreline_engine::{ConfigError, Family, OperatorKind, Planned, Resolver, Schema};
 
-pub use config::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError};
+pub use config::{
+    BreakerConfig, Bytes, CanaryConfig, LimitsConfig, ModelConfig, Names, OnError, RouteConfig,
+    VersionConfig,
+};
+pub use operation::CHAMPION;
 pub use plan::PROVENANCE;
 pub(crate) use plan::{
     FUEL_HEADROOM, Files, MIN_FUEL_PER_ROW, TRIAL_FUEL_PER_ROW, TRIAL_ROWS, check_descriptor,
     model_digest, plan_files, trial_rows,
 };
+pub use switchboard::{NotAdmitted, Switchboard, VersionFacts, Work, swaps_schema};
 
 /// The `model` step.
 #[derive(Debug)]
@@ -45,4 +57,24 @@ impl OperatorKind for Model {
     ) -> Result<Planned, Vec<ConfigError>> {
         plan::plan(config, inputs, given)
     }
+}
+
+/// A step called `name` that is operated while it runs. It reads its stream and then the relation of [swaps](swaps_schema);
+/// versions that come are kept in `folder`.
+///
+/// # Errors
+/// As [`OperatorKind::plan`].
+pub fn operated(
+    name: &str,
+    config: &ModelConfig,
+    input: &Schema,
+    given: &dyn Resolver,
+    folder: PathBuf,
+) -> Result<(Planned, Arc<Switchboard>), Vec<ConfigError>> {
+    let (operation, notes) = plan::operation(config, std::slice::from_ref(input), given)?;
+    let operation = Arc::new(operation);
+    let switchboard = Switchboard::new(name, config, Arc::clone(&operation), given, folder)?;
+    let switchboard = Arc::new(switchboard);
+    let planned = plan::planned(&operation, Some(Arc::clone(&switchboard)));
+    Ok((Planned { notes, ..planned }, switchboard))
 }

@@ -62,9 +62,20 @@ impl Running {
     /// When it does not start.
     #[must_use]
     pub fn new(command: &'static str, pipeline: &str, files: &[(&str, &str)]) -> Self {
+        let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+        Running::with(command, pipeline, &files)
+    }
+
+    /// The same with files that are not text.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn with(command: &'static str, pipeline: &str, files: &[(&str, &[u8])]) -> Self {
         let folder = tempfile::tempdir().expect("there is room for a folder");
-        for (name, text) in files.iter().chain(&[("p.yaml", pipeline)]) {
-            std::fs::write(folder.path().join(name), text).expect("a new folder can be written to");
+        for (name, bytes) in files.iter().chain(&[("p.yaml", pipeline.as_bytes())]) {
+            std::fs::write(folder.path().join(name), bytes)
+                .expect("a new folder can be written to");
         }
         let (child, address) = begin(command, folder.path());
         Running { folder, child, address, command }

@@ -12,8 +12,8 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
 use crate::{
-    check, demo, evaluate, fleet, graph, journal, model, operators, replay, run, sink, tap, tests,
-    train, tune,
+    check, demo, evaluate, fleet, graph, journal, model, operators, replay, retrain, run, sink,
+    tap, tests, train, tune,
 };
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
@@ -47,6 +47,8 @@ enum Command {
     Tune(tune::Arguments),
     /// Replays data whose truth is known (`evaluation:`) and prints how good the predictions are.
     Evaluate(evaluate::Arguments),
+    /// Trains anew and judges the new weights beside those that are there; proposes them if they are not worse.
+    Retrain(retrain::Arguments),
     /// Makes, checks, tests, measures, packs and signs models.
     Model(model::Arguments),
     /// Sends readings through a pipeline as it is and as it might be, and says what differs in the results.
@@ -125,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Train(a) => train::train(&a),
         Command::Tune(a) => tune::tune(&a),
         Command::Evaluate(a) => evaluate::evaluate(&a),
+        Command::Retrain(a) => retrain::retrain(&a),
         Command::Model(a) => model::model(&a),
         Command::Replay(a) => replay::replay(&a),
         Command::Journal(a) => journal::journal(&a),

@@ -136,7 +136,7 @@ pub fn evaluate(arguments: &Arguments) -> Outcome {
             }
         }
         if arguments.report.is_some() {
-            pages.push(evaluated.page(&arguments.file, &outline, config)?);
+            pages.push(evaluated.page(&outline, config)?);
         }
         let mut run = evaluated.run();
         if let Some(page) = pages.last() {
@@ -185,14 +185,14 @@ pub fn judge_one(
     given: BTreeMap<String, SourceOverride>,
     running: &Running,
 ) -> Result<Evaluated, Failure> {
-    judge_with(file, name, config, given, BTreeMap::new(), running)
+    judge_weights(file, name, config, given, BTreeMap::new(), running)
 }
 
 /// Carries one evaluation out with other weights, by `model` step.
 ///
 /// # Errors
 /// As [`judge_one`].
-pub fn judge_with(
+pub fn judge_weights(
     file: &Path,
     name: &str,
     config: &EvaluationConfig,
@@ -459,7 +459,6 @@ impl Evaluated {
     /// Its page of a report.
     fn page(
         &self,
-        file: &Path,
         outline: &Outline,
         config: &EvaluationConfig,
     ) -> Result<Page, Failure> {
@@ -477,7 +476,7 @@ impl Evaluated {
         for text in self.others() {
             page.text(&text);
         }
-        let importance = importance::of(self, file, outline, config)?;
+        let importance = importance::of(self, outline, config)?;
         page.importance(&importance);
         page.data(json!({ "evaluation": self, "importance": importance }));
         Ok(page)

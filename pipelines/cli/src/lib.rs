@@ -1,5 +1,6 @@
 //! What the `foreline` command is made of; the binary only calls [`commands::main`].
 
+mod boards;
 pub mod check;
 pub mod commands;
 pub mod connect;
@@ -17,6 +18,7 @@ pub mod operators;
 pub mod progress;
 pub mod replay;
 pub mod report;
+pub mod retrain;
 pub mod run;
 pub mod session;
 pub mod simulate;

@@ -10,6 +10,7 @@ use foreline_server::{Served, Server, Token};
 use foreline_spec::Plan;
 use serde_json::json;
 
+use crate::boards::boards;
 use crate::commands::{File, Format, Running};
 use crate::failure::{Failure, Outcome};
 use crate::progress::Progress;
@@ -126,8 +127,8 @@ fn keep_keys(plan: &Plan) {
 fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>, Failure> {
     let Some(serve) = &plan.serve else { return Ok(None) };
     let (mut doors, mut references, mut bells) = (Vec::new(), Vec::new(), Vec::new());
-    let commands = plan.sources.iter().find(|source| !source.is_own());
-    let commands = commands.and_then(|source| source.source.door.clone());
+    let commands = plan.commands().and_then(|source| source.source.door.clone());
+    let swaps = plan.swaps().and_then(|source| source.source.door.clone());
     for source in plan.sources.iter().filter(|source| source.is_own()) {
         if let Some(door) = &source.source.door {
             let ways_in = if source.front.is_relation() { &mut references } else { &mut doors };
@@ -141,7 +142,17 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
     let server = Server::start(
         serve.listen,
-        Served { doors, references, commands, rules, bells, tables, tokens },
+        Served {
+            doors,
+            references,
+            commands,
+            rules,
+            swaps,
+            boards: boards(plan),
+            bells,
+            tables,
+            tokens,
+        },
     )?;
     eprintln!("listening on http://{}", server.address());
     Ok(Some(server))

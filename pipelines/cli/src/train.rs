@@ -229,11 +229,29 @@ pub fn fit(
 }
 
 fn fit_model(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
+    let fitted = learnt(plan, name, running)?;
+    write_whole(&fitted.weights, &fitted.trained.weights)?;
+    Ok(fitted)
+}
+
+/// Trains one entry of `training:` and writes nothing.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_unwritten(
+    file: &Path,
+    name: &str,
+    inputs: BTreeMap<String, SourceOverride>,
+    running: &Running,
+) -> Result<Fitted, Failure> {
+    learnt(&part(file, name, inputs)?, name, running)
+}
+
+fn learnt(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
     let (training, samples, schema) = samples_of(plan, name, running)?;
     let bar = Progress::detect(running.quiet).spinner(&format!("training '{name}'"));
     let trained = learn(training, &schema, &samples.set)?;
     bar.finish();
-    write_whole(&training.weights, &trained.weights)?;
     let features = training.features.len();
     Ok(Fitted { name: name.to_owned(), weights: training.weights.clone(), trained, features })
 }

@@ -185,20 +185,10 @@ impl SourceKind for Http {
 /// its columns as declared.
 ///
 /// # Panics
-/// When a column of the schema is neither text nor a timestamp, which is a bug.
+/// When a column of the schema is neither text nor a number nor a timestamp, which is a bug.
 #[must_use]
 pub fn commands(schema: &Schema) -> (Vec<(String, ColumnConfig)>, PlannedSource) {
-    let declared = |column: &Column| {
-        let data_type = match &column.data_type {
-            DataType::Timestamp(..) => ColumnType::Timestamp,
-            _ => ColumnType::String,
-        };
-        (column.name.clone(), ColumnConfig::of(data_type))
-    };
-    let columns: Vec<_> = schema.columns().iter().map(declared).collect();
-    let inputs = SourceInputs { columns: &columns, schema };
-    let formats = vec![(Body::Ndjson, Format::Ndjson(JsonOptions::default()))];
-    let examiner = Examiner::of(formats, &inputs).expect("text and timestamps can be read");
+    let (columns, examiner) = own(schema, schema.columns());
     let door = Arc::new(Door::new(COMMANDS, examiner.clone()));
     let opened = Arc::clone(&door);
     let open = move || {
@@ -219,8 +209,25 @@ pub fn commands(schema: &Schema) -> (Vec<(String, ColumnConfig)>, PlannedSource)
     (columns, planned)
 }
 
+/// The columns as declared of a source that no file names, and what reads its rows.
+pub(crate) fn own(schema: &Schema, columns: &[Column]) -> (Vec<(String, ColumnConfig)>, Examiner) {
+    let declared = |column: &Column| {
+        let data_type = match &column.data_type {
+            DataType::Timestamp(..) => ColumnType::Timestamp,
+            DataType::Float64 => ColumnType::Float64,
+            _ => ColumnType::String,
+        };
+        (column.name.clone(), ColumnConfig::of(data_type))
+    };
+    let columns: Vec<_> = columns.iter().map(declared).collect();
+    let inputs = SourceInputs { columns: &columns, schema };
+    let formats = vec![(Body::Ndjson, Format::Ndjson(JsonOptions::default()))];
+    let examiner = Examiner::of(formats, &inputs);
+    (columns, examiner.expect("text, numbers and timestamps can be read"))
+}
+
 /// What may come in of what people do.
-const COMMANDS: DoorLimits =
+pub(crate) const COMMANDS: DoorLimits =
     DoorLimits { body_bytes: 64 << 10, inbox_bytes: 4 << 20, requests_per_s: 1000, keys: 10_000 };
 
 /// What may come in.

@@ -35,6 +35,7 @@ pub use kind::{
     SourceRegistration, Tap,
 };
 pub use log::TARGET as LOG_TARGET;
+pub use reference::swaps;
 
 /// All kinds of source.
 pub const SOURCES: &[SourceRegistration] = &[

@@ -25,7 +25,7 @@ use foreline_engine::{Chunk, Decoded, Decoder, GONE, Position};
 use crate::http::HttpDecoder;
 
 pub use csv::Csv;
-pub use http::Http;
+pub use http::{Http, swaps};
 pub use postgres::Postgres;
 
 /// What the rows of a payload are.

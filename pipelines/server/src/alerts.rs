@@ -22,6 +22,7 @@ use foreline_engine::{Page, Table};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::intake::What;
 use crate::problem::Problem;
 use crate::routes::Site;
 use crate::tables::{bad, broken, cursor, follow, limit, not_modified, page_body, tagged};
@@ -230,7 +231,7 @@ async fn tell(
         "by": by, "comment": comment, "until": until, "id": id,
     });
     let door: Arc<Door> = site.commands.clone().ok_or_else(no_alerts)?;
-    intake::hand_in(door, "application/x-ndjson", row.to_string().into_bytes()).await
+    intake::hand_in(door, What::Rows, "application/x-ndjson", row.to_string().into_bytes()).await
 }
 
 impl Said {

@@ -66,7 +66,7 @@ pub(crate) async fn rows(
 
 /// What the rows of a body are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+pub(crate) enum What {
     /// Rows of a stream.
     Rows,
     /// Rows of a relation.
@@ -127,7 +127,7 @@ async fn take(
     let key = key(headers)?;
     let gzip = is_gzip(headers)?;
     let content_type = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    let (memory, body) = read(site, &door, headers, body).await?;
+    let (memory, body) = read(site, door.limits().body_bytes, headers, body).await?;
     let body = Posted { what, content_type, body, gzip };
     let offered = offer(Arc::clone(&door), body, key.clone()).await?;
     drop(memory);
@@ -204,14 +204,13 @@ fn too_large(limit: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
 }
 
-/// Reads a body, with the memory for it set aside first.
-async fn read(
+/// Reads a body of at most `limit` bytes, with the memory for it set aside first.
+pub(crate) async fn read(
     site: &Site,
-    door: &Door,
+    limit: usize,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(OwnedSemaphorePermit, Vec<u8>), Problem> {
-    let limit = door.limits().body_bytes;
     let said = text(headers, header::CONTENT_LENGTH.as_str()).and_then(|n| n.parse().ok());
     if said.is_some_and(|n: usize| n > limit) {
         return Err(too_large(limit));
@@ -311,6 +310,7 @@ fn refusal(refused: &Refused) -> Problem {
 /// Hands a body in that was made here; the answer once it is durable.
 pub(crate) async fn hand_in(
     door: Arc<Door>,
+    what: What,
     content_type: &str,
     body: Vec<u8>,
 ) -> Result<Response, Problem> {
@@ -319,7 +319,7 @@ pub(crate) async fn hand_in(
         return Err(refusal(&refused).after(wait));
     }
     let content_type = content_type.to_owned();
-    let posted = Posted { what: What::Rows, content_type, body, gzip: false };
+    let posted = Posted { what, content_type, body, gzip: false };
     let offered = offer(Arc::clone(&door), posted, None).await?;
     if let Some(Taken::Now(receipt)) = offered.taken {
         wait(&door, receipt, false).await?;

@@ -10,6 +10,9 @@
 //! GET  /api/v1/tables/{view}/stream   what changes of one, as it does
 //! GET  /api/v1/alerts                 the alerts of all rules; .../stream: as they change
 //! POST /api/v1/alerts/{id}/ack        acknowledges one; comment, shelve, out_of_service ... likewise
+//! GET  /api/v1/models                 the models that can be changed: versions, which acts, what each did
+//! POST /api/v1/models/{step}/activate  another version acts; canary, rollback, reset
+//! PUT  /api/v1/models/{step}/versions/{name}  a new version
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -27,6 +30,7 @@ mod connections;
 mod follow;
 mod intake;
 mod limits;
+mod models;
 mod problem;
 mod routes;
 mod tables;
@@ -42,6 +46,7 @@ use foreline_engine::Table;
 use tokio::sync::watch;
 
 pub use access::Token;
+pub use models::{Board, Refusal};
 
 /// What is served.
 #[derive(Debug)]
@@ -54,6 +59,10 @@ pub struct Served {
     pub commands: Option<Arc<Door>>,
     /// The rules whose alerts those are.
     pub rules: Vec<String>,
+    /// The way in for what people do with models, which are the table `models`.
+    pub swaps: Option<Arc<Door>>,
+    /// The models that can be changed.
+    pub boards: Vec<Arc<dyn Board>>,
     /// The sources that can be woken, by name.
     pub bells: Vec<(String, Arc<Bell>)>,
     /// The views that can be read, by name.

@@ -25,6 +25,9 @@ pub(crate) const IDLE_TIME: Duration = Duration::from_secs(5);
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Longest body of a command; a comment has 4,096 bytes at most.
 pub(crate) const COMMAND_BYTES: usize = 16 << 10;
+/// Longest body of a version of a model: weights of a few thousand deep trees. Counted twice, as every body, it leaves room for
+/// others.
+pub(crate) const MODEL_BYTES: usize = 64 << 20;
 /// Most readers that follow tables, each with a connection of its own.
 pub(crate) const FOLLOWERS: usize = 256;
 /// Rows of a view in one answer, unless asked for less or more.

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, RETRY_AFTER};
+use crate::models::{self, Models};
 use crate::problem::{Problem, json as as_json};
 use crate::{Served, Token, alerts, intake, tables, wake};
 
@@ -25,6 +26,7 @@ pub(crate) struct Site {
     /// The way in for what people do with alerts.
     pub(crate) commands: Option<Arc<Door>>,
     pub(crate) rules: Vec<String>,
+    pub(crate) models: Models,
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
     pub(crate) tokens: Vec<Token>,
@@ -42,6 +44,7 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         references: served.references.into_iter().collect(),
         commands: served.commands,
         rules: served.rules,
+        models: Models::new(served.swaps, served.boards),
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
         tokens: served.tokens,
@@ -72,6 +75,21 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
             "/api/v1/rules/{rule}/{machine}/{command}",
             post(alerts::rule_command)
                 .layer(DefaultBodyLimit::max(COMMAND_BYTES))
+                .fallback(wrong_method),
+        )
+        .route("/api/v1/models", get(models::list).fallback(wrong_method))
+        .route("/api/v1/models/{step}", get(models::one).fallback(wrong_method))
+        .route(
+            "/api/v1/models/{step}/{command}",
+            post(models::command)
+                .layer(DefaultBodyLimit::max(COMMAND_BYTES))
+                .fallback(wrong_method),
+        )
+        .route(
+            "/api/v1/models/{step}/versions/{version}",
+            put(models::put)
+                .delete(models::delete)
+                .layer(DefaultBodyLimit::disable())
                 .fallback(wrong_method),
         )
         .route("/livez", get(live).fallback(wrong_method))

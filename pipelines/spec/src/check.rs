@@ -227,6 +227,8 @@ fn replace_weights(root: &mut Node, options: &PlanOptions, out: &mut Vec<Diagnos
         let text = Value::Text(path.display().to_string());
         let node = Node { span: model.span, value: text };
         set(model, "weights", node);
+        // A pin of those in the file says nothing about others.
+        leave(model, "weights_sha256");
     }
 }
 

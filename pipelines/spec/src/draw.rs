@@ -62,7 +62,8 @@ fn nodes(plan: &Plan) -> Vec<Drawn> {
     };
     for (i, s) in plan.steps.iter().enumerate().filter(|(_, s)| plan.is_own(s)) {
         let detail = format!("{} · {}", s.kind, summary(&plan.schema(StreamId::Step(i))));
-        all.push(Drawn::new(Sort::Step, &s.name, detail, s.inputs.iter().map(place).collect()));
+        let reads = s.inputs.iter().filter(|input| plan.is_shown(**input)).map(place);
+        all.push(Drawn::new(Sort::Step, &s.name, detail, reads.collect()));
     }
     for view in own.iter().map(|&i| &plan.views[i]) {
         let key = view.relation.key().iter().map(|k| view.relation.columns()[*k].name.as_str());

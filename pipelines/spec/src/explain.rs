@@ -30,12 +30,14 @@ pub fn explain(plan: &Plan) -> String {
         }
     }
     for (i, step) in plan.steps.iter().enumerate().filter(|(_, s)| plan.is_own(s)) {
-        let from: Vec<&str> = step.inputs.iter().map(|s| plan.stream_name(*s)).collect();
+        let from = step.inputs.iter().filter(|s| plan.is_shown(**s));
+        let from: Vec<&str> = from.map(|s| plan.stream_name(*s)).collect();
         let head = format!("step {} ({}) from {}", step.name, step.kind, from.join(", "));
         stream(&mut text, plan, StreamId::Step(i), &head);
     }
     for (i, view) in plan.views.iter().enumerate() {
         match view.how {
+            ViewKind::Standing(source) if !plan.is_shown(source) => continue,
             ViewKind::Standing(StreamId::Source(source)) => {
                 let kind = plan.sources[source].kind;
                 let _ = writeln!(text, "\nreference {} ({kind})", view.name);

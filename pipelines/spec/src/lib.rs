@@ -46,7 +46,7 @@ pub use file::{
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
-pub use outline::{Outline, outline};
+pub use outline::{Outline, TrainedModel, outline};
 pub use plan::{
     AlertPlan, ExtraSink, FittingPlan, GraphError, Plan, ServePlan, SinkPlan, SourcePlan, StepPlan,
     TrainingPlan, TrainingTarget, ViewPlan,

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use foreline_plugins::ModelConfig;
+
 use crate::check::{ReadError, SourceOverride, read_text};
 use crate::file::{EvaluationConfig, TrainingConfig, TuningConfig};
 use crate::kinds::{Kinds, Language};
 use crate::read::{Named, PipelineFile, Reader, StepBlock};
 use crate::secret::{ProcessEnvironment, Secrets};
 use crate::setting;
-use crate::yaml::{Node, Value, parse};
+use crate::yaml::{Node, parse};
 
 /// The entries of `training` and `evaluation` that can be read; what is wrong with others is for a check to say.
 #[derive(Debug, Clone, Default)]
@@ -22,20 +24,27 @@ pub struct Outline {
     /// The names of the trainings in the order in which they can be carried out: a step is fitted before what is learnt
     /// from what comes out of it; else that of the file.
     pub order: Vec<String>,
+    /// The models that are trained, by the name of the training.
+    pub models: BTreeMap<String, TrainedModel>,
     /// Each evaluation, by name.
     pub evaluations: BTreeMap<String, EvaluationConfig>,
     /// Each search, by name.
     pub tunings: BTreeMap<String, TuningConfig>,
-    /// By training of a model: the file of its weights, as written.
-    pub weights: BTreeMap<String, String>,
-    /// By `model` step: the file of its weights, as written.
-    pub models: BTreeMap<String, String>,
     /// By training of a step: the place of its file of statistics.
     pub statistics: BTreeMap<String, String>,
     /// By training: the fittings of steps that lead to it, in their order.
     pub before: BTreeMap<String, Vec<String>>,
     /// The settings of the file that searches change, by place, as they are.
     pub settings: BTreeMap<String, serde_json::Value>,
+}
+
+/// A model that is trained.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrainedModel {
+    /// Where its weights are written.
+    pub weights: PathBuf,
+    /// The `model` steps that read them.
+    pub steps: Vec<String>,
 }
 
 /// Reads the outline of a file; empty where the file is not YAML.
@@ -62,32 +71,14 @@ pub fn outline(file: &Path) -> Result<Outline, ReadError> {
             .iter()
             .map(|t| (t.name.to_owned(), inputs(&t.config.input)))
             .collect(),
-        weights: weights(&read),
-        models: models(&read),
         statistics: statistics(&read),
         before: before(&read),
         order: in_order(&read),
         settings: settings(&read, &root),
+        models: models(&read, folder),
         tunings: read.tuning.into_iter().map(|t| (t.name.to_owned(), t.config)).collect(),
         evaluations: read.evaluation.into_iter().map(|e| (e.name.to_owned(), e.config)).collect(),
     })
-}
-
-fn weights(file: &PipelineFile<'_>) -> BTreeMap<String, String> {
-    let named =
-        |t: &Named<'_, TrainingConfig>| Some((t.name.to_owned(), t.config.weights.clone()?));
-    file.training.iter().filter_map(named).collect()
-}
-
-fn models(file: &PipelineFile<'_>) -> BTreeMap<String, String> {
-    let weights = |step: &StepBlock<'_>| {
-        let entry = step.kind.as_ref().map(|k| k.entry).filter(|e| e.key == "model")?;
-        match &entry.value.get("weights")?.value {
-            Value::Text(path) => Some((step.name.to_owned(), path.clone())),
-            _ => None,
-        }
-    };
-    file.steps.iter().filter_map(weights).collect()
 }
 
 fn statistics(file: &PipelineFile<'_>) -> BTreeMap<String, String> {
@@ -119,6 +110,24 @@ fn settings(file: &PipelineFile<'_>, root: &Node) -> BTreeMap<String, serde_json
     places
         .filter_map(|path| Some((path.clone(), setting::find(root, path).ok()?.to_json())))
         .collect()
+}
+
+/// The models that are trained; a training of which a key is missing is none.
+fn models(file: &PipelineFile<'_>, folder: &Path) -> BTreeMap<String, TrainedModel> {
+    let reads = |step: &&StepBlock<'_>, weights: &Path| {
+        let config = step.kind.as_ref().and_then(|kind| kind.config.as_any().downcast_ref());
+        config.is_some_and(|c: &ModelConfig| {
+            c.weights.as_ref().is_some_and(|path| folder.join(path) == weights)
+        })
+    };
+    let trainings = file.training.iter().filter(|t| t.config.step.is_none());
+    let models = trainings.filter_map(|t| {
+        let weights = folder.join(t.config.weights.as_ref()?);
+        let steps = file.steps.iter().filter(|step| reads(step, &weights));
+        let steps = steps.map(|step| step.name.to_owned()).collect();
+        Some((t.name.to_owned(), TrainedModel { weights, steps }))
+    });
+    models.collect()
 }
 
 /// The trainings, each behind the fittings of the steps that lead to it.

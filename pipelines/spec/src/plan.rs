@@ -13,6 +13,8 @@ use foreline_engine::{
     dead_letter_schema, late_schema,
 };
 
+use foreline_plugins::Switchboard;
+
 use crate::file::{TestConfig, ValidateConfig};
 use crate::read::{DEAD_LETTERS, LATE, diagnostic};
 use crate::secret::Secret;
@@ -56,6 +58,8 @@ pub struct Plan {
     pub journal_keep: Duration,
     /// The HTTP server, if there is to be one.
     pub serve: Option<ServePlan>,
+    /// The models that can be changed while they run; they read the [swaps](Plan::swaps).
+    pub models: Vec<Arc<Switchboard>>,
 }
 
 /// The HTTP server of a [`Plan`].
@@ -277,6 +281,26 @@ impl Plan {
             && self.alerts.iter().all(|a| a.name != step.name)
     }
 
+    /// Where people do something with alerts, if they can.
+    #[must_use]
+    pub fn commands(&self) -> Option<&SourcePlan> {
+        self.sources.iter().find(|s| s.kind == SourcePlan::COMMANDS)
+    }
+
+    /// The relation that says which models act, if people can change that.
+    #[must_use]
+    pub fn swaps(&self) -> Option<&SourcePlan> {
+        self.sources.iter().find(|s| s.kind == SourcePlan::SWAPS)
+    }
+
+    /// Whether a stream is one of the file, or made of one.
+    pub(crate) fn is_shown(&self, stream: StreamId) -> bool {
+        match stream {
+            StreamId::Source(i) | StreamId::Versions(i) => self.sources[i].is_own(),
+            _ => true,
+        }
+    }
+
     /// The schema of a stream.
     #[must_use]
     pub fn schema(&self, stream: StreamId) -> Schema {
@@ -473,11 +497,13 @@ impl ViewPlan {
 impl SourcePlan {
     /// The kind of the source of what people do with alerts, which no file names.
     pub(crate) const COMMANDS: &'static str = "alert_commands";
+    /// The kind of the relation that says which models act, which no file names.
+    pub(crate) const SWAPS: &'static str = "model_swaps";
 
     /// Whether it is one of the file.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        self.kind != SourcePlan::COMMANDS
+        self.kind != SourcePlan::COMMANDS && self.kind != SourcePlan::SWAPS
     }
 
     /// How its rows are put in order, if it is a stream.

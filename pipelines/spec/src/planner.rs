@@ -7,6 +7,7 @@ mod book;
 mod clock;
 mod evaluation;
 mod fitting;
+mod models;
 mod order;
 mod reference;
 mod serve;
@@ -17,6 +18,7 @@ mod tuning;
 mod views;
 
 pub(crate) use book::ALERTS;
+use models::MODELS;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -88,6 +90,8 @@ pub(crate) struct Planner<'a> {
     out: &'a mut Vec<Diagnostic>,
     streams: BTreeMap<&'a str, Stream>,
     used: BTreeSet<&'a str>,
+    /// The relation that models read which are operated while they run.
+    swaps: Option<StreamId>,
     plan: Plan,
 }
 
@@ -126,9 +130,10 @@ impl<'a> Planner<'a> {
             journal_limit_bytes: file.journal.limit_mib << 20,
             journal_keep: file.journal.keep.map_or(Duration::ZERO, length),
             serve: None,
+            models: Vec::new(),
         };
         let (streams, used) = (BTreeMap::new(), BTreeSet::new());
-        Planner { text, root, file, given, out, streams, used, plan }
+        Planner { text, root, file, given, out, streams, used, swaps: None, plan }
     }
 
     /// The plan; what is wrong is with the diagnostics.
@@ -137,6 +142,7 @@ impl<'a> Planner<'a> {
         self.streams.extend(file.later.iter().map(|name| (*name, Stream::Broken)));
         self.names();
         self.reserve_book();
+        self.reserve_models();
         let wanted = self.wanted();
         for source in &file.sources {
             let planned = match &wanted {
@@ -154,6 +160,9 @@ impl<'a> Planner<'a> {
                 _ => self.reference(reference).map_or(Stream::Broken, Stream::Planned),
             };
             self.streams.insert(reference.name, planned);
+        }
+        if wanted.is_none() {
+            self.swaps = self.plan_swaps();
         }
         for index in self.order() {
             let step = &file.steps[index];
@@ -243,14 +252,14 @@ impl<'a> Planner<'a> {
     /// The stream called `name`; an unknown one is reported at `span`.
     fn find(&mut self, name: &str, span: Span) -> Option<StreamId> {
         let file = self.file;
-        let has_book = self.has_book();
+        let (has_book, has_swaps) = (self.has_book(), self.has_swaps());
         let names = || {
             let sources = file.sources.iter().map(|s| s.name);
             let sources = sources.chain(file.references.iter().map(|r| r.name));
             let steps = sources.chain(file.steps.iter().map(|s| s.name));
             let views = steps.chain(file.views.iter().map(|v| v.name));
             let rules = views.chain(file.alerts.iter().map(|a| a.name));
-            rules.chain(has_book.then_some(ALERTS))
+            rules.chain(has_book.then_some(ALERTS)).chain(has_swaps.then_some(MODELS))
         };
         if let Some(known) = names().find(|n| *n == name) {
             self.used.insert(known);
@@ -305,8 +314,8 @@ impl<'a> Planner<'a> {
     /// One stream of a `from`. Of a view sinks may take the changes, `<view>.changes`, and steps nothing.
     fn input(&mut self, name: &str, node: &Node, span: Span) -> Option<StreamId> {
         let changes = name.strip_suffix(CHANGES).filter(|_| self.is_sink(node));
-        let is_book = name == ALERTS && self.has_book();
-        if !self.is_sink(node) && (is_book || self.file.views.iter().any(|v| v.name == name)) {
+        let is_table = name == ALERTS && self.has_book() || name == MODELS && self.has_swaps();
+        if !self.is_sink(node) && (is_table || self.file.views.iter().any(|v| v.name == name)) {
             let message = format!("'{name}' is a view, and steps read streams");
             let error = Diagnostic::error(Code::UNKNOWN_STREAM, span, message);
             self.out.push(error.help("compute it in a view, or name what the view is made of"));
@@ -341,9 +350,16 @@ impl<'a> Planner<'a> {
         let inputs = self.inputs(common.from.list(), step.node)?;
         let kind = step.kind.as_ref()?;
         self.looks_up(kind.config.looks_up(), &inputs, step)?;
-        let ids: Vec<StreamId> = inputs.into_iter().map(|(_, id)| id).collect();
+        let mut ids: Vec<StreamId> = inputs.into_iter().map(|(_, id)| id).collect();
         let schemas: Vec<Schema> = ids.iter().map(|id| self.plan.schema(*id)).collect();
-        match kind.config.plan(&schemas, &self.given) {
+        let planned = match self.operated(step.name, kind.config.as_ref(), &schemas) {
+            Some(planned) => planned.map(|planned| {
+                ids.extend(self.swaps);
+                planned
+            }),
+            None => kind.config.plan(&schemas, &self.given),
+        };
+        match planned {
             Ok(planned) => {
                 self.notes(kind.entry.key_span, &planned.notes);
                 let name = step.name.to_owned();

@@ -1,6 +1,6 @@
 //! What the user writes under `model:`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -55,9 +55,123 @@ pub struct ModelConfig {
     /// When a key that keeps failing is no longer sent.
     #[serde(default)]
     pub breaker: BreakerConfig,
+    /// Other versions of the model, by name; what stands above is the version `champion`. Left out of a version is what it has
+    /// in common with the champion. `{}` where versions are to come by the HTTP API alone.
+    #[serde(default)]
+    pub versions: Option<BTreeMap<String, VersionConfig>>,
+    /// Versions that score every row beside the one that acts: the outputs of `next` are columns `next_<output>`. A name that is
+    /// no version yet is one to come by the HTTP API; its columns are null until then.
+    #[serde(default)]
+    #[schemars(with = "Names")]
+    pub shadow: Names,
+    /// Which version acts on which rows, by a column of theirs.
+    #[serde(default)]
+    pub route: Option<RouteConfig>,
+    /// A version that acts on a share of the keys.
+    #[serde(default)]
+    pub canary: Option<CanaryConfig>,
+}
+
+/// What a version of a model has of its own.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VersionConfig {
+    /// Its plugin; that of the champion when left out.
+    #[serde(default)]
+    pub plugin: Option<String>,
+    /// The SHA-256 of its plugin.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Its weights. With a plugin of its own it has those or none; without one it needs them, or a `config`.
+    #[serde(default)]
+    pub weights: Option<PathBuf>,
+    /// The SHA-256 of its weights.
+    #[serde(default)]
+    pub weights_sha256: Option<String>,
+    /// Feature of the version: column of the input. Those of the champion when left out.
+    #[serde(default)]
+    pub features: Option<BTreeMap<String, String>>,
+    /// Options of its plugin. Those of the champion when left out.
+    #[serde(default)]
+    pub config: Option<BTreeMap<String, String>>,
+}
+
+/// One name or several.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(from = "OneOrMore")]
+#[schemars(with = "OneOrMore")]
+pub struct Names(pub BTreeSet<String>);
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum OneOrMore {
+    /// One name.
+    One(String),
+    /// Several.
+    More(BTreeSet<String>),
+}
+
+impl From<OneOrMore> for Names {
+    fn from(names: OneOrMore) -> Self {
+        match names {
+            OneOrMore::One(name) => Names(BTreeSet::from([name])),
+            OneOrMore::More(names) => Names(names),
+        }
+    }
+}
+
+/// Which version acts on which rows. Rows that it says nothing of are scored by the version that acts, or the canary.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// The column that decides: text, a whole number or a boolean.
+    pub by: String,
+    /// Value of the column: version. Left out, the value is itself the name of a version.
+    #[serde(default)]
+    pub to: Option<BTreeMap<String, String>>,
+}
+
+/// A version that acts on a share of the keys.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryConfig {
+    /// The version.
+    pub version: String,
+    /// The share of the keys, from 0 to 1. It is always whole machines, and those of a smaller share are among those of a
+    /// larger one.
+    #[schemars(range(min = 0, max = 1))]
+    pub share: f64,
 }
 
 impl ModelConfig {
+    /// What a version is, as a step of its own.
+    pub(crate) fn version(&self, version: &VersionConfig) -> Self {
+        let own_plugin = version.plugin.is_some();
+        let mut merged = ModelConfig {
+            versions: None,
+            shadow: Names::default(),
+            route: None,
+            canary: None,
+            ..self.clone()
+        };
+        if let Some(plugin) = &version.plugin {
+            merged.plugin.clone_from(plugin);
+            merged.sha256.clone_from(&version.sha256);
+        }
+        // Weights are those of a plugin: what the champion's reads is nothing for another one.
+        if own_plugin || version.weights.is_some() {
+            merged.weights.clone_from(&version.weights);
+            merged.weights_sha256.clone_from(&version.weights_sha256);
+        }
+        if let Some(features) = &version.features {
+            merged.features.clone_from(features);
+        }
+        if let Some(config) = &version.config {
+            merged.config.clone_from(config);
+        }
+        merged
+    }
+
     /// A step of which only the options are set.
     pub(crate) fn of(config: &BTreeMap<String, String>) -> Self {
         ModelConfig {
@@ -74,6 +188,10 @@ impl ModelConfig {
             on_error: OnError::default(),
             limits: LimitsConfig::default(),
             breaker: BreakerConfig::default(),
+            versions: None,
+            shadow: Names::default(),
+            route: None,
+            canary: None,
         }
     }
 }

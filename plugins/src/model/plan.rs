@@ -13,8 +13,10 @@ use foreline_engine::{
 };
 
 use super::config::ModelConfig;
-use super::scoring::Scorer;
-use super::step::{ModelStep, Recipe};
+use super::operation::Operation;
+use super::seat::Recipe;
+use super::step::ModelStep;
+use super::switchboard::Switchboard;
 use crate::builtin::{BUILTIN_PREFIX, builtin, builtin_names};
 use crate::pack::{ModelFile, check_signer};
 use crate::sandbox::{
@@ -46,71 +48,126 @@ pub(crate) const MIN_FUEL_PER_ROW: u64 = 10_000;
 /// The columns of a `model` step that say which model made a score.
 pub const PROVENANCE: [&str; 3] = ["model_name", "model_version", "model_digest"];
 
+/// One version of a model that fits its input, ready to be built on each worker.
+#[derive(Debug)]
+pub(super) struct Version {
+    pub(super) recipe: Recipe,
+    /// Its outputs: name, kind and labels.
+    pub(super) outputs: Vec<(String, OutputKind, Vec<String>)>,
+    /// The input's columns, its own and those that say which model made them.
+    pub(super) columns: Vec<Column>,
+    pub(super) plugin: SharedPlugin,
+    pub(super) max_rows: usize,
+}
+
+impl Version {
+    /// Lets a version in: its files are read, it is initialised and bound to the columns of `input`.
+    pub(super) fn read(
+        config: &ModelConfig,
+        input: &Schema,
+        given: &dyn Resolver,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let files = Files::read(config, given, notes)?;
+        Version::new(config, &files, input, given)
+    }
+
+    /// The same, its files read.
+    pub(super) fn new(
+        config: &ModelConfig,
+        files: &Files,
+        input: &Schema,
+        given: &dyn Resolver,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let model = Opened::new(config, files, given)?;
+        let bound = bind(config, &model.descriptor, input)?;
+        let limits = model.measured(config).map_err(|e| vec![e])?;
+        let max_rows = rows_per_call(config, &model.descriptor, limits);
+        let recipe = Recipe {
+            features: bound.features,
+            required: bound.required,
+            labels: bound.labels,
+            state_width: model.descriptor.state_width as usize,
+            state_version: model.descriptor.state_version,
+            breaker_after: config.breaker.after,
+            name: model.descriptor.name,
+            version: model.descriptor.version,
+            digest: model_digest(files, config),
+        };
+        let outputs = model.descriptor.outputs.into_iter();
+        let outputs = outputs.map(|o| (o.name, o.kind, o.labels)).collect();
+        // The compiled code is found again in memory; only the limits differ from those the plugin was opened with.
+        let plugin = SharedPlugin::new(
+            files
+                .plugin(config, given, limits)
+                .map_err(|e| vec![ConfigError::new("plugin", e.to_string())])?,
+        );
+        Ok(Version { recipe, outputs, columns: bound.columns, plugin, max_rows })
+    }
+
+    /// What it has of state and outputs in a call.
+    pub(super) fn shape(&self) -> Shape {
+        Shape { n_outputs: self.outputs.len(), state_width: self.recipe.state_width }
+    }
+}
+
 /// The rule of the step.
 pub(super) fn plan(
     config: &ModelConfig,
     inputs: &[Schema],
     given: &dyn Resolver,
 ) -> Result<Planned, Vec<ConfigError>> {
+    let (operation, notes) = operation(config, inputs, given)?;
+    Ok(Planned { notes, ..planned(&Arc::new(operation), None) })
+}
+
+/// The model and its versions over the one input of the step, and what is to be said of them.
+pub(super) fn operation(
+    config: &ModelConfig,
+    inputs: &[Schema],
+    given: &dyn Resolver,
+) -> Result<(Operation, Vec<String>), Vec<ConfigError>> {
     let [input] = inputs else {
         return Err(vec![ConfigError::new("", "a model has one input").help("name one in 'from'")]);
     };
     let mut notes = Vec::new();
-    let files = Files::read(config, given, &mut notes)?;
-    Ok(Planned { notes, ..plan_files(config, &files, input, given)? })
+    let champion = Version::read(config, input, given, &mut notes)?;
+    let operation = Operation::new(config, champion, input, given, &mut notes)?;
+    Ok((operation, notes))
 }
 
-/// The rule of the step, its files read.
+/// The rule of the step, its files read; without versions beside it.
 pub(crate) fn plan_files(
     config: &ModelConfig,
     files: &Files,
     input: &Schema,
     given: &dyn Resolver,
 ) -> Result<Planned, Vec<ConfigError>> {
-    let model = Opened::new(config, files, given)?;
-    let bound = bind(config, &model.descriptor, input)?;
-    let limits = model.measured(config).map_err(|e| vec![e])?;
-    let state_width = model.descriptor.state_width as usize;
-    let recipe = Arc::new(Recipe {
-        input: input.clone(),
-        output: bound.output.clone(),
-        features: bound.features,
-        required: bound.required,
-        labels: bound.labels,
-        state_width,
-        state_version: model.descriptor.state_version,
-        on_error: config.on_error,
-        breaker_after: config.breaker.after,
-        name: model.descriptor.name.clone(),
-        version: model.descriptor.version.clone(),
-        digest: model_digest(files, config),
-    });
-    let max_rows = rows_per_call(config, &model.descriptor, limits);
-    let shape = Shape { n_outputs: recipe.labels.len(), state_width };
-    let outputs = model.descriptor.outputs.into_iter();
-    let kinds: Vec<_> = outputs.map(|o| (o.kind, o.labels.len())).collect();
-    // The compiled code is found again in memory; only the limits differ from those the plugin was opened with.
-    let plugin = SharedPlugin::new(
-        files
-            .plugin(config, given, limits)
-            .map_err(|e| vec![ConfigError::new("plugin", e.to_string())])?,
-    );
-    Ok(Planned {
-        output: bound.output,
-        late: if state_width == 0 {
+    let champion = Version::new(config, files, input, given)?;
+    let operation = Operation::new(config, champion, input, given, &mut Vec::new())?;
+    Ok(planned(&Arc::new(operation), None))
+}
+
+/// The step of a model; with a switchboard it is operated while it runs.
+pub(super) fn planned(
+    operation: &Arc<Operation>,
+    switchboard: Option<Arc<Switchboard>>,
+) -> Planned {
+    let build = Arc::clone(operation);
+    Planned {
+        output: operation.output.clone(),
+        late: if operation.is_stateless() {
             LateSupport::Stateless
         } else {
             LateSupport::Refuses("the model keeps state, and its earlier states are not kept")
         },
-        depends_on: vec![format!("model {}", recipe.digest)],
-        state_version: recipe.state_version,
+        depends_on: operation.depends_on(),
+        state_version: operation.champion().recipe.state_version,
         build: Arc::new(move |_| -> Result<Box<dyn Operator>, Fault> {
-            let plugin = SharedPlugin::clone(&plugin);
-            let scorer = Scorer::new(plugin, shape, kinds.clone(), max_rows)?;
-            Ok(Box::new(ModelStep::new(Arc::clone(&recipe), scorer)))
+            Ok(Box::new(ModelStep::new(Arc::clone(&build), switchboard.clone())?))
         }),
         notes: Vec::new(),
-    })
+    }
 }
 
 /// The bytes of plugin and weights, their digests compared with the pipeline file's.
@@ -120,7 +177,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    fn read(
+    pub(super) fn read(
         config: &ModelConfig,
         given: &dyn Resolver,
         notes: &mut Vec<String>,
@@ -185,7 +242,7 @@ fn read_file(config: &ModelConfig, given: &dyn Resolver) -> Result<ModelFile, Co
 }
 
 /// Whether everybody signed who must have, and what was signed is all there is.
-fn check_signatures(
+pub(super) fn check_signatures(
     config: &ModelConfig,
     file: &ModelFile,
     given: &dyn Resolver,
@@ -372,7 +429,7 @@ pub(crate) fn check_descriptor(d: &Descriptor) -> Result<(), String> {
 /// A model that fits its input.
 #[derive(Debug)]
 struct Bound {
-    output: Schema,
+    columns: Vec<Column>,
     features: Vec<usize>,
     required: Vec<usize>,
     labels: Vec<Option<Vec<String>>>,
@@ -399,12 +456,9 @@ fn bind(config: &ModelConfig, d: &Descriptor, input: &Schema) -> Result<Bound, V
     if !errors.is_empty() {
         return Err(errors);
     }
-    let (key, primary) = (input.key().to_vec(), input.primary_key().clone());
-    let output = Schema::with_primary_key(columns, key, input.time(), primary)
-        .map_err(|e| vec![ConfigError::new("output", e.to_string())])?;
     let class = |kind: &OutputKind| matches!(kind, OutputKind::ClassIndex);
     let labels = d.outputs.iter().map(|o| class(&o.kind).then(|| o.labels.clone())).collect();
-    Ok(Bound { output, features, required, labels })
+    Ok(Bound { columns, features, required, labels })
 }
 
 /// The input column of a feature.
@@ -493,7 +547,12 @@ fn output_columns(
     columns
 }
 
-fn append(columns: &mut Vec<Column>, column: Column, at: &str, errors: &mut Vec<ConfigError>) {
+pub(super) fn append(
+    columns: &mut Vec<Column>,
+    column: Column,
+    at: &str,
+    errors: &mut Vec<ConfigError>,
+) {
     if columns.iter().any(|c| c.name == column.name) {
         let message = format!("the input has a column '{}' already", column.name);
         let help = match at {

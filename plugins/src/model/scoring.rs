@@ -50,6 +50,34 @@ pub(super) struct Outcome {
     pub(super) rejected: BTreeMap<u32, (Reason, String)>,
 }
 
+impl Outcome {
+    /// Rows of which none is scored.
+    pub(super) fn nothing(n_rows: usize, n_outputs: usize) -> Self {
+        Outcome { outputs: vec![f64::NAN; n_rows * n_outputs], rejected: BTreeMap::new() }
+    }
+
+    /// Takes the rows that are `mine` from another outcome of the same batch.
+    pub(super) fn take_rows(&mut self, other: Outcome, mine: &[bool], n_outputs: usize) {
+        self.copy_scores(&other, mine, n_outputs);
+        self.rejected.extend(other.rejected.into_iter().filter(|(row, _)| mine[*row as usize]));
+    }
+
+    /// The same from one that is needed still.
+    pub(super) fn copy_rows(&mut self, other: &Outcome, mine: &[bool], n_outputs: usize) {
+        self.copy_scores(other, mine, n_outputs);
+        let rejected = other.rejected.iter().filter(|(row, _)| mine[**row as usize]);
+        self.rejected.extend(rejected.map(|(row, refusal)| (*row, refusal.clone())));
+    }
+
+    fn copy_scores(&mut self, other: &Outcome, mine: &[bool], n_outputs: usize) {
+        let pairs =
+            self.outputs.chunks_exact_mut(n_outputs).zip(other.outputs.chunks_exact(n_outputs));
+        for ((to, from), _) in pairs.zip(mine).filter(|(_, mine)| **mine) {
+            to.copy_from_slice(from);
+        }
+    }
+}
+
 /// A plugin at work in one step on one worker.
 #[derive(Debug)]
 pub(super) struct Scorer {

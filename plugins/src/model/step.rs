@@ -1,55 +1,46 @@
-//! The step at work: which rows are sent, what comes out, and the state between epochs.
+//! The step at work: which version acts on which rows, what comes out, and the state between epochs.
+//!
+//! What a reader would get wrong: a version that acts on a row and is a shadow too scores it once, so that its state moves on
+//! once. And what is told by the relation of swaps comes before an epoch, so all rows of an epoch see the same versions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch};
-use arrow::datatypes::{Field, Schema as ArrowSchema};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, UInt32Type};
 use arrow::util::display::array_value_to_string;
-use foreline_engine::{
-    Account, Batch, DeadLetter, Epoch, Fault, Input, Keyed, Operator, Out, SHARDS, Schema,
-    ShardSet, shard_of,
-};
+use foreline_engine::{Account, Batch, DeadLetter, Epoch, Fault, Input, Operator, Out, ShardSet};
 
-use super::breaker::Gate;
 use super::config::OnError;
-use super::rows::{Constant, FeatureColumns, label_column, output_column};
-use super::scoring::{KeyState, Outcome, Scorer, Work};
-use crate::sandbox::reasons;
+use super::operation::{CHAMPION, Operation, Standing};
+use super::rows::{label_column, output_column};
+use super::scoring::Outcome;
+use super::seat::{Seat, row_number};
+use super::switchboard::{Switchboard, Told, Work};
 
-/// Name of the column of saved state that holds the shard's breaker, the same in every row.
-const GATE_COLUMN: &str = "foreline_shard_gate";
+/// Column of saved state with the version that a key's state is of, where there are several.
+const VERSION_COLUMN: &str = "foreline_version";
+/// Column of saved state with the state version of that version.
+const STATE_VERSION_COLUMN: &str = "foreline_state_version";
 
-/// What a step of a model is made of; the same on all workers.
-#[derive(Debug)]
-pub(super) struct Recipe {
-    pub(super) input: Schema,
-    pub(super) output: Schema,
-    /// The input column of each feature.
-    pub(super) features: Vec<usize>,
-    /// Features without which a row is not sent.
-    pub(super) required: Vec<usize>,
-    /// The labels of each output; `None` for an output that is not a class.
-    pub(super) labels: Vec<Option<Vec<String>>>,
-    pub(super) state_width: usize,
-    pub(super) state_version: u32,
-    pub(super) on_error: OnError,
-    pub(super) breaker_after: u32,
-    pub(super) name: String,
-    pub(super) version: String,
-    /// SHA-256 of plugin, weights and config.
-    pub(super) digest: String,
-}
+/// State of a version that is not there yet: shard, state version, rows.
+type Waiting = Vec<(u8, u32, RecordBatch)>;
 
 /// A model on one worker.
 #[derive(Debug)]
 pub(super) struct ModelStep {
-    recipe: Arc<Recipe>,
-    scorer: Scorer,
-    keys: Keyed<KeyState>,
-    shard_gates: Vec<Gate>,
-    dirty_gates: ShardSet,
-    provenance: [Constant; 3],
+    operation: Arc<Operation>,
+    switchboard: Option<Arc<Switchboard>>,
+    /// The versions by name; the champion is always there.
+    seats: BTreeMap<String, Seat>,
+    standing: Standing,
+    /// What was told of the step's versions while it ran.
+    told: Told,
+    /// State that was loaded before its version was told of.
+    waiting: BTreeMap<String, Waiting>,
+    /// Whether the standing is news to the switchboard.
+    is_news: bool,
 }
 
 /// How rows go on.
@@ -61,135 +52,101 @@ enum Lane {
     Late,
 }
 
-/// How the epoch went for the keys and shards that were sent; the breaker's business.
-#[derive(Debug, Default)]
-struct Tally {
-    /// Keys with a row that was to blame.
-    failed: BTreeMap<u64, u32>,
-    /// Keys that were sent and remember a failure.
-    tried: BTreeMap<u64, u32>,
-    /// Rows sent and rows to blame, by shard.
-    shards: BTreeMap<u8, (u64, u64)>,
+/// What became of a batch.
+struct Scored {
+    /// Of each row, by the version that acts on it.
+    acted: Outcome,
+    /// The version that acts on each row, as its place among the seats; all on `one` where that is given.
+    by: Vec<usize>,
+    one: Option<usize>,
+    /// What each shadow says, if it is there.
+    shadows: Vec<Option<Outcome>>,
 }
 
 impl ModelStep {
-    pub(super) fn new(recipe: Arc<Recipe>, scorer: Scorer) -> Self {
-        ModelStep {
-            keys: Keyed::new(&recipe.input),
-            scorer,
-            shard_gates: vec![Gate::default(); SHARDS],
-            dirty_gates: ShardSet::none(),
-            provenance: [&recipe.name, &recipe.version, &recipe.digest].map(|v| Constant::new(v)),
-            recipe,
-        }
+    pub(super) fn new(
+        operation: Arc<Operation>,
+        switchboard: Option<Arc<Switchboard>>,
+    ) -> Result<Self, Fault> {
+        let seats = operation.versions.iter();
+        let seats = seats
+            .map(|(name, v)| Ok((name.clone(), Seat::new(Arc::clone(v), &operation.input)?)))
+            .collect::<Result<_, Fault>>()?;
+        Ok(ModelStep {
+            standing: operation.standing.clone(),
+            told: Told::default(),
+            waiting: BTreeMap::new(),
+            is_news: true,
+            operation,
+            switchboard,
+            seats,
+        })
     }
 
-    fn score(&mut self, epoch: u64, batch: &Batch, tally: &mut Tally) -> Result<Outcome, Fault> {
-        let features = FeatureColumns::new(&batch.rows, &self.recipe.features)?;
-        let n_outputs = self.recipe.labels.len();
-        let mut outcome =
-            Outcome { outputs: vec![f64::NAN; batch.len() * n_outputs], rejected: BTreeMap::new() };
-        let sent = self.rows_to_send(epoch, batch, &features, &mut outcome);
-        let hashes: Vec<u64> = sent.iter().map(|&row| batch.key_hash.value(row as usize)).collect();
-        let slots = self.slots(batch, &sent)?;
-        let work = Work { features: &features, sent: &sent, hashes: &hashes, slots: &slots };
-        self.scorer.score(&work, &mut self.keys, &mut outcome)?;
-        self.tally(batch, &sent, &outcome, tally)?;
-        Ok(outcome)
-    }
-
-    /// The rows that are neither deleted, nor lack a feature, nor held back by the breaker.
-    fn rows_to_send(
-        &self,
-        epoch: u64,
-        batch: &Batch,
-        features: &FeatureColumns,
-        outcome: &mut Outcome,
-    ) -> Vec<u32> {
-        let mut kept_back = match &batch.deleted {
-            Some(deleted) => deleted.iter().map(|d| d == Some(true)).collect(),
-            None => vec![false; batch.len()],
-        };
-        for &feature in &self.recipe.required {
-            features.mark_missing(feature, &mut kept_back);
+    /// The version that acts on each row, as its place among the seats. Of a version that is not there the champion does its
+    /// work: a file may have lost one that acted before.
+    fn acting(&self, batch: &Batch) -> Result<Vec<usize>, Fault> {
+        let place: BTreeMap<&str, usize> = self.seats.keys().map(String::as_str).zip(0..).collect();
+        let of = |name: &str| place.get(name).or(place.get(CHAMPION)).copied().unwrap_or_default();
+        let mut by = vec![of(&self.standing.acts); batch.len()];
+        if self.standing.canary.is_some() {
+            for group in batch.groups() {
+                by[group.start..group.end].fill(of(self.standing.of(group.hash)));
+            }
         }
-        for group in batch.groups() {
-            let shard_is_shut = self.shard_gates[usize::from(shard_of(group.hash))].is_shut(epoch);
-            let key_is_shut =
-                self.keys.find(group.hash).is_some_and(|s| self.keys.get(s).gate.is_shut(epoch));
-            if shard_is_shut || key_is_shut {
-                let what = if shard_is_shut { "shard" } else { "key" };
-                let message = format!("the model failed for this {what} too often");
-                for row in (group.start..group.end).filter(|&row| !kept_back[row]) {
-                    let refusal = (reasons::BREAKER_OPEN, message.clone());
-                    outcome.rejected.insert(row_number(row), refusal);
+        if let Some(route) = &self.operation.route {
+            for (by, named) in by.iter_mut().zip(route.named(batch)?) {
+                if let Some(named) = named.and_then(|name| place.get(name.as_str())) {
+                    *by = *named;
                 }
-                kept_back[group.start..group.end].fill(true);
             }
         }
-        (0..batch.len()).filter(|&row| !kept_back[row]).map(row_number).collect()
+        Ok(by)
     }
 
-    /// The slots of the rows' keys, where the model has state.
-    fn slots(&mut self, batch: &Batch, sent: &[u32]) -> Result<Vec<u32>, Fault> {
-        let mut slots = Vec::new();
-        if self.recipe.state_width > 0 {
-            for &row in sent {
-                slots.push(self.slot(batch, row)?);
+    fn score(&mut self, epoch: u64, batch: &Batch) -> Result<Scored, Fault> {
+        let by = self.acting(batch)?;
+        let one = by.first().copied().filter(|first| by.iter().all(|b| b == first));
+        let n_outputs = self.operation.champion().outputs.len();
+        let mut acted = Outcome::nothing(batch.len(), n_outputs);
+        let shadows = &self.operation.shadows;
+        let mut said: Vec<Option<Outcome>> = shadows.iter().map(|_| None).collect();
+        let mut works = Vec::new();
+        for (place, (name, seat)) in self.seats.iter_mut().enumerate() {
+            let shadow = shadows.iter().position(|s| s == name);
+            let mine: Vec<bool> = by.iter().map(|&b| b == place).collect();
+            let n_acted = mine.iter().filter(|mine| **mine).count();
+            if shadow.is_none() && n_acted == 0 {
+                continue;
+            }
+            let is_all = shadow.is_some() || n_acted == batch.len();
+            let outcome = seat.score(epoch, batch, (!is_all).then_some(&mine[..]))?;
+            let failed = |mine_too: bool| {
+                let rows = outcome.rejected.keys();
+                rows.filter(|row| mine[**row as usize] == mine_too).count() as u64
+            };
+            works.push((
+                name.clone(),
+                Work {
+                    acted: n_acted as u64,
+                    failed: failed(true),
+                    shadowed: if shadow.is_some() { (batch.len() - n_acted) as u64 } else { 0 },
+                    shadow_failed: failed(false),
+                },
+            ));
+            match shadow {
+                None if n_acted == batch.len() => acted = outcome,
+                None => acted.take_rows(outcome, &mine, n_outputs),
+                Some(shadow) => {
+                    acted.copy_rows(&outcome, &mine, n_outputs);
+                    said[shadow] = Some(outcome);
+                }
             }
         }
-        Ok(slots)
-    }
-
-    fn slot(&mut self, batch: &Batch, row: u32) -> Result<u32, Fault> {
-        self.keys.slot(batch, self.recipe.input.key(), row as usize, KeyState::default)
-    }
-
-    fn tally(
-        &mut self,
-        batch: &Batch,
-        sent: &[u32],
-        outcome: &Outcome,
-        tally: &mut Tally,
-    ) -> Result<(), Fault> {
-        for &row in sent {
-            let hash = batch.key_hash.value(row as usize);
-            let to_blame = outcome.rejected.get(&row).is_some_and(|(reason, _)| {
-                *reason != reasons::INVALID_INPUT && *reason != reasons::BAD_OUTPUT
-            });
-            let (sent, failed) = tally.shards.entry(shard_of(hash)).or_default();
-            *sent += 1;
-            *failed += u64::from(to_blame);
-            if to_blame {
-                let slot = self.slot(batch, row)?;
-                tally.failed.insert(hash, slot);
-            } else if let Some(slot) = self.keys.find(hash)
-                && !self.keys.get(slot).gate.is_clear()
-            {
-                tally.tried.insert(hash, slot);
-            }
+        if let Some(switchboard) = &self.switchboard {
+            switchboard.count(works);
         }
-        Ok(())
-    }
-
-    /// Moves the breakers on, once all rows of the epoch are through.
-    fn settle(&mut self, epoch: u64, tally: &Tally) {
-        let after = self.recipe.breaker_after;
-        for &slot in tally.failed.values() {
-            self.keys.get_mut(slot).gate.settle(epoch, true, after);
-        }
-        for (hash, &slot) in &tally.tried {
-            if !tally.failed.contains_key(hash) {
-                self.keys.get_mut(slot).gate.settle(epoch, false, after);
-            }
-        }
-        for (&shard, &(sent, failed)) in &tally.shards {
-            let gate = &mut self.shard_gates[usize::from(shard)];
-            if failed == sent || !gate.is_clear() {
-                gate.settle(epoch, failed == sent, after);
-                self.dirty_gates.insert(shard);
-            }
-        }
+        Ok(Scored { acted, by, one, shadows: said })
     }
 
     /// Sends on what was scored, and what was not as `on_error` says.
@@ -197,13 +154,14 @@ impl ModelStep {
         &mut self,
         lane: Lane,
         batch: &Batch,
-        outcome: Outcome,
+        said: Scored,
         out: &mut dyn Out,
     ) -> Result<(), Fault> {
-        let columns = self.columns(batch, &outcome);
-        let mut scored = batch.with_columns(self.recipe.output.arrow(), columns)?;
-        if let Some((row, (reason, message))) = outcome.rejected.first_key_value() {
-            match self.recipe.on_error {
+        let columns = self.columns(batch, &said);
+        let mut scored = batch.with_columns(self.operation.output.arrow(), columns)?;
+        let rejected = said.acted.rejected;
+        if let Some((row, (reason, message))) = rejected.first_key_value() {
+            match self.operation.on_error {
                 OnError::Null => {}
                 OnError::Fail => {
                     let letter = self.letter(batch, *row, *reason, message.clone());
@@ -213,10 +171,10 @@ impl ModelStep {
                     )));
                 }
                 OnError::DeadLetter => {
-                    let keep = (0..batch.len())
-                        .map(|row| Some(!outcome.rejected.contains_key(&row_number(row))));
+                    let keep =
+                        (0..batch.len()).map(|row| Some(!rejected.contains_key(&row_number(row))));
                     scored = scored.filter(&keep.collect::<BooleanArray>())?;
-                    for (row, (reason, message)) in outcome.rejected {
+                    for (row, (reason, message)) in rejected {
                         out.dead(self.letter(batch, row, reason, message));
                     }
                 }
@@ -231,17 +189,40 @@ impl ModelStep {
         Ok(())
     }
 
-    fn columns(&mut self, batch: &Batch, outcome: &Outcome) -> Vec<ArrayRef> {
+    fn columns(&mut self, batch: &Batch, said: &Scored) -> Vec<ArrayRef> {
+        let operation = Arc::clone(&self.operation);
+        let labels = &operation.champion().recipe.labels;
+        let nothing = Outcome::nothing(0, labels.len());
         let mut columns = batch.rows.columns().to_vec();
-        let n_outputs = self.recipe.labels.len();
-        for (output, labels) in self.recipe.labels.iter().enumerate() {
-            let column = output_column(&outcome.outputs, output, n_outputs);
-            let label = labels.as_ref().map(|labels| label_column(&column, labels));
-            columns.push(column);
-            columns.extend(label);
+        scores(&mut columns, &said.acted, labels);
+        columns.extend(self.provenance(batch.len(), said));
+        for shadow in &said.shadows {
+            match shadow {
+                Some(outcome) => scores(&mut columns, outcome, labels),
+                None => {
+                    let before = columns.len();
+                    scores(&mut columns, &nothing, labels);
+                    for column in &mut columns[before..] {
+                        *column = arrow::array::new_null_array(column.data_type(), batch.len());
+                    }
+                }
+            }
         }
-        columns.extend(self.provenance.iter_mut().map(|constant| constant.column(batch.len())));
         columns
+    }
+
+    /// Which model acted on each row.
+    fn provenance(&mut self, n_rows: usize, said: &Scored) -> Vec<ArrayRef> {
+        let mut seats: Vec<&mut Seat> = self.seats.values_mut().collect();
+        if let Some(one) = said.one {
+            return seats[one].provenance.iter_mut().map(|c| c.column(n_rows)).collect();
+        }
+        let recipes: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.version)).collect();
+        let column = |of: fn(&super::seat::Recipe) -> &String| -> ArrayRef {
+            let values = said.by.iter().map(|&by| of(&recipes[by].recipe));
+            Arc::new(StringArray::from_iter_values(values))
+        };
+        vec![column(|r| &r.name), column(|r| &r.version), column(|r| &r.digest)]
     }
 
     fn letter(
@@ -252,37 +233,72 @@ impl ModelStep {
         message: String,
     ) -> DeadLetter {
         let row = row as usize;
-        let key = self.recipe.input.key().iter();
+        let key = self.operation.input.key().iter();
         let key =
             key.map(|&k| array_value_to_string(batch.rows.column(k), row).unwrap_or_default());
         DeadLetter {
             key: Some(key.collect::<Vec<_>>().join(",")),
-            time: Some(batch.times(&self.recipe.input)[row]),
+            time: Some(batch.times(&self.operation.input)[row]),
             position: Some(batch.position.value(row)),
             ..DeadLetter::new(reason, message)
         }
     }
 
-    /// Brings state of an older version to this one, key by key in the order it was saved.
-    fn migrate(&mut self, from: u32, shard: u8) -> Result<(), Fault> {
-        let slots: Vec<u32> = self.keys.slots_by_hash().to_vec();
-        let of_shard = |s: &u32| shard_of(self.keys.hash(*s)) == shard;
-        let slots: Vec<u32> = slots.into_iter().filter(of_shard).collect();
-        let slots: Vec<u32> =
-            slots.into_iter().filter(|&s| !self.keys.get(s).state.is_empty()).collect();
-        if slots.is_empty() {
-            return Ok(());
+    /// Makes what was told of the step's versions true: versions come and go, and another one acts.
+    fn restand(&mut self, switchboard: &Switchboard) -> Result<(), Fault> {
+        for (name, digest) in self.told.versions() {
+            if self.operation.versions.contains_key(name) {
+                continue;
+            }
+            let version = switchboard.version(digest)?;
+            let is_there = self.seats.get(name).is_some_and(|s| Arc::ptr_eq(&s.version, &version));
+            if is_there {
+                continue;
+            }
+            let mut seat = Seat::new(version, &self.operation.input)?;
+            for (shard, state_version, state) in self.waiting.remove(name).unwrap_or_default() {
+                seat.load(shard, state_version, &state)?;
+            }
+            if let Some(mut before) = self.seats.remove(name) {
+                seat.take_over(&mut before, |_| true);
+            }
+            self.seats.insert(name.clone(), seat);
         }
-        let old: Vec<f64> = slots.iter().flat_map(|&s| self.keys.get(s).state.clone()).collect();
-        let new = self.scorer.migrate(from, &old)?;
-        let width = self.recipe.state_width;
-        if new.len() != slots.len() * width {
-            return Err(Fault::new("'migrate-state' answered a wrong number of values"));
-        }
-        for (slot, state) in slots.into_iter().zip(new.chunks_exact(width)) {
-            self.keys.get_mut(slot).state = state.to_vec();
+        let (operation, told) = (&self.operation, &self.told);
+        self.seats.retain(|name, _| operation.versions.contains_key(name) || told.has(name));
+        let standing = self.told.standing().unwrap_or_else(|| self.operation.standing.clone());
+        if standing != self.standing {
+            let before = std::mem::replace(&mut self.standing, standing.clone());
+            self.hand_over(&before, &standing);
+            self.is_news = true;
         }
         Ok(())
+    }
+
+    /// A version that acts on a key from now on goes on from the state of the one that did.
+    fn hand_over(&mut self, before: &Standing, after: &Standing) {
+        fn parts(standing: &Standing) -> impl Iterator<Item = &String> {
+            std::iter::once(&standing.acts).chain(standing.canary.as_ref().map(|(name, _)| name))
+        }
+        for to in parts(after) {
+            let Some(mut seat) = self.seats.remove(to) else { continue };
+            for from in parts(before).filter(|from| *from != to) {
+                if let Some(other) = self.seats.get_mut(from) {
+                    seat.take_over(other, |hash| before.of(hash) == from && after.of(hash) == to);
+                }
+            }
+            self.seats.insert(to.clone(), seat);
+        }
+    }
+}
+
+/// The columns of an outcome, with the labels of classes.
+fn scores(columns: &mut Vec<ArrayRef>, outcome: &Outcome, labels: &[Option<Vec<String>>]) {
+    for (output, labels_of) in labels.iter().enumerate() {
+        let column = output_column(&outcome.outputs, output, labels.len());
+        let label = labels_of.as_ref().map(|labels| label_column(&column, labels));
+        columns.push(column);
+        columns.extend(label);
     }
 }
 
@@ -293,72 +309,100 @@ impl Operator for ModelStep {
         inputs: &[Input<'_>],
         out: &mut dyn Out,
     ) -> Result<(), Fault> {
-        let mut tally = Tally::default();
-        self.scorer.begin_epoch();
+        // State of versions that nobody knows any more.
+        self.waiting.clear();
+        self.seats.values_mut().for_each(Seat::begin_epoch);
+        if std::mem::take(&mut self.is_news)
+            && let Some(switchboard) = &self.switchboard
+        {
+            switchboard.stands(epoch.id, &self.standing);
+        }
         for input in inputs {
             for (lane, batch) in
                 [(Lane::New, input.rows), (Lane::Late, input.late), (Lane::New, input.revised)]
             {
                 if !batch.is_empty() {
-                    let outcome = self.score(epoch.id, batch, &mut tally)?;
-                    self.emit(lane, batch, outcome, out)?;
+                    let said = self.score(epoch.id, batch)?;
+                    self.emit(lane, batch, said, out)?;
                 }
             }
         }
-        self.settle(epoch.id, &tally);
+        self.seats.values_mut().for_each(|seat| seat.settle(epoch.id));
         Ok(())
     }
 
+    fn relation(&mut self, _input: usize, went: &Batch, came: &Batch) -> Result<(), Fault> {
+        let Some(switchboard) = self.switchboard.clone() else {
+            return Err(Fault::new("this model is not operated while it runs"));
+        };
+        self.told.change(switchboard.step(), &went.rows, &came.rows)?;
+        self.restand(&switchboard)
+    }
+
     fn dirty(&self) -> ShardSet {
-        let mut dirty = self.keys.dirty();
-        for shard in self.dirty_gates.iter() {
+        let mut dirty = ShardSet::none();
+        for shard in self.seats.values().flat_map(|s| s.dirty().iter().collect::<Vec<_>>()) {
             dirty.insert(shard);
         }
         dirty
     }
 
     fn save(&mut self, shard: u8) -> Result<Option<RecordBatch>, Fault> {
-        self.dirty_gates.remove(shard);
-        let Some(saved) = self.keys.save(shard)? else { return Ok(None) };
-        let gate = postcard::to_allocvec(&self.shard_gates[usize::from(shard)])
-            .map_err(|e| Fault::new(format!("state cannot be written: {e}")))?;
-        let gates = BinaryArray::from_iter_values(std::iter::repeat_n(&gate, saved.num_rows()));
-        let mut fields = saved.schema().fields().to_vec();
-        fields.push(Arc::new(Field::new(GATE_COLUMN, gates.data_type().clone(), false)));
-        let mut columns = saved.columns().to_vec();
-        columns.push(Arc::new(gates));
-        Ok(Some(RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)?))
+        let has_versions = self.operation.has_versions;
+        let mut saved = Vec::new();
+        for (name, seat) in &mut self.seats {
+            let Some(state) = seat.save(shard)? else { continue };
+            if !has_versions {
+                return Ok(Some(state));
+            }
+            saved.push(named(&state, name, seat.version.recipe.state_version)?);
+        }
+        let Some(first) = saved.first() else { return Ok(None) };
+        Ok(Some(concat_batches(&first.schema(), &saved)?))
     }
 
     fn load(&mut self, shard: u8, state_version: u32, state: RecordBatch) -> Result<(), Fault> {
-        let bad = || Fault::new("saved state cannot be read: it has no breaker");
-        let gate = state.num_columns().checked_sub(1).ok_or_else(bad)?;
-        let gates = state.column(gate).as_binary_opt::<i32>().ok_or_else(bad)?;
-        if !gates.is_empty() {
-            self.shard_gates[usize::from(shard)] =
-                postcard::from_bytes(gates.value(0)).map_err(|_| bad())?;
+        if !self.operation.has_versions {
+            let seat = self.seats.get_mut(CHAMPION);
+            return seat.map_or(Ok(()), |seat| seat.load(shard, state_version, &state));
         }
-        let keys = state.project(&(0..gate).collect::<Vec<_>>())?;
-        self.keys.load(&keys)?;
-        if state_version != self.recipe.state_version {
-            self.migrate(state_version, shard)?;
+        for (name, state_version, state) in by_version(&state)? {
+            match self.seats.get_mut(&name) {
+                Some(seat) => seat.load(shard, state_version, &state)?,
+                None => {
+                    self.waiting.entry(name).or_default().push((shard, state_version, state));
+                }
+            }
         }
-        self.check_width()
+        Ok(())
     }
 }
 
-impl ModelStep {
-    fn check_width(&self) -> Result<(), Fault> {
-        let width = self.recipe.state_width;
-        let slots = 0..u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
-        let found = slots.map(|s| self.keys.get(s).state.len()).find(|&n| n != 0 && n != width);
-        found.map_or(Ok(()), |found| {
-            Err(Fault::new(format!("saved state has {found} values a key, the model {width}")))
-        })
-    }
+/// Saved state with the version that it is of.
+fn named(state: &RecordBatch, name: &str, state_version: u32) -> Result<RecordBatch, Fault> {
+    let n = state.num_rows();
+    let names = StringArray::from_iter_values(std::iter::repeat_n(name, n));
+    let versions = UInt32Array::from_value(state_version, n);
+    let mut fields = state.schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(VERSION_COLUMN, DataType::Utf8, false)));
+    fields.push(Arc::new(Field::new(STATE_VERSION_COLUMN, DataType::UInt32, false)));
+    let mut columns = state.columns().to_vec();
+    columns.extend([Arc::new(names) as ArrayRef, Arc::new(versions)]);
+    Ok(RecordBatch::try_new(Arc::new(ArrowSchema::new(fields)), columns)?)
 }
 
-/// A place in a batch. Arrow's `take` counts in `u32`, and an epoch has far fewer rows.
-fn row_number(row: usize) -> u32 {
-    u32::try_from(row).unwrap_or(u32::MAX)
+/// Saved state by version.
+fn by_version(state: &RecordBatch) -> Result<Vec<(String, u32, RecordBatch)>, Fault> {
+    let bad = || Fault::new("saved state cannot be read: it does not say of which version it is");
+    let n = state.num_columns().checked_sub(2).ok_or_else(bad)?;
+    let names = state.column(n).as_string_opt::<i32>().ok_or_else(bad)?;
+    let versions = state.column(n + 1).as_primitive_opt::<UInt32Type>().ok_or_else(bad)?;
+    let of: BTreeMap<&str, u32> =
+        (0..state.num_rows()).map(|row| (names.value(row), versions.value(row))).collect();
+    let own = state.project(&(0..n).collect::<Vec<_>>())?;
+    let part = |(name, version): (&str, u32)| {
+        let rows: BooleanArray = names.iter().map(|n| Some(n == Some(name))).collect();
+        Ok((name.to_owned(), version, filter_record_batch(&own, &rows)?))
+    };
+    of.into_iter().map(part).collect()
 }

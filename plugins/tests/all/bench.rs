@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, RecordBatch};
+use arrow::array::{
+    ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    new_null_array,
+};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int32Type};
 use foreline_engine::{
     Account, Batch, Column, ConfigError, DeadLetter, Epoch, Expression, ExpressionError, Input,
     Operator, Out, Planned, Resolver, Schema, Unit, Watermarks, WorkerContext, hash_keys,
+    parse_config,
 };
-use foreline_plugins::OPERATORS;
+use foreline_plugins::{ModelConfig, OPERATORS, Switchboard, operated, swaps_schema};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -47,6 +52,17 @@ impl Folder {
             planned,
             epoch: 0,
         }
+    }
+}
+
+impl Folder {
+    /// The step `rul` at work, and the way to change it while it is.
+    pub(crate) fn operated(&self, config: &Value, input: &Schema) -> (Step, Arc<Switchboard>) {
+        let config: ModelConfig = parse_config(config).unwrap();
+        let kept = self.dir.path().join("models");
+        let (planned, switchboard) = operated("rul", &config, input, self, kept).unwrap();
+        let operator = (planned.build)(WorkerContext { index: 0, peers: 1 }).unwrap();
+        (Step { operator, input: input.clone(), planned, epoch: 0 }, switchboard)
     }
 }
 
@@ -155,7 +171,43 @@ pub(crate) struct Step {
     epoch: u64,
 }
 
+/// A row of the relation of swaps: version, digest, acts, canary.
+pub(crate) type Swap<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<(&'a str, f64)>);
+
+/// Rows of the relation of swaps, all of the step `rul`.
+fn swaps(rows: &[Swap<'_>]) -> Batch {
+    let schema = swaps_schema().unwrap();
+    let n = rows.len();
+    let text = |values: Vec<Option<&str>>| Arc::new(StringArray::from(values)) as ArrayRef;
+    let columns: Vec<ArrayRef> = schema
+        .columns()
+        .iter()
+        .map(|column| match column.name.as_str() {
+            "step" => text(vec![Some("rul"); n]),
+            "version" => text(rows.iter().map(|r| Some(r.0)).collect()),
+            "digest" => text(rows.iter().map(|r| r.1).collect()),
+            "acts" => text(rows.iter().map(|r| r.2).collect()),
+            "canary" => text(rows.iter().map(|r| r.3.map(|c| c.0)).collect()),
+            "share" => Arc::new(rows.iter().map(|r| r.3.map(|c| c.1)).collect::<Float64Array>()),
+            _ => new_null_array(&column.data_type, n),
+        })
+        .zip(schema.arrow().fields())
+        .map(|(column, field)| cast(&column, field.data_type()).unwrap())
+        .collect();
+    let fields: Vec<_> =
+        schema.arrow().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let rows = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns);
+    let rows = rows.unwrap();
+    let hashes = hash_keys(&rows, schema.key());
+    Batch::new(rows, hashes, vec![0_u64; n].into()).unwrap()
+}
+
 impl Step {
+    /// Tells it of the relation of swaps: what went and what came.
+    pub(crate) fn told(&mut self, went: &[Swap<'_>], came: &[Swap<'_>]) {
+        self.operator.relation(1, &swaps(went), &swaps(came)).unwrap();
+    }
+
     /// One epoch of new rows.
     pub(crate) fn feed(&mut self, rows: &Batch) -> Said {
         let none = Batch::empty(Arc::clone(self.input.arrow()));

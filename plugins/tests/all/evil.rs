@@ -36,7 +36,7 @@ pub(crate) fn component(marks: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// Code that runs where some row is the evil one.
-fn when_evil(code: &str) -> String {
+pub(crate) fn when_evil(code: &str) -> String {
     format!(
         "(local $i i32) (block $good (loop $next
            (br_if $good (i32.ge_u (local.get $i) (local.get $rows)))
@@ -273,7 +273,7 @@ fn the_same_rows_are_blamed_on_any_number_of_workers() {
 }
 
 /// A plugin that keeps one number for a key, the sum of what it saw, and answers it.
-fn summing(evil: &str) -> Vec<u8> {
+pub(crate) fn summing(evil: &str) -> Vec<u8> {
     let at = "(i32.add (local.get $f) (i32.shl (local.get $i) (i32.const 3)))";
     let slot = "(i32.add (local.get $st) (i32.shl (i32.load (i32.add (local.get $sl) (i32.shl (local.get $i) (i32.const 2)))) (i32.const 3)))";
     let score = format!(

@@ -34,11 +34,11 @@ pub(crate) fn training_set(rows: usize, width: usize) -> TrainingSet {
     }
 }
 
-fn input() -> Schema {
+pub(crate) fn input() -> Schema {
     schema(&[("f0", Some("degC")), ("f1", None), ("f2", None), ("f3", None)])
 }
 
-fn trained(family: &str) -> Vec<u8> {
+pub(crate) fn trained(family: &str) -> Vec<u8> {
     let meta = ModelMeta::remaining_life("pump", "h");
     let has_trees = matches!(family, "boosted" | "forest");
     let params = if has_trees { json!({ "trees": 12 }) } else { Value::Null };
@@ -46,13 +46,13 @@ fn trained(family: &str) -> Vec<u8> {
 }
 
 /// What code compiled into this test says, row by row.
-fn native(weights: &[u8], x: &[f64]) -> Vec<f64> {
+pub(crate) fn native(weights: &[u8], x: &[f64]) -> Vec<f64> {
     let model = Native::load(weights).unwrap();
     x.chunks_exact(4).flat_map(|row| model.score(row)).collect()
 }
 
 /// Rows of five machines.
-fn rows(x: &[f64]) -> Batch {
+pub(crate) fn rows(x: &[f64]) -> Batch {
     let names: Vec<String> = (0..x.len() / 4).map(|i| format!("m{}", i % 5)).collect();
     let rows = names.iter().zip(x.chunks_exact(4));
     let rows: Vec<_> = rows

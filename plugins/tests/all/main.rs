@@ -11,4 +11,5 @@ mod evil;
 mod families;
 mod good;
 mod import;
+mod operate;
 mod training;

@@ -1,4 +1,4 @@
-//! Pipelines with their own tests, `tests/cases/*.yaml` and an example: each must pass at 1 and 3 workers.
+//! Pipelines with their own tests, `tests/cases/*.yaml` and two examples: each must pass at 1 and 3 workers.
 
 use foreline::tests::run_cases;
 
@@ -9,8 +9,9 @@ fn the_cases_pass() {
     let root = foreline_tests::root();
     let mut n_cases = 0;
     let cases = std::fs::read_dir(root.join("tests/cases")).unwrap().map(|e| e.unwrap().path());
-    let example = root.join("pipelines/examples/model-quality.yaml");
-    for file in cases.chain([example]) {
+    let examples = ["model-quality.yaml", "champion-challenger.yaml"];
+    let examples = examples.map(|name| root.join("pipelines/examples").join(name));
+    for file in cases.chain(examples) {
         if file.extension().is_none_or(|e| e != "yaml") {
             continue;
         }

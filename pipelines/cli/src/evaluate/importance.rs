@@ -1,7 +1,5 @@
 //! What the features of a judged model are worth: how much its error grows when one of them is dealt among the rows.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use foreline_plugins::Native;
 use foreline_sdk::weights::OutputKind;
@@ -24,17 +22,15 @@ const MOST_ROWS: usize = 20_000;
 /// the share of classes that change. So steps behind the model do not blur it.
 pub(super) fn of(
     evaluated: &Evaluated,
-    file: &Path,
     outline: &Outline,
     config: &EvaluationConfig,
 ) -> Result<Vec<Importance>, Failure> {
     let (Some(training), Some((schema, batch))) = (&config.training, &evaluated.stream) else {
         return Ok(Vec::new());
     };
-    let Some(weights) = outline.weights.get(training) else { return Ok(Vec::new()) };
-    let path = file.parent().unwrap_or(Path::new("")).join(weights);
-    let bytes =
-        std::fs::read(&path).with_context(|| format!("the weights '{}'", path.display()))?;
+    let Some(trained) = outline.models.get(training) else { return Ok(Vec::new()) };
+    let path = &trained.weights;
+    let bytes = std::fs::read(path).with_context(|| format!("the weights '{}'", path.display()))?;
     let Ok(model) = Native::load(&bytes) else { return Ok(Vec::new()) };
     let names: Vec<String> = model.header().features.iter().map(|f| f.name.clone()).collect();
     let Ok(all) = matrix(batch, schema, &names) else { return Ok(Vec::new()) };

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use foreline_spec::{EvaluationConfig, Outline, SourceOverride};
 use serde::Serialize;
 
-use super::{Evaluated, judge_with};
+use super::{Evaluated, judge_weights};
 use crate::commands::Running;
 use crate::failure::Failure;
 use crate::metrics::Report;
@@ -62,8 +62,7 @@ pub(super) fn judge_seeds(
     let inputs = outline.trainings.get(training).cloned().unwrap_or_default();
     let plan = part(file, training, inputs)?;
     let (planned, samples, schema) = samples_of(&plan, training, running)?;
-    let steps = outline.models.iter().filter(|(_, w)| outline.weights.get(training) == Some(w));
-    let steps: Vec<&String> = steps.map(|(step, _)| step).collect();
+    let steps = outline.models.get(training).map(|m| m.steps.clone()).unwrap_or_default();
     if steps.is_empty() {
         return Err(anyhow!("no 'model' step reads the weights of training '{training}'").into());
     }
@@ -77,9 +76,9 @@ pub(super) fn judge_seeds(
         planned.params.insert("seed".to_owned(), seed.into());
         let trained = learn(&planned, &schema, &samples.set)?;
         std::fs::write(&path, &trained.weights).context("write weights")?;
-        let weights = steps.iter().map(|step| ((*step).clone(), path.clone())).collect();
+        let weights = steps.iter().map(|step| (step.clone(), path.clone())).collect();
         let quiet = Running { quiet: true, ..*running };
-        let evaluated = judge_with(file, name, config, given.clone(), weights, &quiet)?;
+        let evaluated = judge_weights(file, name, config, given.clone(), weights, &quiet)?;
         let of = evaluated.figures.as_ref();
         figures.push(OfSeed {
             seed,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use foreline_engine::{
     Chunk, ConfigError, Decoder, KnownPartition, Partition, Poll, Position, Range, Replay,
-    Resolver, Source, SourceError,
+    Resolver, Schema, Source, SourceError,
 };
 
 use super::RelationDecoder;
-use crate::door::Door;
-use crate::http::{Examiner, HttpConfig, limits};
-use crate::kind::{PlannedSource, SourceInputs, SourceKind, Tap};
+use crate::door::{Door, DoorLimits};
+use crate::http::{COMMANDS, Examiner, HttpConfig, limits, own};
+use crate::kind::{ColumnConfig, PlannedSource, SourceInputs, SourceKind, Tap};
 
 /// The only partition.
 const REQUESTS: Partition = Partition(0);
@@ -29,23 +29,37 @@ impl SourceKind for Http {
         inputs: &SourceInputs<'_>,
         _: &dyn Resolver,
     ) -> Result<PlannedSource, Vec<ConfigError>> {
-        let examiner = Examiner::plan(config, inputs)?;
-        let door = Arc::new(Door::new(limits(config), examiner.clone()));
-        let opened = Arc::clone(&door);
-        let open = move || {
-            let source = Changes { door: Arc::clone(&opened), examiner: examiner.clone() };
-            Ok(Box::new(source) as Box<dyn Source>)
-        };
-        Ok(PlannedSource {
-            open: Arc::new(open),
-            bounded: false,
-            replay: Replay::ByPayload,
-            notes: Vec::new(),
-            probe: None,
-            door: Some(door),
-            bell: None,
-            tap: Tap::Refused("a relation is not a stream; look at its table"),
-        })
+        Ok(planned(Examiner::plan(config, inputs)?, limits(config)))
+    }
+}
+
+/// The relation that says which models act, of `schema`, whose last column is the engine's own: nobody names it, and no run
+/// waits for its end. Also its columns as declared.
+///
+/// # Panics
+/// When a column of the schema is neither text nor a number, which is a bug.
+#[must_use]
+pub fn swaps(schema: &Schema) -> (Vec<(String, ColumnConfig)>, PlannedSource) {
+    let (columns, examiner) = own(schema, &schema.columns()[..schema.columns().len() - 1]);
+    (columns, planned(examiner, COMMANDS))
+}
+
+fn planned(examiner: Examiner, limits: DoorLimits) -> PlannedSource {
+    let door = Arc::new(Door::new(limits, examiner.clone()));
+    let opened = Arc::clone(&door);
+    let open = move || {
+        let source = Changes { door: Arc::clone(&opened), examiner: examiner.clone() };
+        Ok(Box::new(source) as Box<dyn Source>)
+    };
+    PlannedSource {
+        open: Arc::new(open),
+        bounded: false,
+        replay: Replay::ByPayload,
+        notes: Vec::new(),
+        probe: None,
+        door: Some(door),
+        bell: None,
+        tap: Tap::Refused("a relation is not a stream; look at its table"),
     }
 }
 

@@ -30,7 +30,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The names of the file.
-    fn own_names(&self) -> Vec<(&'a str, Span)> {
+    pub(super) fn own_names(&self) -> Vec<(&'a str, Span)> {
         let file = self.file;
         let sources = file.sources.iter().map(|s| (s.name, s.name_span));
         let references = file.references.iter().map(|r| (r.name, r.name_span));
@@ -115,12 +115,16 @@ impl<'a> Planner<'a> {
 
     /// The name of the book is its own.
     pub(super) fn reserve_book(&mut self) {
-        if !self.wants_book() {
-            return;
+        if self.wants_book() {
+            self.reserve(ALERTS, "the table of the alerts of all rules");
         }
-        let taken = self.own_names().into_iter().filter(|(name, _)| *name == ALERTS);
+    }
+
+    /// Nothing of the file has a name that is that of something else.
+    pub(super) fn reserve(&mut self, name: &str, what: &str) {
+        let taken = self.own_names().into_iter().filter(|(own, _)| *own == name);
         for (_, span) in taken {
-            let message = format!("'{ALERTS}' is the table of the alerts of all rules");
+            let message = format!("'{name}' is {what}");
             let error = Diagnostic::error(Code::BAD_NAME, span, message);
             self.out.push(error.help("choose another name"));
         }

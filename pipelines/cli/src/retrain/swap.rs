@@ -1,0 +1,122 @@
+//! The HTTP API of a pipeline that runs, as far as new weights need it.
+//!
+//! The server speaks HTTP without TLS, so a connection of our own does; whoever has a proxy in front asks on its inner side.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use serde_json::{Value, json};
+
+/// How long the server may take: it compiles, and waits for its journal.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Most bytes of an answer; a description of a model has some kilobytes.
+const MAX_ANSWER_BYTES: u64 = 4 << 20;
+/// The variable with the token.
+const TOKEN: &str = "FORELINE_TOKEN";
+
+/// A pipeline that runs.
+#[derive(Debug)]
+pub(super) struct Engine {
+    /// Host and port.
+    host: String,
+    token: Option<String>,
+}
+
+impl Engine {
+    /// The one at `url`.
+    pub(super) fn at(url: &str) -> anyhow::Result<Self> {
+        let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let host =
+            host.filter(|h| !h.is_empty() && !h.contains(['/', '@', '?', '#']) && h.is_ascii());
+        let host = host.filter(|h| !h.contains(|c: char| c.is_whitespace() || c.is_control()));
+        let Some(host) = host else {
+            bail!("'{url}' is not like http://127.0.0.1:8080");
+        };
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let host = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
+        if token.as_ref().is_some_and(|t| !t.bytes().all(|b| b.is_ascii_graphic())) {
+            bail!("the token in {TOKEN} has characters that no token has");
+        }
+        Ok(Engine { host, token })
+    }
+
+    /// Gives it a version of a model.
+    pub(super) fn give(&self, step: &str, version: &str, weights: &[u8]) -> anyhow::Result<()> {
+        let path = format!("/api/v1/models/{step}/versions/{version}");
+        self.ask("PUT", &path, "application/octet-stream", weights)
+            .with_context(|| format!("failed to give '{step}' the version '{version}'"))
+    }
+
+    /// Has a version act.
+    pub(super) fn activate(&self, step: &str, version: &str) -> anyhow::Result<()> {
+        let body = json!({ "version": version, "by": "foreline retrain" }).to_string();
+        let path = format!("/api/v1/models/{step}/activate");
+        self.ask("POST", &path, "application/json", body.as_bytes())
+            .with_context(|| format!("failed to have '{version}' act in '{step}'"))
+    }
+
+    fn ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<()> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "/_-.".contains(c);
+        if !path.chars().all(allowed) {
+            bail!("'{path}' has characters that names do not have");
+        }
+        let mut stream = TcpStream::connect(&self.host).with_context(|| self.host.clone())?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let token = self.token.as_ref();
+        let token = token.map_or(String::new(), |t| format!("authorization: Bearer {t}\r\n"));
+        let (host, length) = (&self.host, body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{token}\r\n"
+        );
+        stream.write_all(head.as_bytes())?;
+        // A server that refuses need not read all of it.
+        let sent = stream.write_all(body);
+        let mut answer = Vec::new();
+        if let Err(e) = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer) {
+            sent?;
+            return Err(e.into());
+        }
+        judged(&String::from_utf8_lossy(&answer))
+    }
+}
+
+/// Whether an answer is a yes.
+fn judged(answer: &str) -> anyhow::Result<()> {
+    let (head, body) = answer.split_once("\r\n\r\n").context("the server did not answer")?;
+    let status = head.split(' ').nth(1).and_then(|s| s.parse::<u16>().ok());
+    match status {
+        Some(200) => Ok(()),
+        Some(status) => {
+            let problem: Option<Value> = serde_json::from_str(body).ok();
+            let detail = problem.as_ref().and_then(|p| p["detail"].as_str());
+            Err(anyhow!("{status}: {}", detail.unwrap_or("no reason was given")))
+        }
+        None => Err(anyhow!("what answers is no HTTP server")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_or_refused() {
+        assert_eq!(Engine::at("http://127.0.0.1:8080/").unwrap().host, "127.0.0.1:8080");
+        assert_eq!(Engine::at("http://pump").unwrap().host, "pump:80");
+        for wrong in ["https://x", "x:80", "http://", "http://a/b", "http://a b", "http://u@h"] {
+            assert!(Engine::at(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        assert!(judged("HTTP/1.1 200 OK\r\n\r\n{}").is_ok());
+        let no = judged("HTTP/1.1 422 X\r\n\r\n{\"detail\":\"its outputs are y\"}").unwrap_err();
+        assert_eq!(no.to_string(), "422: its outputs are y");
+        assert!(judged("").is_err() && judged("nonsense\r\n\r\n").is_err());
+    }
+}
