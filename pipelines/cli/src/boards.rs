@@ -53,7 +53,7 @@ impl Board for Model {
         self.0.check_name(name)
     }
 
-    fn admit(&self, bytes: Vec<u8>) -> Result<(String, Value), Refusal> {
+    fn admit(&self, bytes: &[u8]) -> Result<(String, Value), Refusal> {
         match self.0.admit(bytes) {
             Ok((digest, facts)) => Ok((digest, json!(facts))),
             Err(NotAdmitted::Refused(why)) => Err(Refusal::NotThis(why)),

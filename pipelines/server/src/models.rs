@@ -68,7 +68,7 @@ pub trait Board: Debug + Send + Sync {
     ///
     /// # Errors
     /// When it is not let in; nothing has changed then.
-    fn admit(&self, bytes: Vec<u8>) -> Result<(String, Value), Refusal>;
+    fn admit(&self, bytes: &[u8]) -> Result<(String, Value), Refusal>;
     /// Most versions that may come.
     fn most_versions(&self) -> usize;
 }
@@ -401,7 +401,7 @@ pub(crate) async fn put(
     // Before the work, too: what is not to be taken is not to be compiled.
     Standing::of(&site).await?.has_room(&*board, &name)?;
     let admitting = Arc::clone(&board);
-    let admitted = tokio::task::spawn_blocking(move || admitting.admit(bytes)).await;
+    let admitted = tokio::task::spawn_blocking(move || admitting.admit(&bytes)).await;
     drop(memory);
     let (digest, _) = match admitted {
         Ok(Ok(admitted)) => admitted,

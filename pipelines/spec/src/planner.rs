@@ -353,10 +353,7 @@ impl<'a> Planner<'a> {
         let mut ids: Vec<StreamId> = inputs.into_iter().map(|(_, id)| id).collect();
         let schemas: Vec<Schema> = ids.iter().map(|id| self.plan.schema(*id)).collect();
         let planned = match self.operated(step.name, kind.config.as_ref(), &schemas) {
-            Some(planned) => planned.map(|planned| {
-                ids.extend(self.swaps);
-                planned
-            }),
+            Some(planned) => planned.inspect(|_| ids.extend(self.swaps)),
             None => kind.config.plan(&schemas, &self.given),
         };
         match planned {

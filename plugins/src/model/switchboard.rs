@@ -326,14 +326,14 @@ impl Switchboard {
     ///
     /// # Errors
     /// When it is not what the step takes, or cannot be kept. Nothing has changed then.
-    pub fn admit(&self, bytes: Vec<u8>) -> Result<(String, VersionFacts), NotAdmitted> {
+    pub fn admit(&self, bytes: &[u8]) -> Result<(String, VersionFacts), NotAdmitted> {
         let refused = |errors: Vec<ConfigError>| {
             let each: Vec<String> = errors.iter().map(said).collect();
             NotAdmitted::Refused(each.join("; "))
         };
-        let digest = sandbox::digest(&bytes);
-        let version = self.opened(bytes.clone()).map_err(refused)?;
-        self.keep(&digest, &bytes).map_err(NotAdmitted::Kept)?;
+        let digest = sandbox::digest(bytes);
+        let version = self.opened(bytes.to_vec()).map_err(refused)?;
+        self.keep(&digest, bytes).map_err(NotAdmitted::Kept)?;
         let facts = VersionFacts::of(&version);
         // One that is there stays, so that a worker which has it goes on with it.
         self.admitted().entry(digest.clone()).or_insert(version);

@@ -259,7 +259,7 @@ fn other_weights(width: usize, output: Option<&str>) -> Vec<u8> {
 }
 
 fn refusal(switchboard: &Switchboard, bytes: &[u8]) -> String {
-    match switchboard.admit(bytes.to_vec()) {
+    match switchboard.admit(bytes) {
         Err(NotAdmitted::Refused(why)) => why,
         other => panic!("it was not refused: {other:?}"),
     }
@@ -295,7 +295,7 @@ fn a_version_that_comes_is_tried_before_anybody_hears_of_it() {
     let kept = folder.write("x", b"").parent().unwrap().join("models");
     assert!(!kept.exists(), "nothing is kept");
     assert!(switchboard.check_name("next").is_err() && switchboard.check_name("champion").is_err());
-    let (file, facts) = switchboard.admit(good.clone()).unwrap();
+    let (file, facts) = switchboard.admit(&good).unwrap();
     assert_eq!(file, digest(&good));
     step.told(&[], &[("challenger", Some(&file), None, None)]);
     let looked_on = step.feed(&rows(&x));
