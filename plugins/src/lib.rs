@@ -22,7 +22,9 @@ pub mod train;
 use foreline_engine::Registration;
 
 pub use builtin::{builtin, family_of};
-pub use model::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError, PROVENANCE};
+pub use model::{
+    BreakerConfig, Bytes, ExplainConfig, LimitsConfig, ModelConfig, OnError, PROVENANCE, WarnConfig,
+};
 pub use sandbox::{
     AdmitError, COMPILE_CHILD_VARIABLE, COMPILE_SUBCOMMAND, compile_child_main, digest,
 };

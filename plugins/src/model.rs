@@ -2,7 +2,8 @@
 //!
 //! Input   one row to score, keyed; the plugin's features are numeric columns
 //! Output  the input's columns, a `Float64` for every output of the model (and the label of a class), and
-//!         `model_name`, `model_version`, `model_digest`
+//!         `model_name`, `model_version`, `model_digest`; with `explain` what each feature added, with `warn`
+//!         `outside_range`
 //! State   what the plugin keeps for a key (`state-width` numbers), and the breaker of keys whose rows were to blame
 //! Late    a stateless model scores a corrected row like any other; a stateful one refuses `late: { correct }`
 //! Errors  `plugin_*`: the row follows `on_error`
@@ -12,15 +13,19 @@
 
 mod breaker;
 mod config;
+mod explain;
 mod plan;
 mod rows;
 mod scoring;
 mod step;
+mod warn;
 
 use foreline_engine::{ConfigError, Family, OperatorKind, Planned, Resolver, Schema};
 
 pub use config::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError};
+pub use explain::ExplainConfig;
 pub use plan::PROVENANCE;
+pub use warn::WarnConfig;
 pub(crate) use plan::{
     FUEL_HEADROOM, Files, MIN_FUEL_PER_ROW, TRIAL_FUEL_PER_ROW, TRIAL_ROWS, check_descriptor,
     model_digest, plan_files, trial_rows,

@@ -30,6 +30,7 @@
 //! ```
 
 pub mod ensemble;
+pub mod explain;
 pub mod linear;
 mod model;
 pub mod own;

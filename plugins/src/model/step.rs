@@ -13,8 +13,10 @@ use foreline_engine::{
 
 use super::breaker::Gate;
 use super::config::OnError;
+use super::explain::{Parts, because};
 use super::rows::{Constant, FeatureColumns, label_column, output_column};
 use super::scoring::{KeyState, Outcome, Scorer, Work};
+use super::warn::{Range, outside};
 use crate::sandbox::reasons;
 
 /// Name of the column of saved state that holds the shard's breaker, the same in every row.
@@ -31,6 +33,14 @@ pub(super) struct Recipe {
     pub(super) required: Vec<usize>,
     /// The labels of each output; `None` for an output that is not a class.
     pub(super) labels: Vec<Option<Vec<String>>>,
+    /// Where the outputs are that explain others.
+    pub(super) explained: Vec<Parts>,
+    /// How many contributions a text has; `None` where they are columns.
+    pub(super) top: Option<usize>,
+    /// The trained ranges of the features, where the step warns of them.
+    pub(super) ranges: Option<Vec<Range>>,
+    /// The input column's name for each feature.
+    pub(super) column_names: Vec<String>,
     pub(super) state_width: usize,
     pub(super) state_version: u32,
     pub(super) on_error: OnError,
@@ -200,7 +210,7 @@ impl ModelStep {
         outcome: Outcome,
         out: &mut dyn Out,
     ) -> Result<(), Fault> {
-        let columns = self.columns(batch, &outcome);
+        let columns = self.columns(batch, &outcome)?;
         let mut scored = batch.with_columns(self.recipe.output.arrow(), columns)?;
         if let Some((row, (reason, message))) = outcome.rejected.first_key_value() {
             match self.recipe.on_error {
@@ -231,17 +241,36 @@ impl ModelStep {
         Ok(())
     }
 
-    fn columns(&mut self, batch: &Batch, outcome: &Outcome) -> Vec<ArrayRef> {
+    fn columns(&mut self, batch: &Batch, outcome: &Outcome) -> Result<Vec<ArrayRef>, Fault> {
+        let recipe = &self.recipe;
         let mut columns = batch.rows.columns().to_vec();
-        let n_outputs = self.recipe.labels.len();
-        for (output, labels) in self.recipe.labels.iter().enumerate() {
+        let n_outputs = recipe.labels.len();
+        let is_part = |at: usize| recipe.explained.iter().any(|parts| parts.has(at));
+        for output in (0..n_outputs).filter(|&at| !is_part(at)) {
             let column = output_column(&outcome.outputs, output, n_outputs);
-            let label = labels.as_ref().map(|labels| label_column(&column, labels));
+            let labels = recipe.labels[output].as_ref();
+            let label = labels.map(|labels| label_column(&column, labels));
             columns.push(column);
             columns.extend(label);
         }
+        for parts in &recipe.explained {
+            if let Some(top) = recipe.top {
+                let names = &recipe.column_names;
+                let text = because(&outcome.outputs, n_outputs, parts, names, top);
+                columns.push(Arc::new(text));
+            } else {
+                let places = std::iter::once(&parts.base).chain(&parts.by);
+                columns.extend(places.map(|&at| output_column(&outcome.outputs, at, n_outputs)));
+            }
+        }
+        if let Some(ranges) = &recipe.ranges {
+            let features = FeatureColumns::new(&batch.rows, &recipe.features)?;
+            let is_deleted =
+                |row: usize| batch.deleted.as_ref().is_some_and(|deleted| deleted.value(row));
+            columns.push(Arc::new(outside(&features, ranges, is_deleted, batch.len())));
+        }
         columns.extend(self.provenance.iter_mut().map(|constant| constant.column(batch.len())));
-        columns
+        Ok(columns)
     }
 
     fn letter(
