@@ -25,11 +25,11 @@ use foreline_engine::{ConfigError, Family, OperatorKind, Planned, Resolver, Sche
 pub use config::{BreakerConfig, Bytes, LimitsConfig, ModelConfig, OnError};
 pub use explain::ExplainConfig;
 pub use plan::PROVENANCE;
-pub use warn::WarnConfig;
 pub(crate) use plan::{
     FUEL_HEADROOM, Files, MIN_FUEL_PER_ROW, TRIAL_FUEL_PER_ROW, TRIAL_ROWS, check_descriptor,
     model_digest, plan_files, trial_rows,
 };
+pub use warn::WarnConfig;
 
 /// The `model` step.
 #[derive(Debug)]

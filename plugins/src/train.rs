@@ -10,9 +10,7 @@ mod forest;
 mod linear;
 mod random;
 
-use foreline_sdk::weights::{
-    self, Family, Feature, Header, Missing, Output, OutputKind, Profile,
-};
+use foreline_sdk::weights::{self, Family, Feature, Header, Missing, Output, OutputKind, Profile};
 use schemars::{Schema, SchemaGenerator};
 
 pub use boosted::{BoostedParameters, Objective};
@@ -385,7 +383,8 @@ fn profile(matrix: &Matrix, at: usize) -> Profile {
     let n = values.len() as f64;
     // Shrunk first, so that a sum of large values does not overflow.
     let mean = values.iter().map(|x| x / n).sum();
-    let mut edges: Vec<f64> = (1..PROFILE_BINS).map(|i| values[i * values.len() / PROFILE_BINS]).collect();
+    let mut edges: Vec<f64> =
+        (1..PROFILE_BINS).map(|i| values[i * values.len() / PROFILE_BINS]).collect();
     edges.dedup();
     // Behind an edge that is the largest value there is no row.
     edges.retain(|&edge| edge < values[last]);

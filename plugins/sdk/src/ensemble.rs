@@ -111,7 +111,13 @@ impl Ensemble {
     }
 
     /// Which sums, times what, are explained as output `output` of a row with these scores and sums.
-    fn explained_sum(&self, output: usize, scores: &[f64], sums: &[f64], divisors: &[f64]) -> Vec<f64> {
+    fn explained_sum(
+        &self,
+        output: usize,
+        scores: &[f64],
+        sums: &[f64],
+        divisors: &[f64],
+    ) -> Vec<f64> {
         let mut weights = vec![0.0; sums.len()];
         let link = self.forest.payload().link;
         if self.names_class {

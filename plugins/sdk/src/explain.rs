@@ -115,7 +115,9 @@ impl Explainer {
         let points = longest_path(payload)?.div_ceil(2).max(1).next_power_of_two();
         if points > MAX_POINTS {
             let most = 2 * MAX_POINTS;
-            return Err(format!("a tree asks for more than {most} features in a row, too many to explain; lower 'max_depth'"));
+            return Err(format!(
+                "a tree asks for more than {most} features in a row, too many to explain; lower 'max_depth'"
+            ));
         }
         Ok(Explainer { shares, means, rule: gauss_legendre(points) })
     }

@@ -248,8 +248,7 @@ pub fn write_profiled<T: Serialize>(
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| WeightsError::Length);
     let header = postcard::to_allocvec(header).map_err(encode)?;
     let payload = postcard::to_allocvec(payload).map_err(encode)?;
-    let version =
-        if profiles.is_empty() { VERSION_WITHOUT_PROFILE } else { CONTAINER_VERSION };
+    let version = if profiles.is_empty() { VERSION_WITHOUT_PROFILE } else { CONTAINER_VERSION };
     let mut bytes = Vec::with_capacity(PREFIX_LEN + header.len() + 8 + payload.len() + DIGEST_LEN);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&version.to_le_bytes());
@@ -389,7 +388,10 @@ mod tests {
         let bytes = written(profile.clone());
         assert_eq!((bytes[8], write(Family::Linear, &header(), &7_u8).unwrap()[8]), (2, 1));
         let weights = read(&bytes).unwrap();
-        assert_eq!((&weights.profiles[..], weights.payload::<u8>()), (&[profile.clone()][..], Ok(7)));
+        assert_eq!(
+            (&weights.profiles[..], weights.payload::<u8>()),
+            (&[profile.clone()][..], Ok(7))
+        );
         for broken in [
             Profile { mean: f64::NAN, ..profile.clone() },
             Profile { edges: vec![0.75, 0.25], ..profile.clone() },

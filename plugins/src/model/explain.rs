@@ -108,8 +108,7 @@ mod tests {
         let parts = Parts { output: 0, base: 1, by: vec![2, 3, 4] };
         let names = ["a", "b", "c"].map(str::to_owned);
         let nan = f64::NAN;
-        let matrix =
-            [9.0, 1.0, 2.0, -5.0, 2.0, 1.0, 1.0, 0.0, 0.0, 0.0, nan, nan, nan, nan, nan];
+        let matrix = [9.0, 1.0, 2.0, -5.0, 2.0, 1.0, 1.0, 0.0, 0.0, 0.0, nan, nan, nan, nan, nan];
         let column = because(&matrix, 5, &parts, &names, 2);
         assert_eq!(column.value(0), "b -5.00, a +2.00");
         assert_eq!((column.is_null(1), column.is_null(2)), (true, true));

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use foreline_sdk::explain::{base_name, contribution_name};
 use foreline_engine::{
     Column, ConfigError, Fault, LateSupport, Operator, Planned, Resolver, Schema, Unit,
 };
+use foreline_sdk::explain::{base_name, contribution_name};
 
 use super::config::ModelConfig;
 use super::explain::{ExplainConfig, Parts};

@@ -215,9 +215,20 @@ fn the_largest_contributions_are_a_text() {
 fn features_outside_their_trained_range_are_named() {
     let (folder, mut config) = model("boosted");
     config["warn"] = json!({ "range": true });
-    let said = folder
-        .step(&config, &input())
-        .feed(&rows(&[5.0, 5.0, 5.0, 5.0, 5.0, -1.0, f64::NAN, 11.0, 5.0, 5.0, 5.0, 1e9]));
+    let said = folder.step(&config, &input()).feed(&rows(&[
+        5.0,
+        5.0,
+        5.0,
+        5.0,
+        5.0,
+        -1.0,
+        f64::NAN,
+        11.0,
+        5.0,
+        5.0,
+        5.0,
+        1e9,
+    ]));
     let batch = &said.rows[0].rows;
     let column = batch.column_by_name("outside_range").unwrap().as_string::<i32>();
     let times = batch.column(1).as_primitive::<arrow::datatypes::Int64Type>();
