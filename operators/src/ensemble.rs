@@ -80,7 +80,7 @@ impl OperatorKind for Ensemble {
     const SUMMARY: &'static str = "makes one value of the predictions of several models";
     const FAMILY: Family = Family::Models;
     const EXAMPLE: &'static str =
-        "rul: { from: scored, ensemble: { columns: [rul_a, rul_b], by: min, as: rul } }";
+        "calm: { from: readings, moving_median: { columns: [vibration], rows: 9, as: { vibration: calm } } }\nworst: { from: calm, ensemble: { columns: [vibration, calm], by: max, as: worst } }";
 
     fn plan(
         config: &EnsembleConfig,
