@@ -79,8 +79,7 @@ impl OperatorKind for Ensemble {
     const NAME: &'static str = "ensemble";
     const SUMMARY: &'static str = "makes one value of the predictions of several models";
     const FAMILY: Family = Family::Models;
-    const EXAMPLE: &'static str =
-        "calm: { from: readings, moving_median: { columns: [vibration], rows: 9, as: { vibration: calm } } }\nworst: { from: calm, ensemble: { columns: [vibration, calm], by: max, as: worst } }";
+    const EXAMPLE: &'static str = "calm: { from: readings, moving_median: { columns: [vibration], rows: 9, as: { vibration: calm } } }\nworst: { from: calm, ensemble: { columns: [vibration, calm], by: max, as: worst } }";
 
     fn plan(
         config: &EnsembleConfig,
