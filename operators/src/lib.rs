@@ -25,6 +25,7 @@ pub mod drift;
 pub mod drop_constant;
 pub mod drop_correlated;
 pub mod ema;
+pub mod ensemble;
 pub mod envelope;
 pub mod ewma_chart;
 pub mod explode;
@@ -135,6 +136,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<drop_constant::DropConstant>(),
     Registration::of::<drop_correlated::DropCorrelated>(),
     Registration::of::<ema::Ema>(),
+    Registration::of::<ensemble::Ensemble>(),
     Registration::of::<envelope::Envelope>(),
     Registration::of::<ewma_chart::EwmaChart>(),
     Registration::of::<explode::Explode>(),

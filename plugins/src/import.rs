@@ -136,6 +136,10 @@ pub fn import(format: Format, bytes: &[u8], meta: &ModelMeta) -> Result<Vec<u8>,
     };
     check_names(&header)?;
     let broken = |e: &dyn std::fmt::Display| ImportError::Broken(e.to_string());
+    // A file without covers scores all the same; only explaining asks for them.
+    if payload.covers.len() != payload.nodes.len() {
+        payload.covers.clear();
+    }
     Ensemble::new(payload.clone(), &header).map_err(|e| broken(&e))?;
     weights::write(Family::Trees, &header, &payload).map_err(|e| broken(&e))
 }
@@ -195,5 +199,6 @@ fn empty(target: Target, base: Vec<f64>) -> Payload {
         nodes: vec![],
         values: vec![],
         value_width: 1,
+        covers: vec![],
     }
 }

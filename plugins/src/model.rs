@@ -2,7 +2,8 @@
 //!
 //! Input   one row to score, keyed; the plugin's features are numeric columns
 //! Output  the input's columns, a `Float64` for every output of the model (and the label of a class), and
-//!         `model_name`, `model_version`, `model_digest`
+//!         `model_name`, `model_version`, `model_digest`; with `explain` what each feature added, with `warn`
+//!         `outside_range`
 //! State   what the plugin keeps for a key (`state-width` numbers), and the breaker of keys whose rows were to blame
 //! Late    a stateless model scores a corrected row like any other; a stateful one refuses `late: { correct }`
 //! Errors  `plugin_*`: the row follows `on_error`
@@ -13,6 +14,7 @@
 
 mod breaker;
 mod config;
+mod explain;
 mod operation;
 mod plan;
 mod rows;
@@ -20,6 +22,7 @@ mod scoring;
 mod seat;
 mod step;
 mod switchboard;
+mod warn;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +33,7 @@ pub use config::{
     BreakerConfig, Bytes, CanaryConfig, LimitsConfig, ModelConfig, Names, OnError, RouteConfig,
     VersionConfig,
 };
+pub use explain::ExplainConfig;
 pub use operation::CHAMPION;
 pub use plan::PROVENANCE;
 pub(crate) use plan::{
@@ -37,6 +41,7 @@ pub(crate) use plan::{
     model_digest, plan_files, trial_rows,
 };
 pub use switchboard::{NotAdmitted, Switchboard, VersionFacts, Work, swaps_schema};
+pub use warn::WarnConfig;
 
 /// The `model` step.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use foreline_sdk::knn::Knn;
 use foreline_sdk::linear::Linear;
 use foreline_sdk::logistic::Logistic;
 use foreline_sdk::pca_t2q::{self, PcaT2q};
+use foreline_sdk::trees::Payload;
 use foreline_sdk::weights::{self, Family, Header, Missing, OutputKind};
 
 /// Scores rows × features, row-major, into rows × outputs.
@@ -74,7 +75,7 @@ impl Native {
                 Box::new(move |rows, scores| model.score(rows, scores))
             }
             Family::Forest | Family::Trees => {
-                let payload = weights.payload().map_err(|e| e.to_string())?;
+                let payload = Payload::read(&weights).map_err(|e| e.to_string())?;
                 let model = Ensemble::new(payload, &header).map_err(|e| e.to_string())?;
                 Box::new(move |rows, scores| model.score(rows, scores))
             }

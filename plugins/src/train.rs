@@ -14,7 +14,7 @@ mod pca_t2q;
 mod random;
 mod scaling;
 
-use foreline_sdk::weights::{Family, Feature, Header, Missing, Output, OutputKind};
+use foreline_sdk::weights::{self, Family, Feature, Header, Missing, Output, OutputKind, Profile};
 use schemars::{Schema, SchemaGenerator};
 
 pub use boosted::{BoostedParameters, Objective};
@@ -26,6 +26,8 @@ pub use pca_t2q::PcaT2qParameters;
 
 /// Classes of a target: a model has an output a class, and a host takes 4096 columns.
 const MAX_CLASSES: usize = 1000;
+/// Bins of a feature's profile: deciles, as the population stability index is commonly measured.
+const PROFILE_BINS: usize = 10;
 
 /// Rows to learn from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -287,13 +289,14 @@ pub fn train(
         state_version,
         annotations,
     };
+    let profiles: Vec<Profile> = (0..matrix.width).map(|at| profile(&matrix, at)).collect();
     let weights = match &fitted.payload {
-        Payload::Trees(trees) => foreline_sdk::weights::write(trainer.family, &header, trees),
-        Payload::Linear(linear) => foreline_sdk::weights::write(trainer.family, &header, linear),
-        Payload::Knn(knn) => foreline_sdk::weights::write(trainer.family, &header, knn),
-        Payload::PcaT2q(pca) => foreline_sdk::weights::write(trainer.family, &header, pca),
+        Payload::Trees(trees) => weights::write_profiled(trainer.family, &header, &profiles, trees),
+        Payload::Linear(sum) => weights::write_profiled(trainer.family, &header, &profiles, sum),
+        Payload::Knn(knn) => weights::write_profiled(trainer.family, &header, &profiles, knn),
+        Payload::PcaT2q(pca) => weights::write_profiled(trainer.family, &header, &profiles, pca),
         Payload::Degradation(model) => {
-            foreline_sdk::weights::write(trainer.family, &header, model)
+            weights::write_profiled(trainer.family, &header, &profiles, model)
         }
     };
     Ok(Trained {
@@ -441,6 +444,29 @@ fn features(set: &TrainingSet, matrix: &Matrix, missing: Missing) -> Vec<Feature
             }
         })
         .collect()
+}
+
+/// The mean of a feature, and its deciles: nine values that stand at tenths of the rows, of equal ones one.
+fn profile(matrix: &Matrix, at: usize) -> Profile {
+    let values = matrix.x.iter().skip(at).step_by(matrix.width).copied();
+    let mut values: Vec<f64> = values.filter(|x| !x.is_nan()).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let Some(last) = values.len().checked_sub(1) else {
+        return Profile { shares: vec![0.0], ..Profile::default() };
+    };
+    let n = values.len() as f64;
+    // Shrunk first, so that a sum of large values does not overflow.
+    let mean = values.iter().map(|x| x / n).sum();
+    let mut edges: Vec<f64> =
+        (1..PROFILE_BINS).map(|i| values[i * values.len() / PROFILE_BINS]).collect();
+    edges.dedup();
+    // Behind an edge that is the largest value there is no row.
+    edges.retain(|&edge| edge < values[last]);
+    let below = edges.iter().map(|&edge| values.partition_point(|&x| x <= edge) as f64 / n);
+    let ends: Vec<f64> = below.chain([1.0]).collect();
+    let starts = std::iter::once(0.0).chain(ends.iter().copied());
+    let shares = ends.iter().zip(starts).map(|(end, start)| end - start).collect();
+    Profile { mean, edges, shares }
 }
 
 fn family_names() -> String {

@@ -31,6 +31,7 @@
 
 pub mod degradation;
 pub mod ensemble;
+pub mod explain;
 pub mod knn;
 pub mod linear;
 pub mod logistic;

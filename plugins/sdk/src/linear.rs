@@ -67,6 +67,26 @@ impl Linear {
             }
         }
     }
+
+    /// Scores as [`score`](Self::score) does, and behind the outputs of a row writes for each of them what the sum of
+    /// the mean row is, then `coefficient · (feature − mean)` a feature: the Shapley values of a weighted sum.
+    pub fn explain(&self, means: &[f64], features: &[f64], outputs: &mut [f64]) {
+        let (n_outputs, n_features) = (self.n_outputs(), self.n_features);
+        let width = n_outputs * (2 + n_features);
+        for (at, out) in outputs.chunks_exact_mut(width).enumerate() {
+            let (scores, parts) = out.split_at_mut(n_outputs);
+            let row = &features[at * n_features..][..n_features];
+            self.score(row, scores);
+            for (output, part) in parts.chunks_exact_mut(1 + n_features).enumerate() {
+                let model = &self.payload.coefficients[output * n_features..][..n_features];
+                let mean = means.iter().zip(model).map(|(mean, c)| mean * c);
+                part[0] = self.payload.intercepts[output] + mean.sum::<f64>();
+                for (feature, part) in part[1..].iter_mut().enumerate() {
+                    *part = model[feature] * (row[feature] - means[feature]);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +102,14 @@ mod tests {
         model.score(&[1.0, 10.0, f64::NAN, 4.0], &mut out);
         assert_eq!(out[..2], [32.5, 9.0]);
         assert!(out[2].is_nan() && out[3].is_nan());
+    }
+
+    #[test]
+    fn contributions_are_counted_from_the_mean() {
+        let payload = Payload { intercepts: vec![0.5], coefficients: vec![2.0, 3.0] };
+        let mut out = [0.0; 4];
+        Linear::new(payload, 2).unwrap().explain(&[3.0, 8.0], &[1.0, 10.0], &mut out);
+        assert_eq!(out, [32.5, 30.5, -4.0, 6.0]);
     }
 
     #[test]

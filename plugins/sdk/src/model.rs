@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::weights::{self, Family, Header, Weights, WeightsError};
+use crate::weights::{self, Family, Header, Output, Weights, WeightsError};
 
 /// The step's `config:` map, in key order.
 #[derive(Debug, Clone, Default)]
@@ -111,6 +111,11 @@ pub trait Model: Sized + Send + Sync + 'static {
     /// When weights or config cannot be used.
     fn load(weights: &Weights<'_>, config: &Config) -> Result<Self, Error>;
 
+    /// Columns behind the header's outputs, where the config asks for more; `score` fills them too.
+    fn further_outputs(&self, _header: &Header) -> Vec<Output> {
+        Vec::new()
+    }
+
     /// Scores rows.
     ///
     /// # Errors
@@ -157,7 +162,9 @@ impl<M: Model> Loaded<M> {
             )));
         }
         let model = M::load(&weights, config)?;
-        Ok(Loaded { model, header: weights.header })
+        let mut header = weights.header;
+        header.outputs.extend(model.further_outputs(&header));
+        Ok(Loaded { model, header })
     }
 
     /// A model that was read in another way, with its header.

@@ -7,8 +7,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Error;
+use crate::weights::Weights;
+
 /// The version of [`Payload`].
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
+/// The version before it, which ends where the covers begin.
+const FORMAT_WITHOUT_COVERS: u16 = 1;
 /// Rows that go down a tree together.
 const LANES: usize = 4;
 /// Rows that go through one tree before the next: with 50 features they and a large tree fit a second-level cache.
@@ -44,6 +49,12 @@ impl Node {
     #[must_use]
     pub fn leaf(index: u32) -> Self {
         Node { threshold: f64::NAN, feature: DEFAULT_LEFT | NAN_IS_MISSING, left: index }
+    }
+
+    /// The feature without the flags.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        (self.feature & FEATURE_MASK) as usize
     }
 }
 
@@ -87,6 +98,59 @@ pub struct Payload {
     pub values: Vec<f64>,
     /// 1, or the number of outputs where a leaf speaks for all of them.
     pub value_width: u32,
+    /// How many rows (or what weight of them) each node saw in training; empty where that is not known. Scores do not
+    /// need it, what explains them does.
+    pub covers: Vec<f64>,
+}
+
+/// A payload of the format without covers.
+#[derive(Deserialize)]
+struct WithoutCovers {
+    input_f32: bool,
+    strict: bool,
+    acc_f32: bool,
+    outputs: u32,
+    base: Vec<f64>,
+    average: bool,
+    link: Link,
+    tree_output: Vec<u32>,
+    tree_start: Vec<u32>,
+    nodes: Vec<Node>,
+    values: Vec<f64>,
+    value_width: u32,
+}
+
+impl Payload {
+    /// The trees of a weights file, of this format or the one before.
+    ///
+    /// # Errors
+    /// When the format is another, or the bytes are not trees.
+    pub fn read(weights: &Weights<'_>) -> Result<Self, Error> {
+        match weights.header.format {
+            FORMAT => Ok(weights.payload()?),
+            FORMAT_WITHOUT_COVERS => {
+                let old: WithoutCovers = weights.payload()?;
+                Ok(Payload {
+                    input_f32: old.input_f32,
+                    strict: old.strict,
+                    acc_f32: old.acc_f32,
+                    outputs: old.outputs,
+                    base: old.base,
+                    average: old.average,
+                    link: old.link,
+                    tree_output: old.tree_output,
+                    tree_start: old.tree_start,
+                    nodes: old.nodes,
+                    values: old.values,
+                    value_width: old.value_width,
+                    covers: Vec::new(),
+                })
+            }
+            found => Err(Error::InvalidWeights(format!(
+                "format {found}; this reads {FORMAT_WITHOUT_COVERS} and {FORMAT}"
+            ))),
+        }
+    }
 }
 
 /// Trees that were checked: every index leads to where it should.
@@ -118,8 +182,32 @@ impl Forest {
         self.payload.outputs as usize
     }
 
+    /// The trees as they were read.
+    #[must_use]
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// By what the sums are divided, one number an output.
+    #[must_use]
+    pub fn divisors(&self) -> Vec<f64> {
+        let p = &self.payload;
+        let trees = |output| match (p.average, p.value_width) {
+            (false, _) => 1.0,
+            (true, 1) => p.tree_output.iter().filter(|&&o| o == output).count() as f64,
+            (true, _) => p.tree_start.len() as f64,
+        };
+        (0..p.outputs).map(trees).collect()
+    }
+
     /// Scores `features` (rows × features, row-major) into `outputs` (rows × outputs, row-major).
     pub fn score(&self, features: &[f64], outputs: &mut [f64]) {
+        self.sum(features, outputs);
+        self.finish(outputs);
+    }
+
+    /// The sums before they are divided and linked.
+    pub(crate) fn sum(&self, features: &[f64], outputs: &mut [f64]) {
         for out in outputs.chunks_exact_mut(self.n_outputs()) {
             out.copy_from_slice(&self.payload.base);
         }
@@ -138,7 +226,6 @@ impl Forest {
             (false, false) => self.sum_trees(features, outputs, |x, n| goes_right(x, n, false)),
             (false, true) => self.sum_trees(features, outputs, |x, n| goes_right(x, n, true)),
         }
-        self.finish(outputs);
     }
 
     fn sum_trees(
@@ -238,15 +325,10 @@ impl Forest {
     }
 
     fn finish(&self, outputs: &mut [f64]) {
-        let trees: Vec<f64> = (0..self.payload.outputs)
-            .map(|output| match self.payload.value_width {
-                1 => self.payload.tree_output.iter().filter(|&&o| o == output).count() as f64,
-                _ => self.payload.tree_start.len() as f64,
-            })
-            .collect();
+        let divisors = self.divisors();
         for row in outputs.chunks_exact_mut(self.n_outputs()) {
             if self.payload.average {
-                for (sum, &trees) in row.iter_mut().zip(&trees) {
+                for (sum, &trees) in row.iter_mut().zip(&divisors) {
                     *sum /= trees;
                 }
             }
@@ -257,7 +339,7 @@ impl Forest {
 
 /// Whether a value goes right where zero or NaN may be missing.
 #[inline(always)]
-fn goes_right(x: f64, node: &Node, strict: bool) -> bool {
+pub(crate) fn goes_right(x: f64, node: &Node, strict: bool) -> bool {
     let kind = node.feature & MISSING_MASK;
     let x = if x.is_nan() && kind != NAN_IS_MISSING { 0.0 } else { x };
     let missing = match kind {
@@ -313,6 +395,8 @@ fn check_shape(p: &Payload, n_features: usize) -> Result<(), String> {
         (p.tree_start.is_sorted_by(|a, b| a < b), "trees are not in order"),
         (p.tree_start.last().is_some_and(|&s| (s as usize) < n_nodes), "a tree has no nodes"),
         (n_nodes.checked_mul(p.value_width as usize) == Some(p.values.len()), "values are missing"),
+        (p.covers.is_empty() || p.covers.len() == n_nodes, "covers are missing"),
+        (p.covers.iter().all(|c| c.is_finite() && *c >= 0.0), "a cover is no number of rows"),
     ];
     fits.iter().find(|(fits, _)| !fits).map_or(Ok(()), |(_, what)| Err((*what).to_owned()))
 }
@@ -368,6 +452,7 @@ mod tests {
             ],
             values: vec![0.0, 10.0, 20.0, 0.0, 1.0, 2.0],
             value_width: 1,
+            covers: vec![],
         }
     }
 
@@ -429,7 +514,7 @@ mod tests {
 
     #[test]
     fn nodes_that_lead_astray_are_refused() {
-        let broken: [fn(&mut Payload); 9] = [
+        let broken: [fn(&mut Payload); 11] = [
             |p| p.nodes[0].left = 5,
             |p| p.nodes[3].left = 0,
             |p| p.nodes[0].feature = 2,
@@ -439,6 +524,8 @@ mod tests {
             |p| p.tree_start[1] = 9,
             |p| p.values.truncate(3),
             |p| p.tree_output[1] = 1,
+            |p| p.covers = vec![1.0; 5],
+            |p| p.covers = vec![f64::NAN; 6],
         ];
         for (case, damage) in broken.iter().enumerate() {
             let mut payload = stumps();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! "FLWEIGHT" · u16 container version · u16 family · u32 header length · header (postcard)
+//!            · u32 profile length · profile (postcard)                           from version 2 on
 //!            · u64 payload length · payload · SHA-256 of all before it          all little endian
 //! ```
 //!
@@ -14,8 +15,10 @@ use sha2::{Digest, Sha256};
 
 /// The first eight bytes.
 pub const MAGIC: [u8; 8] = *b"FLWEIGHT";
-/// The layout that this version writes and reads.
-pub const CONTAINER_VERSION: u16 = 1;
+/// The newest layout that is read, and written where there is a profile.
+pub const CONTAINER_VERSION: u16 = 2;
+/// The layout without a profile, which plugins of an older SDK read too.
+const VERSION_WITHOUT_PROFILE: u16 = 1;
 /// Bytes of the digest at the end.
 const DIGEST_LEN: usize = 32;
 /// Bytes before the header: magic, version, family, header length.
@@ -102,6 +105,17 @@ pub struct Feature {
     pub trained_range: Option<(f64, f64)>,
 }
 
+/// How a feature was spread in training: what drift and contributions are measured from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// The mean of the values that were there.
+    pub mean: f64,
+    /// The deciles, of equal ones one: bin `i` ends at edge `i`, which belongs to it. Rising, at most nine.
+    pub edges: Vec<f64>,
+    /// The share of the training rows in each bin, one more than edges; all 0 where every value was missing.
+    pub shares: Vec<f64>,
+}
+
 /// What a number that comes out means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputKind {
@@ -158,6 +172,8 @@ pub struct Weights<'a> {
     pub family: Family,
     /// What is known of it.
     pub header: Header,
+    /// How each feature was spread in training, in the header's order; empty where that is not known.
+    pub profiles: Vec<Profile>,
     /// The model itself, as its family writes it.
     pub payload: &'a [u8],
 }
@@ -204,7 +220,7 @@ impl std::fmt::Display for WeightsError {
             WeightsError::Version(found) => {
                 write!(
                     f,
-                    "the container has version {found}; this reads version {CONTAINER_VERSION}"
+                    "the container has version {found}; this reads up to version {CONTAINER_VERSION}"
                 )
             }
             WeightsError::Family(code) => write!(f, "model family {code} is not known"),
@@ -222,7 +238,7 @@ impl std::fmt::Display for WeightsError {
 
 impl std::error::Error for WeightsError {}
 
-/// The bytes of a weights file.
+/// The bytes of a weights file without profiles.
 ///
 /// # Errors
 /// When header or payload cannot be written, which postcard does only for a length above 2³².
@@ -231,16 +247,35 @@ pub fn write<T: Serialize>(
     header: &Header,
     payload: &T,
 ) -> Result<Vec<u8>, WeightsError> {
+    write_profiled(family, header, &[], payload)
+}
+
+/// The bytes of a weights file; `profiles` has one for every feature, or none.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_profiled<T: Serialize>(
+    family: Family,
+    header: &Header,
+    profiles: &[Profile],
+    payload: &T,
+) -> Result<Vec<u8>, WeightsError> {
     let encode = |e: postcard::Error| WeightsError::Payload(e.to_string());
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| WeightsError::Length);
     let header = postcard::to_allocvec(header).map_err(encode)?;
     let payload = postcard::to_allocvec(payload).map_err(encode)?;
-    let header_len = u32::try_from(header.len()).map_err(|_| WeightsError::Length)?;
+    let version = if profiles.is_empty() { VERSION_WITHOUT_PROFILE } else { CONTAINER_VERSION };
     let mut bytes = Vec::with_capacity(PREFIX_LEN + header.len() + 8 + payload.len() + DIGEST_LEN);
     bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&CONTAINER_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&version.to_le_bytes());
     bytes.extend_from_slice(&family.code().to_le_bytes());
-    bytes.extend_from_slice(&header_len.to_le_bytes());
+    bytes.extend_from_slice(&length(&header)?.to_le_bytes());
     bytes.extend_from_slice(&header);
+    if !profiles.is_empty() {
+        let profiles = postcard::to_allocvec(profiles).map_err(encode)?;
+        bytes.extend_from_slice(&length(&profiles)?.to_le_bytes());
+        bytes.extend_from_slice(&profiles);
+    }
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&payload);
     let digest = Sha256::digest(&bytes);
@@ -263,24 +298,53 @@ pub fn read(bytes: &[u8]) -> Result<Weights<'_>, WeightsError> {
     }
     let mut rest = &body[MAGIC.len()..];
     let version = u16::from_le_bytes(take(&mut rest)?);
-    if version != CONTAINER_VERSION {
+    if !(VERSION_WITHOUT_PROFILE..=CONTAINER_VERSION).contains(&version) {
         return Err(WeightsError::Version(version));
     }
     let code = u16::from_le_bytes(take(&mut rest)?);
     let family = Family::from_code(code).ok_or(WeightsError::Family(code))?;
     let header_len = u32::from_le_bytes(take(&mut rest)?);
     let header = take_slice(&mut rest, u64::from(header_len))?;
+    let profiles = if version == VERSION_WITHOUT_PROFILE {
+        None
+    } else {
+        let profile_len = u32::from_le_bytes(take(&mut rest)?);
+        Some(take_slice(&mut rest, u64::from(profile_len))?)
+    };
     let payload_len = u64::from_le_bytes(take(&mut rest)?);
     let payload = take_slice(&mut rest, payload_len)?;
     if !rest.is_empty() {
         return Err(WeightsError::Length);
     }
-    let header = match postcard::take_from_bytes::<Header>(header) {
-        Ok((header, [])) => header,
-        Ok(_) => return Err(WeightsError::Header("bytes are left over".to_owned())),
-        Err(e) => return Err(WeightsError::Header(e.to_string())),
+    let header: Header = decode(header)?;
+    let profiles = profiles.map_or(Ok(Vec::new()), decode)?;
+    check_profiles(&profiles, &header)?;
+    Ok(Weights { family, header, profiles, payload })
+}
+
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, WeightsError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(WeightsError::Header("bytes are left over".to_owned())),
+        Err(e) => Err(WeightsError::Header(e.to_string())),
+    }
+}
+
+/// Profiles are as many as features; their edges rise, and there is a share between 0 and 1 for every bin.
+fn check_profiles(profiles: &[Profile], header: &Header) -> Result<(), WeightsError> {
+    let is_share = |s: &f64| (0.0..=1.0).contains(s);
+    let fits = |p: &Profile| {
+        p.mean.is_finite()
+            && p.edges.iter().all(|e| e.is_finite())
+            && p.edges.is_sorted_by(|a, b| a < b)
+            && p.shares.len() == p.edges.len() + 1
+            && p.shares.iter().all(is_share)
     };
-    Ok(Weights { family, header, payload })
+    let as_many = profiles.is_empty() || profiles.len() == header.features.len();
+    if as_many && profiles.iter().all(fits) {
+        return Ok(());
+    }
+    Err(WeightsError::Header("the features' profiles do not fit together".to_owned()))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], WeightsError> {
@@ -331,6 +395,26 @@ mod tests {
         assert_eq!(weights.header, header());
         assert_eq!(weights.payload::<Vec<f64>>(), Ok(vec![0.1, 0.2]));
         assert!(weights.payload::<f64>().is_err(), "bytes left over are an error");
+    }
+
+    #[test]
+    fn profiles_make_a_second_version_and_are_checked() {
+        let profile = Profile { mean: 0.5, edges: vec![0.25, 0.75], shares: vec![0.3, 0.4, 0.3] };
+        let written = |p: Profile| write_profiled(Family::Linear, &header(), &[p], &7_u8).unwrap();
+        let bytes = written(profile.clone());
+        assert_eq!((bytes[8], write(Family::Linear, &header(), &7_u8).unwrap()[8]), (2, 1));
+        let weights = read(&bytes).unwrap();
+        assert_eq!(
+            (&weights.profiles[..], weights.payload::<u8>()),
+            (&[profile.clone()][..], Ok(7))
+        );
+        for broken in [
+            Profile { mean: f64::NAN, ..profile.clone() },
+            Profile { edges: vec![0.75, 0.25], ..profile.clone() },
+            Profile { shares: vec![1.0], ..profile },
+        ] {
+            assert!(read(&written(broken)).is_err());
+        }
     }
 
     #[test]

@@ -7,9 +7,9 @@ use super::ImportError;
 /// What a library says of a node.
 pub(super) enum Visit {
     /// The feature with the flags of the evaluator, the threshold, the children.
-    Split { feature: u32, threshold: f64, left: i64, right: i64 },
+    Split { feature: u32, threshold: f64, left: i64, right: i64, cover: Option<f64> },
     /// What the leaf adds.
-    Leaf(f64),
+    Leaf { value: f64, cover: Option<f64> },
 }
 
 /// Adds the tree that begins at `root` to the payload. `at` looks up a node by what the library calls it.
@@ -28,15 +28,18 @@ pub(super) fn add(
     let mut next = 0;
     while let Some(&name) = order.get(next) {
         let here = (start + next) as u32;
-        match at(name).ok_or_else(|| broken("leads to a node that is not there"))? {
-            Visit::Leaf(value) => {
+        let visit = at(name).ok_or_else(|| broken("leads to a node that is not there"))?;
+        let (Visit::Split { cover, .. } | Visit::Leaf { cover, .. }) = visit;
+        payload.covers.extend(cover);
+        match visit {
+            Visit::Leaf { value, .. } => {
                 if !value.is_finite() {
                     return Err(broken("has a leaf that is not a number"));
                 }
                 payload.nodes.push(Node::leaf(here));
                 payload.values.push(value);
             }
-            Visit::Split { feature, threshold, left, right } => {
+            Visit::Split { feature, threshold, left, right, .. } => {
                 let first = start + order.len();
                 order.extend([left, right]);
                 // A cycle would never end.

@@ -129,13 +129,20 @@ fn add(tree: &Section<'_>, output: u32, payload: &mut Payload) -> Result<(), Imp
         return Err(unreadable("'leaf_value' does not have a number for every leaf"));
     }
     if let &[value] = &leaves[..] {
-        return layout::add(payload, output, 0, |_| Some(Visit::Leaf(value)), 1);
+        // A tree that never splits says the same of every row, however many there were.
+        let leaf = |_| Some(Visit::Leaf { value, cover: Some(1.0) });
+        return layout::add(payload, output, 0, leaf, 1);
     }
     let features: Vec<u32> = list(tree, "split_feature")?;
     let thresholds: Vec<f64> = list(tree, "threshold")?;
     let decisions: Vec<u32> = list(tree, "decision_type")?;
     let (lefts, rights): (Vec<i64>, Vec<i64>) =
         (list(tree, "left_child")?, list(tree, "right_child")?);
+    let counts = |key: &str| match tree.contains_key(key) {
+        true => list::<f64>(tree, key),
+        false => Ok(vec![]),
+    };
+    let (leaf_counts, inner_counts) = (counts("leaf_count")?, counts("internal_count")?);
     if decisions.iter().any(|d| d & CATEGORICAL != 0) {
         return refused("a LightGBM model with categorical splits");
     }
@@ -144,7 +151,9 @@ fn add(tree: &Section<'_>, output: u32, payload: &mut Payload) -> Result<(), Imp
     }
     let visit = |name: i64| {
         let Ok(at) = usize::try_from(name) else {
-            return leaves.get(usize::try_from(!name).ok()?).map(|&value| Visit::Leaf(value));
+            let leaf = usize::try_from(!name).ok()?;
+            let cover = leaf_counts.get(leaf).copied();
+            return leaves.get(leaf).map(|&value| Visit::Leaf { value, cover });
         };
         let decision = *decisions.get(at)?;
         let side = if decision & DEFAULT_IS_LEFT == 0 { 0 } else { DEFAULT_LEFT };
@@ -156,6 +165,7 @@ fn add(tree: &Section<'_>, output: u32, payload: &mut Payload) -> Result<(), Imp
             threshold: *thresholds.get(at)?,
             left: *lefts.get(at)?,
             right: *rights.get(at)?,
+            cover: inner_counts.get(at).copied(),
         })
     };
     layout::add(payload, output, 0, visit, 2 * leaves.len() - 1)

@@ -65,6 +65,9 @@ struct Tree {
     default_left: Vec<serde_json::Value>,
     #[serde(default)]
     split_type: Vec<u32>,
+    /// The weight of the training rows in each node.
+    #[serde(default)]
+    sum_hessian: Vec<f64>,
     tree_param: TreeParameters,
 }
 
@@ -164,8 +167,9 @@ fn add(tree: &Tree, output: u32, payload: &mut Payload) -> Result<(), ImportErro
         // In `f32`, as XGBoost holds it.
         let condition = f64::from(*tree.split_conditions.get(at)? as f32);
         let left = *tree.left_children.get(at)?;
+        let cover = tree.sum_hessian.get(at).map(|&h| f64::from(h as f32));
         if left == -1 {
-            return Some(Visit::Leaf(condition));
+            return Some(Visit::Leaf { value: condition, cover });
         }
         let default_left = match tree.default_left.get(at)? {
             serde_json::Value::Bool(left) => *left,
@@ -180,6 +184,7 @@ fn add(tree: &Tree, output: u32, payload: &mut Payload) -> Result<(), ImportErro
             threshold: condition,
             left,
             right: *tree.right_children.get(at)?,
+            cover,
         })
     };
     layout::add(payload, output, 0, visit, tree.left_children.len())

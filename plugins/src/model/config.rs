@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use foreline_sdk::explain;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+
+use super::explain::ExplainConfig;
+use super::warn::WarnConfig;
 
 /// Scores every row with a model: a plugin and its weights.
 ///
@@ -46,6 +50,13 @@ pub struct ModelConfig {
     /// Options of the plugin.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
+    /// Why a score is what it is: `contributions` for a column a feature, `{ top: 3 }` for a text. `builtin:boosted`,
+    /// `builtin:forest` and `builtin:linear` can; others where their descriptor has the columns.
+    #[serde(default)]
+    pub explain: Option<ExplainConfig>,
+    /// Columns that say when a score should not be trusted.
+    #[serde(default)]
+    pub warn: WarnConfig,
     /// What happens to a row that the model cannot score.
     #[serde(default)]
     pub on_error: OnError,
@@ -185,6 +196,8 @@ impl ModelConfig {
             output: None,
             outputs: BTreeMap::new(),
             config: config.clone(),
+            explain: None,
+            warn: WarnConfig::default(),
             on_error: OnError::default(),
             limits: LimitsConfig::default(),
             breaker: BreakerConfig::default(),
@@ -193,6 +206,15 @@ impl ModelConfig {
             route: None,
             canary: None,
         }
+    }
+
+    /// The options as the plugin gets them.
+    pub(crate) fn options(&self) -> BTreeMap<String, String> {
+        let mut options = self.config.clone();
+        if self.explain.is_some() {
+            options.insert(explain::OPTION.to_owned(), explain::CONTRIBUTIONS.to_owned());
+        }
+        options
     }
 }
 

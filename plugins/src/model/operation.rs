@@ -13,6 +13,7 @@ use foreline_engine::{Batch, Column, ConfigError, Fault, Resolver, Schema, type_
 
 use super::config::{CanaryConfig, ModelConfig, OnError, RouteConfig};
 use super::plan::{PROVENANCE, Version, append};
+use super::warn::OUTSIDE_RANGE;
 use crate::sandbox::OutputKind;
 
 /// The version that the step's own `plugin` and `weights` are.
@@ -322,7 +323,9 @@ fn output(
     let mut columns = champion.columns.clone();
     let own = input.columns().len()..champion.columns.len() - PROVENANCE.len();
     for shadow in shadows {
-        for column in &champion.columns[own.clone()] {
+        // What lies outside of the training data is said of the row once, by the champion's.
+        let own = champion.columns[own.clone()].iter().filter(|c| c.name != OUTSIDE_RANGE);
+        for column in own {
             let name = format!("{shadow}_{}", column.name);
             append(&mut columns, Column { name, ..column.clone() }, "shadow", errors);
         }

@@ -11,12 +11,15 @@ use arrow::datatypes::DataType;
 use foreline_engine::{
     Column, ConfigError, Fault, LateSupport, Operator, Planned, Resolver, Schema, Unit,
 };
+use foreline_sdk::explain::{base_name, contribution_name};
 
 use super::config::ModelConfig;
+use super::explain::{ExplainConfig, Parts};
 use super::operation::Operation;
 use super::seat::Recipe;
 use super::step::ModelStep;
 use super::switchboard::Switchboard;
+use super::warn::{OUTSIDE_RANGE, Range};
 use crate::builtin::{BUILTIN_PREFIX, builtin, builtin_names};
 use crate::pack::{ModelFile, check_signer};
 use crate::sandbox::{
@@ -40,6 +43,8 @@ const MAX_CALL_FUEL: u64 = 4_000_000_000;
 pub(crate) const TRIAL_ROWS: usize = 64;
 /// Fuel a row in the calls that measure a plugin.
 pub(crate) const TRIAL_FUEL_PER_ROW: u64 = 50_000_000;
+/// How much dearer it may be to explain a row than to score it: every node of every tree is walked, not one path.
+const EXPLAIN_FUEL_FACTOR: u64 = 20;
 /// How much more fuel a row may use than the rows that were measured. A row alone has a call's fixed cost to itself,
 /// and rows outside the trained range may go deeper.
 pub(crate) const FUEL_HEADROOM: u64 = 20;
@@ -87,6 +92,13 @@ impl Version {
             features: bound.features,
             required: bound.required,
             labels: bound.labels,
+            explained: bound.explained,
+            top: match config.explain {
+                Some(ExplainConfig::Top(top)) => Some(top as usize),
+                _ => None,
+            },
+            ranges: config.warn.range.then(|| bound.ranges.clone()),
+            column_names: bound.ranges.into_iter().map(|range| range.name).collect(),
             state_width: model.descriptor.state_width as usize,
             state_version: model.descriptor.state_version,
             breaker_after: config.breaker.after,
@@ -219,7 +231,7 @@ impl Files {
         given: &dyn Resolver,
         limits: CallLimits,
     ) -> Result<Plugin, AdmitError> {
-        let options = config.config.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let options = config.options().into_iter().collect();
         let initial = (self.weights.clone(), options);
         Plugin::new(&config.plugin, &self.component, &given.cache_dir(), initial, limits)
     }
@@ -326,7 +338,10 @@ impl Opened {
     ) -> Result<Self, Vec<ConfigError>> {
         let limits = CallLimits {
             memory_bytes: config.limits.memory.0,
-            fuel_per_row: config.limits.fuel_per_row.unwrap_or(TRIAL_FUEL_PER_ROW),
+            fuel_per_row: config.limits.fuel_per_row.unwrap_or(match config.explain {
+                None => TRIAL_FUEL_PER_ROW,
+                Some(_) => TRIAL_FUEL_PER_ROW * EXPLAIN_FUEL_FACTOR,
+            }),
         };
         let at_plugin = |message: String| vec![ConfigError::new("plugin", message)];
         let plugin = files.plugin(config, given, limits).map_err(|e| at_plugin(e.to_string()))?;
@@ -385,6 +400,7 @@ impl Opened {
 /// The key to blame for what `init` refused.
 fn refused_part(message: &str, config: &ModelConfig) -> &'static str {
     match message {
+        m if m.starts_with("invalid config") && m.contains("'explain'") => "explain",
         m if m.starts_with("invalid config") => "config",
         m if m.starts_with("invalid weights") && config.weights.is_some() => "weights",
         _ => "plugin",
@@ -433,6 +449,8 @@ struct Bound {
     features: Vec<usize>,
     required: Vec<usize>,
     labels: Vec<Option<Vec<String>>>,
+    explained: Vec<Parts>,
+    ranges: Vec<Range>,
 }
 
 fn bind(config: &ModelConfig, d: &Descriptor, input: &Schema) -> Result<Bound, Vec<ConfigError>> {
@@ -452,13 +470,33 @@ fn bind(config: &ModelConfig, d: &Descriptor, input: &Schema) -> Result<Bound, V
     let required = (0..d.features.len())
         .filter(|&f| matches!(d.features[f].missing, MissingPolicy::SkipRow))
         .collect();
-    let columns = output_columns(config, d, input, &mut errors);
+    let explained = explained(config, d, &mut errors);
+    let columns = output_columns(config, d, &explained, input, &mut errors);
     if !errors.is_empty() {
         return Err(errors);
     }
     let class = |kind: &OutputKind| matches!(kind, OutputKind::ClassIndex);
     let labels = d.outputs.iter().map(|o| class(&o.kind).then(|| o.labels.clone())).collect();
-    Ok(Bound { columns, features, required, labels })
+    let range = |(&column, feature): (&usize, &Feature)| Range {
+        name: input.columns()[column].name.clone(),
+        trained: feature.trained_range,
+    };
+    let ranges = features.iter().zip(&d.features).map(range).collect();
+    Ok(Bound { columns, features, required, labels, explained, ranges })
+}
+
+/// What the plugin explains, where that is asked for.
+fn explained(config: &ModelConfig, d: &Descriptor, errors: &mut Vec<ConfigError>) -> Vec<Parts> {
+    let Some(explain) = config.explain else { return Vec::new() };
+    if explain == ExplainConfig::Top(0) {
+        errors.push(ConfigError::new("explain.top", "'0' is too few").help("write 1 or more"));
+    }
+    let parts = Parts::of(d);
+    if parts.is_empty() {
+        let message = "the plugin explains nothing: it has no outputs '<output>_by_<feature>'";
+        errors.push(ConfigError::new("explain", message).help("leave 'explain' out"));
+    }
+    parts
 }
 
 /// The input column of a feature.
@@ -508,23 +546,28 @@ fn bind_feature(
 fn output_columns(
     config: &ModelConfig,
     d: &Descriptor,
+    explained: &[Parts],
     input: &Schema,
     errors: &mut Vec<ConfigError>,
 ) -> Vec<Column> {
-    let known = || d.outputs.iter().map(|o| o.name.clone());
-    for name in config.outputs.keys().filter(|name| !d.outputs.iter().any(|o| o.name == **name)) {
+    let is_part = |at: usize| explained.iter().any(|parts| parts.has(at));
+    let scores: Vec<usize> = (0..d.outputs.len()).filter(|&at| !is_part(at)).collect();
+    let known = || scores.iter().map(|&at| d.outputs[at].name.clone());
+    for name in config.outputs.keys().filter(|name| !known().any(|known| known == **name)) {
         let message = format!("the model has no output '{name}'");
         errors.push(ConfigError::new(format!("outputs.{name}"), message).unknown(name, known()));
     }
-    if config.output.is_some() && d.outputs.len() > 1 {
+    if config.output.is_some() && scores.len() > 1 {
         let names = known().collect::<Vec<_>>().join(", ");
         errors.push(
-            ConfigError::new("output", format!("the model has {} outputs", d.outputs.len()))
+            ConfigError::new("output", format!("the model has {} outputs", scores.len()))
                 .help(format!("name them in 'outputs': {names}")),
         );
     }
     let mut columns = input.columns().to_vec();
-    for output in &d.outputs {
+    let mut explained_names: Vec<String> = Vec::new();
+    for &index in &scores {
+        let output = &d.outputs[index];
         let (at, name) = match (&config.output, config.outputs.get(&output.name)) {
             (_, Some(name)) => (format!("outputs.{}", output.name), name.clone()),
             (Some(name), None) => ("output".to_owned(), name.clone()),
@@ -540,11 +583,32 @@ fn output_columns(
             let label = Column::new(format!("{name}_label"), DataType::Utf8);
             append(&mut columns, label, &at, errors);
         }
+        if explained.iter().any(|parts| parts.output == index) {
+            explained_names.push(name);
+        }
+    }
+    for name in explained_names {
+        for column in explanation_columns(config, d, &name) {
+            append(&mut columns, column, "output", errors);
+        }
+    }
+    if config.warn.range {
+        append(&mut columns, Column::new(OUTSIDE_RANGE, DataType::Utf8), "", errors);
     }
     for name in PROVENANCE {
         append(&mut columns, Column::new(name, DataType::Utf8), "", errors);
     }
     columns
+}
+
+/// The columns that explain the output whose column is called `name`.
+fn explanation_columns(config: &ModelConfig, d: &Descriptor, name: &str) -> Vec<Column> {
+    if let Some(ExplainConfig::Top(_)) = config.explain {
+        return vec![Column::new(format!("{name}_because"), DataType::Utf8)];
+    }
+    let by = d.features.iter().map(|f| contribution_name(name, &f.name));
+    let names = std::iter::once(base_name(name)).chain(by);
+    names.map(|name| Column::new(name, DataType::Float64)).collect()
 }
 
 pub(super) fn append(
@@ -578,7 +642,7 @@ fn rows_per_call(config: &ModelConfig, d: &Descriptor, limits: CallLimits) -> us
 /// What tells one model from another: a retrained weights file is another model.
 pub(crate) fn model_digest(files: &Files, config: &ModelConfig) -> String {
     let mut parts = vec![sandbox::digest(&files.component), sandbox::digest(&files.weights)];
-    for (key, value) in &config.config {
+    for (key, value) in &config.options() {
         // With their lengths, so that no two maps run together to the same text.
         parts.push(format!("{}:{key}={}:{value}", key.len(), value.len()));
     }

@@ -8,9 +8,11 @@ use arrow::datatypes::{Field, Schema as ArrowSchema};
 use foreline_engine::{Batch, Fault, Keyed, SHARDS, Schema, ShardSet, shard_of};
 
 use super::breaker::Gate;
+use super::explain::Parts;
 use super::plan::Version;
 use super::rows::{Constant, FeatureColumns};
 use super::scoring::{KeyState, Outcome, Scorer, Work};
+use super::warn::Range;
 use crate::sandbox::reasons;
 
 /// Name of the column of saved state that holds the shard's breaker, the same in every row.
@@ -25,6 +27,14 @@ pub(super) struct Recipe {
     pub(super) required: Vec<usize>,
     /// The labels of each output; `None` for an output that is not a class.
     pub(super) labels: Vec<Option<Vec<String>>>,
+    /// Where the outputs are that explain others.
+    pub(super) explained: Vec<Parts>,
+    /// How many contributions a text has; `None` where they are columns.
+    pub(super) top: Option<usize>,
+    /// The trained ranges of the features, where the step warns of them.
+    pub(super) ranges: Option<Vec<Range>>,
+    /// The input column's name for each feature.
+    pub(super) column_names: Vec<String>,
     pub(super) state_width: usize,
     pub(super) state_version: u32,
     pub(super) breaker_after: u32,

@@ -13,11 +13,13 @@ use arrow::util::display::array_value_to_string;
 use foreline_engine::{Account, Batch, DeadLetter, Epoch, Fault, Input, Operator, Out, ShardSet};
 
 use super::config::OnError;
+use super::explain::because;
 use super::operation::{CHAMPION, Operation, Standing};
-use super::rows::{label_column, output_column};
+use super::rows::{FeatureColumns, label_column, output_column};
 use super::scoring::Outcome;
-use super::seat::{Seat, row_number};
+use super::seat::{Recipe, Seat, row_number};
 use super::switchboard::{Switchboard, Told, Work};
+use super::warn::outside;
 
 /// Column of saved state with the version that a key's state is of, where there are several.
 const VERSION_COLUMN: &str = "foreline_version";
@@ -157,7 +159,7 @@ impl ModelStep {
         said: Scored,
         out: &mut dyn Out,
     ) -> Result<(), Fault> {
-        let columns = self.columns(batch, &said);
+        let columns = self.columns(batch, &said)?;
         let mut scored = batch.with_columns(self.operation.output.arrow(), columns)?;
         let rejected = said.acted.rejected;
         if let Some((row, (reason, message))) = rejected.first_key_value() {
@@ -189,26 +191,32 @@ impl ModelStep {
         Ok(())
     }
 
-    fn columns(&mut self, batch: &Batch, said: &Scored) -> Vec<ArrayRef> {
+    fn columns(&mut self, batch: &Batch, said: &Scored) -> Result<Vec<ArrayRef>, Fault> {
         let operation = Arc::clone(&self.operation);
-        let labels = &operation.champion().recipe.labels;
-        let nothing = Outcome::nothing(0, labels.len());
+        let recipe = &operation.champion().recipe;
+        let nothing = Outcome::nothing(0, recipe.labels.len());
         let mut columns = batch.rows.columns().to_vec();
-        scores(&mut columns, &said.acted, labels);
+        scores(&mut columns, &said.acted, recipe);
+        if let Some(ranges) = &recipe.ranges {
+            let features = FeatureColumns::new(&batch.rows, &recipe.features)?;
+            let is_deleted =
+                |row: usize| batch.deleted.as_ref().is_some_and(|deleted| deleted.value(row));
+            columns.push(Arc::new(outside(&features, ranges, is_deleted, batch.len())));
+        }
         columns.extend(self.provenance(batch.len(), said));
         for shadow in &said.shadows {
             match shadow {
-                Some(outcome) => scores(&mut columns, outcome, labels),
+                Some(outcome) => scores(&mut columns, outcome, recipe),
                 None => {
                     let before = columns.len();
-                    scores(&mut columns, &nothing, labels);
+                    scores(&mut columns, &nothing, recipe);
                     for column in &mut columns[before..] {
                         *column = arrow::array::new_null_array(column.data_type(), batch.len());
                     }
                 }
             }
         }
-        columns
+        Ok(columns)
     }
 
     /// Which model acted on each row.
@@ -218,7 +226,7 @@ impl ModelStep {
             return seats[one].provenance.iter_mut().map(|c| c.column(n_rows)).collect();
         }
         let recipes: Vec<_> = seats.iter().map(|seat| Arc::clone(&seat.version)).collect();
-        let column = |of: fn(&super::seat::Recipe) -> &String| -> ArrayRef {
+        let column = |of: fn(&Recipe) -> &String| -> ArrayRef {
             let values = said.by.iter().map(|&by| of(&recipes[by].recipe));
             Arc::new(StringArray::from_iter_values(values))
         };
@@ -293,12 +301,24 @@ impl ModelStep {
 }
 
 /// The columns of an outcome, with the labels of classes.
-fn scores(columns: &mut Vec<ArrayRef>, outcome: &Outcome, labels: &[Option<Vec<String>>]) {
-    for (output, labels_of) in labels.iter().enumerate() {
-        let column = output_column(&outcome.outputs, output, labels.len());
-        let label = labels_of.as_ref().map(|labels| label_column(&column, labels));
+fn scores(columns: &mut Vec<ArrayRef>, outcome: &Outcome, recipe: &Recipe) {
+    let n_outputs = recipe.labels.len();
+    let is_part = |at: usize| recipe.explained.iter().any(|parts| parts.has(at));
+    for output in (0..n_outputs).filter(|&at| !is_part(at)) {
+        let column = output_column(&outcome.outputs, output, n_outputs);
+        let labels = recipe.labels[output].as_ref();
+        let label = labels.map(|labels| label_column(&column, labels));
         columns.push(column);
         columns.extend(label);
+    }
+    for parts in &recipe.explained {
+        if let Some(top) = recipe.top {
+            let names = &recipe.column_names;
+            columns.push(Arc::new(because(&outcome.outputs, n_outputs, parts, names, top)));
+        } else {
+            let places = std::iter::once(&parts.base).chain(&parts.by);
+            columns.extend(places.map(|&at| output_column(&outcome.outputs, at, n_outputs)));
+        }
     }
 }
 

@@ -243,6 +243,7 @@ fn empty(objective: Objective) -> Trees {
         nodes: vec![],
         values: vec![],
         value_width: 1,
+        covers: vec![],
     }
 }
 
@@ -411,6 +412,7 @@ fn lay_out(tree: &Tree, binned: &Binned, output: u32, model: &mut Trees) {
     // `boost` has counted the nodes of all trees.
     let start = model.nodes.len() as u32;
     model.tree_start.push(start);
+    model.covers.extend(tree.rows.iter().map(|&rows| f64::from(rows)));
     model.tree_output.push(output);
     for (at, node) in (start..).zip(&tree.nodes) {
         let (node, value) = match *node {

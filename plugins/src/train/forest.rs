@@ -154,7 +154,8 @@ fn grow(
             }
             let trees = if matrix.n_classes == 0 {
                 let parameters = parameters.group(group, matrix.width);
-                trees_of(&Regressor::fit(&x, &matrix.y, parameters).map_err(|e| failed(&e))?)
+                let forest = Regressor::fit(&x, &matrix.y, parameters).map_err(|e| failed(&e))?;
+                trees_of(&forest, matrix)
             } else {
                 let parameters = parameters.group_of_classes(group, matrix.width);
                 let forest = Classifier::fit(&x, &classes, parameters).map_err(|e| failed(&e))?;
@@ -194,6 +195,10 @@ struct Tree {
     /// What leaves say, a number (or one a class) for every node.
     #[serde(skip)]
     values: Vec<f64>,
+    /// How many of the rows that are learnt from, the drawn and the others, come to each node: which rows a tree was
+    /// drawn smartcore does not say.
+    #[serde(skip)]
+    rows: Vec<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -213,11 +218,12 @@ fn astray() -> TrainError {
     TrainError::Failed("smartcore's tree leads nowhere".to_owned())
 }
 
-fn trees_of(forest: &Regressor) -> Result<Vec<Tree>, TrainError> {
+fn trees_of(forest: &Regressor, matrix: &Matrix) -> Result<Vec<Tree>, TrainError> {
     let read = serde_json::to_value(forest).and_then(serde_json::from_value);
     let Grown { forest_regressor: Base { mut trees } } = read.map_err(|e| unreadable(&e))?;
     for tree in &mut trees {
         tree.values = tree.nodes.iter().map(|split| split.output).collect();
+        tree.rows = walk(tree, matrix, |_, _| {}).ok_or_else(astray)?;
     }
     Ok(trees)
 }
@@ -226,18 +232,19 @@ fn trees_of_classes(forest: &Classifier, matrix: &Matrix) -> Result<Vec<Tree>, T
     let read = serde_json::to_value(forest).and_then(serde_json::from_value);
     let Base { mut trees } = read.map_err(|e| unreadable(&e))?;
     for tree in &mut trees {
-        tree.values = shares(tree, matrix).ok_or_else(astray)?;
+        (tree.values, tree.rows) = shares(tree, matrix).ok_or_else(astray)?;
     }
     Ok(trees)
 }
 
-/// The shares of the classes among the rows that end in each node; `None` where a row is led astray.
-fn shares(tree: &Tree, matrix: &Matrix) -> Option<Vec<f64>> {
-    let n_classes = matrix.n_classes;
-    let mut shares = vec![0.0; tree.nodes.len() * n_classes];
-    for (row, class) in matrix.x.chunks_exact(matrix.width).zip(&matrix.y) {
+/// Sends every row down a tree: how many come to each node; `leaf` is told where each ends. `None` where a row is led
+/// astray.
+fn walk(tree: &Tree, matrix: &Matrix, mut leaf: impl FnMut(usize, usize)) -> Option<Vec<u32>> {
+    let mut rows = vec![0_u32; tree.nodes.len()];
+    for (number, row) in matrix.x.chunks_exact(matrix.width).enumerate() {
         let mut at = 0;
         loop {
+            *rows.get_mut(at)? += 1;
             let split = tree.nodes.get(at)?;
             let (Some(left), Some(right)) = (split.true_child, split.false_child) else { break };
             let goes_left = *row.get(split.split_feature as usize)? <= split.split_value?;
@@ -247,15 +254,25 @@ fn shares(tree: &Tree, matrix: &Matrix) -> Option<Vec<f64>> {
             }
             at = next;
         }
-        shares[at * n_classes + *class as usize] += 1.0;
+        leaf(number, at);
     }
+    Some(rows)
+}
+
+/// The shares of the classes among the rows that end in each node, and the rows that come to it.
+fn shares(tree: &Tree, matrix: &Matrix) -> Option<(Vec<f64>, Vec<u32>)> {
+    let n_classes = matrix.n_classes;
+    let mut shares = vec![0.0; tree.nodes.len() * n_classes];
+    let rows = walk(tree, matrix, |row, node| {
+        shares[node * n_classes + matrix.y[row] as usize] += 1.0;
+    })?;
     for shares in shares.chunks_exact_mut(n_classes) {
         let rows: f64 = shares.iter().sum();
         if rows > 0.0 {
             shares.iter_mut().for_each(|share| *share /= rows);
         }
     }
-    Some(shares)
+    Some((shares, rows))
 }
 
 /// The trees in the form that the plugin evaluates, with `width` numbers a leaf.
@@ -273,6 +290,7 @@ fn flat(trees: &[Tree], width: usize) -> Result<Trees, TrainError> {
         nodes: Vec::new(),
         values: Vec::new(),
         value_width: width as u32,
+        covers: Vec::new(),
     };
     for tree in trees {
         flat.tree_start.push(index(flat.nodes.len())?);
@@ -300,6 +318,7 @@ fn lay_out(tree: &Tree, width: usize, flat: &mut Trees) -> Result<(), TrainError
             (None, ..) => return Err(astray()),
         };
         flat.nodes.push(node);
+        flat.covers.push(f64::from(tree.rows[old]));
         flat.values.extend_from_slice(says(tree, width, settled[old].unwrap_or(old)));
         at += 1;
     }
@@ -364,7 +383,7 @@ mod tests {
             let x = DenseMatrix::new(matrix.rows, 6, matrix.x.clone(), false).unwrap();
             let forest = Regressor::fit(&x, &matrix.y, parameters.group(0, 6)).unwrap();
             let expected = forest.predict(&x).unwrap();
-            let trees = trees_of(&forest).unwrap();
+            let trees = trees_of(&forest, matrix).unwrap();
             let n_grown: usize = trees.iter().map(|t| t.nodes.len()).sum();
             let flat = flat(&trees, 1).unwrap();
             if matrix.y == capped.y {

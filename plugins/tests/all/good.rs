@@ -236,6 +236,80 @@ fn a_class_comes_with_its_name_and_probabilities() {
     }
 }
 
+/// In the sandbox, from training to columns: base and contributions sum to the score.
+#[test]
+fn contributions_sum_to_the_score() {
+    for family in ["boosted", "forest", "linear"] {
+        let (folder, mut config) = model(family);
+        let x = noise(100 * 4);
+        let plain = folder.step(&config, &input()).feed(&rows(&x)).numbers("rul");
+        config["explain"] = json!("contributions");
+        let mut step = folder.step(&config, &input());
+        let columns = step.planned.output.columns().iter();
+        let names: Vec<String> = columns.map(|c| c.name.clone()).collect();
+        let parts = ["rul_base", "rul_by_f0", "rul_by_f1", "rul_by_f2", "rul_by_f3"];
+        assert_eq!(names[6], "rul");
+        assert_eq!(names[7..12], parts);
+        let said = step.feed(&rows(&x));
+        let scores = said.numbers("rul");
+        assert_eq!(scores, plain, "explaining changes no score");
+        let columns = parts.map(|part| said.numbers(part));
+        for (at, score) in &scores {
+            let sum: f64 = columns.iter().map(|c| f64::from_bits(c[at].unwrap())).sum();
+            let score = f64::from_bits(score.unwrap());
+            assert!((sum - score).abs() < 1e-9, "{family}: {sum}, not {score}");
+        }
+        let bases: std::collections::BTreeSet<_> = columns[0].values().collect();
+        assert_eq!(bases.len(), 1, "all rows start from one base");
+    }
+}
+
+#[test]
+fn the_largest_contributions_are_a_text() {
+    let (folder, mut config) = model("boosted");
+    config["explain"] = json!({ "top": 2 });
+    let mut step = folder.step(&config, &input());
+    let columns = step.planned.output.columns().iter();
+    let names: Vec<String> = columns.map(|c| c.name.clone()).collect();
+    assert_eq!(names[6..9], ["rul", "rul_because", "model_name"]);
+    let said = step.feed(&rows(&[9.9, 0.1, 0.1, 5.0]));
+    let column = said.rows[0].rows.column_by_name("rul_because").unwrap();
+    let text = column.as_string::<i32>().value(0);
+    // `|f0 − 4| · 20` is nearly as large as it gets.
+    assert!(text.starts_with("f0 +"), "{text}");
+    assert_eq!(text.split(", ").count(), 2, "{text}");
+    config["explain"] = json!({ "top": 0 });
+    assert_eq!(folder.plan(&config, &input()).unwrap_err()[0].at, "explain.top");
+}
+
+#[test]
+fn features_outside_their_trained_range_are_named() {
+    let (folder, mut config) = model("boosted");
+    config["warn"] = json!({ "range": true });
+    let said = folder.step(&config, &input()).feed(&rows(&[
+        5.0,
+        5.0,
+        5.0,
+        5.0,
+        5.0,
+        -1.0,
+        f64::NAN,
+        11.0,
+        5.0,
+        5.0,
+        5.0,
+        1e9,
+    ]));
+    let batch = &said.rows[0].rows;
+    let column = batch.column_by_name("outside_range").unwrap().as_string::<i32>();
+    let times = batch.column(1).as_primitive::<arrow::datatypes::Int64Type>();
+    let mut found: Vec<_> =
+        times.values().iter().copied().zip(column.iter().map(|t| t.map(str::to_owned))).collect();
+    found.sort();
+    let text = |t: &str| Some(t.to_owned());
+    assert_eq!(found, [(0, None), (1, text("f1,f3")), (2, text("f3"))]);
+}
+
 #[test]
 fn what_was_corrected_is_scored_with_its_revision() {
     let (folder, config) = model("linear");

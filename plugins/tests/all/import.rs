@@ -98,6 +98,48 @@ fn raw_scores_have_the_bits_of_the_library() {
     }
 }
 
+/// The library's own contributions, of the class that is answered; of two classes they are to the second's odds.
+#[test]
+fn contributions_are_those_of_the_library() {
+    for (case, (format, model, scores)) in CASES.into_iter().enumerate() {
+        let scores: Value = serde_json::from_str(scores).unwrap();
+        let list = |name: &str| -> Vec<f64> {
+            let flat = |v: &Value| match v {
+                Value::Array(row) => row.clone(),
+                one => vec![one.clone()],
+            };
+            let values = scores[name].as_array().unwrap().iter().flat_map(flat);
+            values.map(|v| v.as_f64().unwrap_or(f64::NAN)).collect()
+        };
+        let (x, expected) = (list("x"), list("contributions"));
+        let rows = x.len() / 3;
+        // Three features and the base, an output.
+        let n_sums = expected.len() / rows / 4;
+        let bytes = import(format, model.as_bytes(), &meta()).unwrap();
+        let read = weights::read(&bytes).unwrap();
+        let model = Ensemble::new(read.payload().unwrap(), &read.header).unwrap();
+        let model = model.explained().unwrap();
+        let n_scores = read.header.outputs.len();
+        let mut out = vec![0.0; rows * (n_scores + 4)];
+        model.score(&x, &mut out);
+        for (row, out) in out.chunks_exact(n_scores + 4).enumerate() {
+            let (class, sign) = match (n_scores, n_sums) {
+                (1, _) => (0, 1.0),
+                (_, 1) => (0, 2.0 * out[0] - 1.0),
+                _ => (out[0] as usize, 1.0),
+            };
+            let theirs = &expected[(row * n_sums + class) * 4..][..4];
+            let ours = [out[n_scores + 1], out[n_scores + 2], out[n_scores + 3], out[n_scores]];
+            for (ours, theirs) in ours.into_iter().zip(theirs) {
+                // XGBoost counts in 32 bits.
+                let near = 1e-6 * theirs.abs().max(1.0);
+                let off = ours - sign * theirs;
+                assert!(off.abs() < near, "case {case}, row {row}: {ours}, not {theirs}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_model_says_of_itself_is_kept() {
     let (format, model, _) = CASES[5];

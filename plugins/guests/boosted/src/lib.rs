@@ -1,7 +1,7 @@
 //! The `boosted` plugin: boosted trees, ours or imported ones, evaluated in their flat form.
 
 use foreline_sdk::ensemble::Ensemble;
-use foreline_sdk::weights::{Family, Weights};
+use foreline_sdk::weights::{Family, Header, Output, Weights};
 use foreline_sdk::{Call, Config, Error, Model};
 
 struct Trees(Ensemble);
@@ -11,6 +11,10 @@ impl Model for Trees {
 
     fn load(weights: &Weights<'_>, config: &Config) -> Result<Self, Error> {
         Ensemble::load(weights, config).map(Trees)
+    }
+
+    fn further_outputs(&self, header: &Header) -> Vec<Output> {
+        self.0.further_outputs(header)
     }
 
     fn score(&self, call: Call<'_>) -> Result<(), Error> {

@@ -1,12 +1,14 @@
 //! The `linear` plugin: a weighted sum of the features, or the probabilities of classes by such sums.
 
+use foreline_sdk::explain;
 use foreline_sdk::linear::{FORMAT, Linear};
 use foreline_sdk::logistic::Logistic;
-use foreline_sdk::weights::{Family, OutputKind, Weights};
+use foreline_sdk::weights::{Family, Header, Output, OutputKind, Weights};
 use foreline_sdk::{Call, Config, Error, Model};
 
 enum Sum {
-    Number(Linear),
+    /// With the features' means in training where contributions are asked for.
+    Number(Linear, Option<Vec<f64>>),
     Classes(Logistic),
 }
 
@@ -14,18 +16,23 @@ impl Model for Sum {
     const FAMILY: Family = Family::Linear;
 
     fn load(weights: &Weights<'_>, config: &Config) -> Result<Self, Error> {
-        config.only(&[])?;
+        let explained = explain::asked(config)?;
         if weights.header.format != FORMAT {
             let found = weights.header.format;
             return Err(Error::InvalidWeights(format!("format {found}; this reads {FORMAT}")));
         }
         let (header, payload) = (&weights.header, weights.payload()?);
-        let differ = |what| Err(Error::InvalidWeights(format!("header and payload differ in {what}")));
+        let differ =
+            |what| Err(Error::InvalidWeights(format!("header and payload differ in {what}")));
         if header.outputs.first().is_some_and(|o| o.kind == OutputKind::ClassIndex) {
             let model =
                 Logistic::new(payload, header.features.len()).map_err(Error::InvalidWeights)?;
             if model.n_classes() + 1 != header.outputs.len() {
                 return differ("classes");
+            }
+            if explained {
+                let why = "classes by weighted sums are not explained; take 'builtin:boosted'";
+                return Err(Error::InvalidConfig(why.to_owned()));
             }
             return Ok(Sum::Classes(model));
         }
@@ -33,12 +40,21 @@ impl Model for Sum {
         if model.n_outputs() != header.outputs.len() {
             return differ("outputs");
         }
-        Ok(Sum::Number(model))
+        let means = explained.then(|| explain::means(weights)).transpose()?;
+        Ok(Sum::Number(model, means))
+    }
+
+    fn further_outputs(&self, header: &Header) -> Vec<Output> {
+        match self {
+            Sum::Number(_, Some(_)) => explain::outputs(header, header.outputs.len()),
+            Sum::Number(_, None) | Sum::Classes(_) => Vec::new(),
+        }
     }
 
     fn score(&self, call: Call<'_>) -> Result<(), Error> {
         match self {
-            Sum::Number(model) => model.score(call.features, call.outputs),
+            Sum::Number(model, None) => model.score(call.features, call.outputs),
+            Sum::Number(model, Some(means)) => model.explain(means, call.features, call.outputs),
             Sum::Classes(model) => model.score(call.features, call.outputs),
         }
         Ok(())

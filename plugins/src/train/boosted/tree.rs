@@ -45,6 +45,8 @@ pub(super) enum TreeNode {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Tree {
     pub(super) nodes: Vec<TreeNode>,
+    /// How many of the rows learnt from came to each node.
+    pub(super) rows: Vec<u32>,
 }
 
 impl Tree {
@@ -165,8 +167,24 @@ pub(super) fn grow(
         let value = value(sums, &grower.order[leaf.rows.clone()]);
         grower.nodes[leaf.node] = TreeNode::Leaf { value };
     }
-    let leaves = leaves.into_iter().map(|leaf| (leaf.node, leaf.rows)).collect();
-    Grown { tree: Tree { nodes: grower.nodes }, leaves, order: grower.order }
+    let leaves: Vec<_> = leaves.into_iter().map(|leaf| (leaf.node, leaf.rows)).collect();
+    let rows = rows_by_node(&grower.nodes, &leaves);
+    Grown { tree: Tree { nodes: grower.nodes, rows }, leaves, order: grower.order }
+}
+
+/// How many rows came to each node: children come after their parent.
+fn rows_by_node(nodes: &[TreeNode], leaves: &[(usize, Range<usize>)]) -> Vec<u32> {
+    let mut rows = vec![0; nodes.len()];
+    for (node, range) in leaves {
+        // `Booster::new` has refused more than 2^32 rows.
+        rows[*node] = range.len() as u32;
+    }
+    for (at, node) in nodes.iter().enumerate().rev() {
+        if let TreeNode::Split { left, .. } = node {
+            rows[at] = rows[*left as usize] + rows[*left as usize + 1];
+        }
+    }
+    rows
 }
 
 struct Grower<'a> {

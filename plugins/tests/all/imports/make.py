@@ -1,7 +1,8 @@
 """Makes small models of XGBoost and LightGBM with their raw scores.
 
 python3 make.py    (XGBoost 3.2.0, LightGBM 4.7.0) writes beside itself `<name>.json` or `<name>.txt`, the model, and
-`<name>.scores.json`: features (null = missing), raw scores rows x outputs as hex floats, and transformed ones.
+`<name>.scores.json`: features (null = missing), raw scores rows x outputs as hex floats, transformed ones, and the
+library's own contributions (`pred_contribs`, `pred_contrib`), rows x outputs x (features and base).
 """
 
 import json
@@ -22,7 +23,7 @@ two = (number > 10.0).astype(int)
 three = np.searchsorted([5.0, 12.0], number)
 
 
-def keep(name, raw, out):
+def keep(name, raw, out, contributions):
     rows = [[None if np.isnan(v) else v for v in row] for row in x.tolist()]
     raw, out = np.asarray(raw, dtype=float), np.asarray(out, dtype=float)
     width = 1 if raw.ndim == 1 else raw.shape[1]
@@ -31,6 +32,7 @@ def keep(name, raw, out):
         "x": rows,
         "raw": [v.hex() for v in raw.ravel().tolist()],
         "out": out.ravel().tolist(),
+        "contributions": np.asarray(contributions, dtype=float).ravel().tolist(),
     }
     (HERE / f"{name}.scores.json").write_text(json.dumps(scores) + "\n")
 
@@ -47,7 +49,8 @@ for name, objective, y in [
         given["num_class"] = 3
     model = xgboost.train(given, data, num_boost_round=6)
     model.save_model(HERE / f"{name}.json")
-    keep(name, model.predict(data, output_margin=True), model.predict(data))
+    contributions = model.predict(data, pred_contribs=True)
+    keep(name, model.predict(data, output_margin=True), model.predict(data), contributions)
 
 for name, objective, y in [
     ("lightgbm_number", "regression", number),
@@ -63,4 +66,5 @@ for name, objective, y in [
     data = lightgbm.Dataset(x, label=y, feature_name=names)
     model = lightgbm.train(given, data, num_boost_round=6)
     model.save_model(HERE / f"{name}.txt")
-    keep(name, model.predict(x, raw_score=True), model.predict(x))
+    contributions = model.predict(x, pred_contrib=True)
+    keep(name, model.predict(x, raw_score=True), model.predict(x), contributions)
