@@ -32,6 +32,7 @@
 pub mod ensemble;
 pub mod linear;
 mod model;
+pub mod network;
 pub mod own;
 pub mod trees;
 pub mod weights;

@@ -31,11 +31,14 @@ pub enum Family {
     Trees = 2,
     /// A weighted sum; the payload is [`linear::Payload`](crate::linear::Payload).
     Linear = 3,
+    /// A neural network in ONNX; the payload is [`network::Payload`](crate::network::Payload).
+    Network = 5,
 }
 
 impl Family {
     /// All families.
-    pub const ALL: [Family; 3] = [Family::Forest, Family::Trees, Family::Linear];
+    pub const ALL: [Family; 4] =
+        [Family::Forest, Family::Trees, Family::Linear, Family::Network];
 
     /// The word users type.
     #[must_use]
@@ -44,6 +47,7 @@ impl Family {
             Family::Forest => "forest",
             Family::Trees => "boosted",
             Family::Linear => "linear",
+            Family::Network => "onnx",
         }
     }
 

@@ -150,6 +150,8 @@ fn native(subject: &Subject, n_features: usize, n_outputs: usize) -> Option<Nati
                 })
             })
         }
+        // Its engine is in the plugin alone.
+        Family::Network => None,
         Family::Forest | Family::Trees => {
             let model = Ensemble::new(weights.payload().ok()?, &weights.header).ok()?;
             let header = &weights.header;

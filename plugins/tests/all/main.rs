@@ -10,4 +10,5 @@ mod boosted;
 mod evil;
 mod good;
 mod import;
+mod onnx;
 mod training;
