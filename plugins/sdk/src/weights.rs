@@ -37,8 +37,7 @@ pub enum Family {
 
 impl Family {
     /// All families.
-    pub const ALL: [Family; 4] =
-        [Family::Forest, Family::Trees, Family::Linear, Family::Network];
+    pub const ALL: [Family; 4] = [Family::Forest, Family::Trees, Family::Linear, Family::Network];
 
     /// The word users type.
     #[must_use]

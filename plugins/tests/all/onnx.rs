@@ -149,10 +149,10 @@ fn the_plugin_refuses_by_name(plugin: &[u8]) {
 
 fn the_plugin_keeps_the_contract(plugin: &[u8]) {
     for (name, n_features) in [("mlp", 24), ("cnn", WIDTH), ("lstm", WIDTH)] {
-        let weights = import_network(&network(name), &NetworkMeta {
-            pad: Pad::First,
-            ..meta(n_features, &["y"])
-        });
+        let weights = import_network(
+            &network(name),
+            &NetworkMeta { pad: Pad::First, ..meta(n_features, &["y"]) },
+        );
         let subject = subject(plugin, weights.unwrap());
         if name == "lstm" {
             let report = check(&subject);
@@ -226,9 +226,6 @@ fn the_importer_names_what_it_refuses() {
     ] {
         assert!(said.contains(named), "{said}");
     }
-    assert!(matches!(
-        import_network(UNSUPPORTED, &meta(4, &["y"])),
-        Err(ImportError::Refused(_))
-    ));
+    assert!(matches!(import_network(UNSUPPORTED, &meta(4, &["y"])), Err(ImportError::Refused(_))));
     assert!(state_width(100_000, 24).unwrap_err().contains("65536"));
 }

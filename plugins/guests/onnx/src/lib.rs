@@ -29,7 +29,8 @@ impl Model for Onnx {
         let payload: Payload = weights.payload()?;
         let network = Network::new(&payload, &weights.header).map_err(Error::InvalidWeights)?;
         let shape = network.shape();
-        let plan = plan(&payload.onnx, &shape, network.n_numbers()).map_err(Error::InvalidWeights)?;
+        let plan =
+            plan(&payload.onnx, &shape, network.n_numbers()).map_err(Error::InvalidWeights)?;
         Ok(Onnx { network, plan, shape })
     }
 
@@ -65,9 +66,15 @@ fn plan(
     model.set_output_fact(0, Default::default()).map_err(failed)?;
     let model = model.into_optimized().map_err(failed)?;
     let output = model.output_fact(0).map_err(failed)?;
-    let size = output.shape.volume().to_usize().map_err(failed)?;
+    let shape = output.shape.as_concrete();
+    let size: usize = shape
+        .ok_or("it answers more numbers the more it is given; export it with an output of fixed size")?
+        .iter()
+        .product();
     if size != n_numbers {
-        return Err(format!("the network answers {size} numbers a row, and {n_numbers} were named"));
+        return Err(format!(
+            "the network answers {size} numbers, and {n_numbers} are named"
+        ));
     }
     model.into_runnable().map_err(failed)
 }

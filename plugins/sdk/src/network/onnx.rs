@@ -59,7 +59,9 @@ impl Summary {
     /// Saying what to export instead.
     pub fn check(&self) -> Result<(), String> {
         if self.external {
-            return Err("its weights lie in another file; export it with `external_data=False`".to_owned());
+            return Err(
+                "its weights lie in another file; export it with `external_data=False`".to_owned()
+            );
         }
         let known = |name: &String| OPERATORS.split_ascii_whitespace().any(|known| name == known);
         if let Some(operator) = self.operators.iter().find(|name| !known(name)) {
@@ -78,7 +80,9 @@ impl Summary {
         for (what, value) in [("input", &input), ("output", &output)] {
             if value.elem != FLOAT {
                 let (name, found) = (&value.name, type_name(value.elem));
-                return Err(format!("the {what} '{name}' is of type {found}; export it in float32"));
+                return Err(format!(
+                    "the {what} '{name}' is of type {found}; export it in float32"
+                ));
             }
         }
         if let Some(odd) = self.odd_weights.first() {
@@ -113,8 +117,23 @@ pub struct Value {
 #[must_use]
 pub fn type_name(elem: u64) -> &'static str {
     const NAMES: [&str; 17] = [
-        "none", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool",
-        "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16",
+        "none",
+        "float32",
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "int32",
+        "int64",
+        "string",
+        "bool",
+        "float16",
+        "float64",
+        "uint32",
+        "uint64",
+        "complex64",
+        "complex128",
+        "bfloat16",
     ];
     usize::try_from(elem).ok().and_then(|at| NAMES.get(at)).copied().unwrap_or("unknown")
 }
