@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
-use foreline_plugins::import::{Format, NetworkMeta, Scaling, import as convert, import_network};
+use foreline_plugins::import::{
+    Format, ImportError, NetworkMeta, Scaling, import as convert, import_network,
+};
 use foreline_plugins::train::ModelMeta;
 use foreline_sdk::network::{Activation, Layout, Pad};
 use foreline_sdk::weights::{Output, OutputKind};
@@ -124,7 +126,7 @@ pub(super) fn import(arguments: &Arguments) -> Outcome {
     let digest = foreline_plugins::digest(&bytes);
     let annotations = vec![("imported_sha256".to_owned(), digest)];
     let meta = ModelMeta { name, version, output, annotations };
-    let refused = |e| Failure::Unreadable(anyhow!("{}: {e}", named()));
+    let refused = |e: ImportError| Failure::Unreadable(anyhow!("{}: {e}", named()));
     let (weights, plugin) = match arguments.from {
         Library::Xgboost => (convert(Format::XgboostJson, &bytes, &meta), "builtin:boosted"),
         Library::Lightgbm => (convert(Format::LightgbmText, &bytes, &meta), "builtin:boosted"),
