@@ -1,4 +1,4 @@
-//! Models of other libraries as weights of `builtin:boosted`.
+//! Models of other libraries as weights of `builtin:boosted`, and networks as weights of the plugin `onnx`.
 //!
 //! The sums of the trees have the bits of the library that trained them. Links (sigmoid, softmax) are Foreline's own,
 //! in `f64`: they agree with the libraries' to about 1e-6. What a rule here was not checked for is refused by name,
@@ -6,6 +6,7 @@
 
 mod layout;
 mod lightgbm;
+mod onnx;
 mod xgboost;
 
 use foreline_sdk::ensemble::Ensemble;
@@ -13,6 +14,8 @@ use foreline_sdk::trees::{FORMAT, Link, Payload};
 use foreline_sdk::weights::{self, Family, Feature, Header, Missing, Output, OutputKind};
 
 use crate::train::ModelMeta;
+
+pub use onnx::{Columns, NetworkMeta, Scaling, import_network};
 
 /// Bytes of a model file: a thousand trees of a thousand leaves take about 100 MiB.
 const MAX_BYTES: usize = 256 << 20;
@@ -57,6 +60,9 @@ pub enum ImportError {
         /// What does not fit.
         why: String,
     },
+    /// The file is no network in ONNX.
+    #[error("this is not a network in ONNX: {0}")]
+    NoNetwork(String),
     /// The model is of a kind whose rules were not checked.
     #[error("{0} cannot be imported")]
     Refused(String),

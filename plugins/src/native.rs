@@ -41,6 +41,8 @@ impl Native {
         let weights = weights::read(bytes).map_err(|e| e.to_string())?;
         let header = weights.header.clone();
         let score: Score = match weights.family {
+            // Its engine is in the plugin alone.
+            Family::Network => return Err("a network runs in its plugin only".to_owned()),
             Family::Degradation => return Err("the model keeps state of its machines".to_owned()),
             Family::Knn => {
                 let payload = weights.payload().map_err(|e| e.to_string())?;

@@ -18,8 +18,8 @@ use foreline_sdk::weights::{self, Family, Feature, Header, Missing, Output, Outp
 use schemars::{Schema, SchemaGenerator};
 
 pub use boosted::{BoostedParameters, Objective};
-pub use forest::ForestParameters;
 pub use degradation::{Course, DegradationParameters, Direction};
+pub use forest::ForestParameters;
 pub use knn::{KnnParameters, Scale, Weighting};
 pub use linear::LinearParameters;
 pub use pca_t2q::PcaT2qParameters;

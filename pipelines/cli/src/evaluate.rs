@@ -457,11 +457,7 @@ impl Evaluated {
     }
 
     /// Its page of a report.
-    fn page(
-        &self,
-        outline: &Outline,
-        config: &EvaluationConfig,
-    ) -> Result<Page, Failure> {
+    fn page(&self, outline: &Outline, config: &EvaluationConfig) -> Result<Page, Failure> {
         let mut page = Page::new(format!("Evaluation '{}'", self.name));
         if let Some(seeds) = &self.seeds {
             page.text(&seeds.to_string());

@@ -22,7 +22,7 @@ use crate::evaluate::{Evaluated, judge_weights};
 use crate::failure::{Failure, Outcome};
 use crate::metrics::Report;
 use crate::session::{Purpose, load};
-use crate::train::{given_inputs, fit_unwritten, source_path, write_whole};
+use crate::train::{fit_unwritten, given_inputs, source_path, write_whole};
 
 mod swap;
 

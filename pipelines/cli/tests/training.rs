@@ -113,9 +113,16 @@ fn folder() -> tempfile::TempDir {
                 n += 1;
                 let left = (long - age) as f64;
                 let vibration = 1.0 + 4.0 * (-left / 12.0).exp() + 0.8 * (noise(n) - 0.5);
-                let state = if left > 25.0 { "good" } else if left > 8.0 { "worn" } else { "bad" };
+                let state = if left > 25.0 {
+                    "good"
+                } else if left > 8.0 {
+                    "worn"
+                } else {
+                    "bad"
+                };
                 let failed = age == long;
-                writeln!(rows, "P-{machine},{hour},{vibration},{machine}.5,{state},{failed}").unwrap();
+                writeln!(rows, "P-{machine},{hour},{vibration},{machine}.5,{state},{failed}")
+                    .unwrap();
                 hour += 1;
             }
         }
@@ -152,7 +159,10 @@ fn machines_are_held_back_and_random_rows_are_warned_of() {
     let folder = folder();
     let folder = folder.path();
     let out = done(folder, &["train", "wear.yaml", "--only", "life", "--report", "out.html"]);
-    assert!(out.contains("validated by machine") && out.contains("warning: rows at random"), "{out}");
+    assert!(
+        out.contains("validated by machine") && out.contains("warning: rows at random"),
+        "{out}"
+    );
     let html = fs::read_to_string(folder.join("out.html")).unwrap();
     assert!(html.contains("<svg") && html.contains("vibration") && !html.contains("<script"));
     let report = json(folder, &["train", "wear.yaml", "--only", "life", "--json"]);
@@ -179,9 +189,8 @@ fn a_model_is_judged_over_lives_by_alarms_and_by_cost() {
     let folder = folder.path();
     done(folder, &["train", "wear.yaml"]);
     let all = json(folder, &["evaluate", "wear.yaml", "--json"]);
-    let of = |name: &str| {
-        all.as_array().unwrap().iter().find(|e| e["name"] == name).unwrap().clone()
-    };
+    let of =
+        |name: &str| all.as_array().unwrap().iter().find(|e| e["name"] == name).unwrap().clone();
     let life = of("life");
     assert_eq!(life["alarms"]["missed"].as_u64(), Some(0), "{}", life["alarms"]);
     assert_eq!(life["prognosis"]["alpha_lambda"][0]["machines"], 20);
@@ -192,7 +201,10 @@ fn a_model_is_judged_over_lives_by_alarms_and_by_cost() {
     let state = of("state");
     assert!(state["classes"]["accuracy"].as_f64().unwrap() > 0.7);
     assert!(state["classes"]["log_loss"].as_f64().is_some(), "probabilities are judged too");
-    let out = done(folder, &["evaluate", "wear.yaml", "--only", "life", "--seeds", "--report", "life.json"]);
+    let out = done(
+        folder,
+        &["evaluate", "wear.yaml", "--only", "life", "--seeds", "--report", "life.json"],
+    );
     assert!(out.contains("mean RMSE"), "{out}");
     let report: Value =
         serde_json::from_str(&fs::read_to_string(folder.join("life.json")).unwrap()).unwrap();
@@ -205,7 +217,10 @@ fn a_search_goes_on_where_it_was_and_writes_what_it_found() {
     let folder = folder();
     let folder = folder.path();
     let first = json(folder, &["tune", "wear.yaml", "--only", "life", "--json"]);
-    assert_eq!((first[0]["trials"].as_array().unwrap().len(), first[0]["known"].as_u64()), (4, Some(0)));
+    assert_eq!(
+        (first[0]["trials"].as_array().unwrap().len(), first[0]["known"].as_u64()),
+        (4, Some(0))
+    );
     let again = json(folder, &["tune", "wear.yaml", "--only", "life", "--json"]);
     assert_eq!(again[0]["known"].as_u64(), Some(4));
     assert_eq!(first[0]["trials"], again[0]["trials"], "the same figures");
@@ -227,7 +242,10 @@ fn mistakes_are_told_before_anything_is_searched() {
     let folder = folder();
     let folder = folder.path();
     let wrong = PIPELINE
-        .replace("steps.smooth.moving_average.rows: [1, 2, 4, 8]", "steps.smooth.moving_average.row: [1]")
+        .replace(
+            "steps.smooth.moving_average.rows: [1, 2, 4, 8]",
+            "steps.smooth.moving_average.row: [1]",
+        )
         .replace("by: machine, folds: 4", "by: machine, look_back: 4");
     fs::write(folder.join("wrong.yaml"), wrong).unwrap();
     let (code, _, err) = foreline(folder, &["check", "wrong.yaml"]);

@@ -354,8 +354,9 @@ mod tests {
     #[test]
     fn how_rows_are_cut_into_calls_does_not_show() {
         let model = Degradation::new(Payload { drift_variance: 0.2, ..payload() }).unwrap();
-        let features: Vec<f64> =
-            (0..20).flat_map(|n| [f64::from(n) * 0.3 + f64::from(n % 3) * 0.1, f64::from(n)]).collect();
+        let features: Vec<f64> = (0..20)
+            .flat_map(|n| [f64::from(n) * 0.3 + f64::from(n % 3) * 0.1, f64::from(n)])
+            .collect();
         let run = |cut: usize| {
             let mut state = vec![f64::NAN; STATE_WIDTH as usize];
             let mut outputs = Vec::new();

@@ -150,9 +150,12 @@ impl Knn {
         out.iter_mut().for_each(|x| *x /= total);
         if self.0.n_classes > 0 {
             let shares = &out[1..];
-            let best = (0..shares.len()).fold(0, |best, at| {
-                if shares[at] > shares[best] { at } else { best }
-            });
+            let best = (0..shares.len()).fold(
+                0,
+                |best, at| {
+                    if shares[at] > shares[best] { at } else { best }
+                },
+            );
             out[0] = best as f64;
         }
     }

@@ -36,6 +36,7 @@ pub mod knn;
 pub mod linear;
 pub mod logistic;
 mod model;
+pub mod network;
 pub mod own;
 pub mod pca_t2q;
 pub mod trees;

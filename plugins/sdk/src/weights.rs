@@ -36,6 +36,8 @@ pub enum Family {
     Linear = 3,
     /// Distance from what is normal; the payload is [`pca_t2q::Payload`](crate::pca_t2q::Payload).
     PcaT2q = 4,
+    /// A neural network in ONNX; the payload is [`network::Payload`](crate::network::Payload).
+    Network = 5,
     /// Nearest rows; the payload is [`knn::Payload`](crate::knn::Payload).
     Knn = 6,
     /// A health index that drifts; the payload is [`degradation::Payload`](crate::degradation::Payload).
@@ -44,11 +46,12 @@ pub enum Family {
 
 impl Family {
     /// All families.
-    pub const ALL: [Family; 6] = [
+    pub const ALL: [Family; 7] = [
         Family::Forest,
         Family::Trees,
         Family::Linear,
         Family::PcaT2q,
+        Family::Network,
         Family::Knn,
         Family::Degradation,
     ];
@@ -63,6 +66,7 @@ impl Family {
             Family::PcaT2q => "pca_t2q",
             Family::Knn => "knn",
             Family::Degradation => "degradation",
+            Family::Network => "onnx",
         }
     }
 

@@ -37,6 +37,8 @@ const MAX_NAME_BYTES: usize = 4 << 10;
 const MAX_STATE_WIDTH: u32 = 65_536;
 /// Bytes of the matrix of one call, so that it stays in the second-level cache.
 const MAX_CALL_BYTES: usize = 1 << 20;
+/// Bytes of the states that go into one call: every row may be of another key, and each way it is held twice.
+const MAX_CALL_STATE_BYTES: usize = 8 << 20;
 /// Fuel of one call, a few seconds of work.
 const MAX_CALL_FUEL: u64 = 4_000_000_000;
 /// Rows of the calls that measure a plugin.
@@ -634,9 +636,10 @@ pub(super) fn append(
 /// Rows of a call: so many that its matrix stays in the cache and its fuel within a few seconds.
 fn rows_per_call(config: &ModelConfig, d: &Descriptor, limits: CallLimits) -> usize {
     let by_memory = MAX_CALL_BYTES / (8 * d.features.len().max(1));
+    let by_state = MAX_CALL_STATE_BYTES / (8 * d.state_width.max(1) as usize);
     let by_fuel = usize::try_from(MAX_CALL_FUEL / limits.fuel_per_row.max(1)).unwrap_or(usize::MAX);
     let by_plugin = if d.max_rows == 0 { usize::MAX } else { d.max_rows as usize };
-    (config.limits.rows as usize).min(by_memory).min(by_fuel).min(by_plugin).max(1)
+    (config.limits.rows as usize).min(by_memory).min(by_state).min(by_fuel).min(by_plugin).max(1)
 }
 
 /// What tells one model from another: a retrained weights file is another model.

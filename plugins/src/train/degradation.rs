@@ -5,9 +5,7 @@
 //! likelihood but for the degrees of freedom. The mean drift and its variance among machines are the sample's, less what the
 //! steps alone would make of it.
 
-use foreline_sdk::degradation::{
-    Degradation, FORMAT, N_FEATURES, Payload as Model, level,
-};
+use foreline_sdk::degradation::{Degradation, FORMAT, N_FEATURES, Payload as Model, level};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -94,9 +92,9 @@ pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted,
         );
         return Err(TrainError::Shape(message));
     }
-    let threshold = given.threshold.ok_or_else(|| {
-        TrainError::parameter("threshold", "say at which health index life ends")
-    })?;
+    let threshold = given
+        .threshold
+        .ok_or_else(|| TrainError::parameter("threshold", "say at which health index life ends"))?;
     let mut model = Model {
         exponential: given.model == Course::Exponential,
         offset: given.offset,

@@ -303,7 +303,8 @@ impl Logistic<'_> {
 
     fn models(&self, w: &[f64]) -> Vec<(f64, Vec<f64>)> {
         let fixed = (self.free < self.n_classes).then(|| (0.0, vec![0.0; self.block - 1]));
-        let free = w.chunks_exact(self.block).map(|w| (w[self.block - 1], w[..self.block - 1].to_vec()));
+        let free =
+            w.chunks_exact(self.block).map(|w| (w[self.block - 1], w[..self.block - 1].to_vec()));
         fixed.into_iter().chain(free).collect()
     }
 }

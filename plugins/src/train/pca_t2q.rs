@@ -39,7 +39,8 @@ pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted,
     within("features", matrix.width, 2, MAX_FEATURES)?;
     let whole = given.components >= 1.0 && given.components.fract() == 0.0;
     if !(whole || given.components > 0.0 && given.components < 1.0) {
-        let message = format!("'{}' is neither a number of components nor a share", given.components);
+        let message =
+            format!("'{}' is neither a number of components nor a share", given.components);
         return Err(TrainError::parameter("components", message));
     }
     if !(given.quantile > 0.0 && given.quantile < 1.0) {
@@ -79,7 +80,8 @@ pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted,
     };
     (model.t2_limit, model.q_limit) = (limit(0), limit(1));
     if !(model.t2_limit > 0.0 && model.q_limit > LEAST_VARIANCE * 1e-3) {
-        let why = "the components hold all of the variance, so nothing lies beside them; take fewer";
+        let why =
+            "the components hold all of the variance, so nothing lies beside them; take fewer";
         return Err(TrainError::Failed(why.to_owned()));
     }
     let library = concat!("foreline ", env!("CARGO_PKG_VERSION"), ", smartcore 0.7.0");
@@ -113,9 +115,10 @@ fn components(z: &[f64], matrix: &Matrix) -> Result<Vec<(f64, Vec<f64>)>, TrainE
     let mut found: Vec<(f64, Vec<f64>)> = (0..width)
         .map(|at| {
             let loadings: Vec<f64> = (0..width).map(|row| *solved.V.get((row, at))).collect();
-            let largest = loadings.iter().copied().fold(0.0, |most: f64, x| {
-                if x.abs() > most.abs() { x } else { most }
-            });
+            let largest = loadings
+                .iter()
+                .copied()
+                .fold(0.0, |most: f64, x| if x.abs() > most.abs() { x } else { most });
             let sign = if largest < 0.0 { -1.0 } else { 1.0 };
             (solved.d[at], loadings.into_iter().map(|x| sign * x).collect())
         })

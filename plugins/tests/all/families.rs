@@ -148,7 +148,9 @@ fn t2_and_q_are_those_of_a_pca() {
     let by_share: foreline_sdk::pca_t2q::Payload =
         weights::read(&by_share.weights).unwrap().payload().unwrap();
     assert!((1..=2).contains(&by_share.variances.len()));
-    for wrong in [json!({ "components": 4 }), json!({ "components": 1.5 }), json!({ "quantile": 1 })] {
+    for wrong in
+        [json!({ "components": 4 }), json!({ "components": 1.5 }), json!({ "quantile": 1 })]
+    {
         let error = train("pca_t2q", &wrong, &normal, &meta()).unwrap_err();
         assert!(matches!(error, TrainError::Parameters { .. }), "{error}");
     }

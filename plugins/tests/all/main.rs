@@ -11,5 +11,6 @@ mod evil;
 mod families;
 mod good;
 mod import;
+mod onnx;
 mod operate;
 mod training;

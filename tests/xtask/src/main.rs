@@ -27,7 +27,7 @@ enum Task {
     /// Checks everything: format, lints, tests, documentation. Installs what is missing where it may.
     Test,
     /// Rebuilds the plugins in `plugins/prebuilt` from their source.
-    Plugins,
+    Plugins(plugins::Options),
     /// Measures something and prints the figures.
     Bench(bench::Options),
     /// Kills the command again and again while it works; what was lost, and what is there twice.
@@ -37,7 +37,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Command::parse().task {
         Task::Test => test::run(),
-        Task::Plugins => plugins::run(),
+        Task::Plugins(options) => plugins::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Torture(options) => torture::run(&options),
     };

@@ -1,5 +1,8 @@
 //! Rebuilds the reference plugins from source into `plugins/prebuilt`.
 //!
+//! `onnx` is too large for the repository and for a build that is made in passing: it is built when it is asked for by its
+//! name, in a workspace of its own, and git ignores it.
+//!
 //! Two toolchains can do it: rustup's with the target `wasm32-unknown-unknown`, or Debian's `rustc-web`, which builds
 //! the standard library itself. They give other bytes for the same source, so a rebuilt plugin has another digest;
 //! the tests of `foreline-plugins` check that it behaves the same.
@@ -16,6 +19,10 @@ use crate::outside;
 
 /// The guests, by crate and file name.
 const GUESTS: [&str; 6] = ["boosted", "degradation", "forest", "knn", "linear", "pca_t2q"];
+/// The guest that is built only by its name.
+const LARGE: &str = "onnx";
+/// A dependency of tract asks for randomness where it can have some; here there is none, and none is drawn.
+const NO_RANDOMNESS: &str = "--cfg getrandom_backend=\"unsupported\"";
 /// The target of all plugins: no WASI, so that there is nothing to import.
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Trees gain nothing from it, networks a factor of three; one setting for all guests.
@@ -28,32 +35,57 @@ const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 /// The source of its standard library.
 const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library";
 
+/// What to build.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// A plugin that is built only by its name; without one, all that come with Foreline.
+    #[arg(value_parser = [LARGE])]
+    name: Option<String>,
+}
+
 /// Builds the guests, makes components of them, and writes those that changed with their digests.
 ///
 /// # Errors
 /// When no toolchain can build for wasm32, or a build fails.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     let root = crate::test::workspace();
+    if options.name.is_some() {
+        // Beside what else is built, so that a clean checkout need not build it anew.
+        let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        let target = folder.unwrap_or_else(|| root.join("target")).join("guest-onnx");
+        build(&root, &root.join("plugins/guests/onnx"), &target, NO_RANDOMNESS)?;
+        write(&root, &target, LARGE)?;
+        return Ok(());
+    }
     let target = root.join("target/guests");
-    build(&root, &target)?;
-    let prebuilt = root.join("plugins/prebuilt");
+    build(&root, &root.join("plugins/guests"), &target, "")?;
     let mut digests = String::new();
     for guest in GUESTS {
-        let module = target.join(TARGET).join(format!("release/foreline_{guest}.wasm"));
-        let module = std::fs::read(&module).with_context(|| module.display().to_string())?;
-        let component = componentise(&module).with_context(|| format!("plugin '{guest}'"))?;
-        let digest: String =
-            Sha256::digest(&component).iter().map(|b| format!("{b:02x}")).collect();
-        let file = prebuilt.join(format!("{guest}.wasm"));
-        let same = std::fs::read(&file).is_ok_and(|old| old == component);
-        let what = if same { "unchanged" } else { "rewritten" };
-        writeln!(std::io::stdout(), "{guest}: {what}, {} bytes, {digest}", component.len())?;
-        std::fs::write(&file, &component).with_context(|| file.display().to_string())?;
+        let digest = write(&root, &target, guest)?;
         writeln!(digests, "{digest}  {guest}.wasm")?;
     }
     // The format of `sha256sum`, so that `sha256sum -c digests.txt` works.
-    std::fs::write(prebuilt.join("digests.txt"), digests)?;
+    std::fs::write(root.join("plugins/prebuilt/digests.txt"), digests)?;
     Ok(())
+}
+
+/// Whether a toolchain is here that can build the guests.
+pub(crate) fn can_build() -> bool {
+    rustup_has_target()
+}
+
+/// Makes a component of what was built and puts it among the prebuilt ones; its digest.
+fn write(root: &Path, target: &Path, guest: &str) -> Result<String> {
+    let module = target.join(TARGET).join(format!("release/foreline_{guest}.wasm"));
+    let module = std::fs::read(&module).with_context(|| module.display().to_string())?;
+    let component = componentise(&module).with_context(|| format!("plugin '{guest}'"))?;
+    let digest: String = Sha256::digest(&component).iter().map(|b| format!("{b:02x}")).collect();
+    let file = root.join("plugins/prebuilt").join(format!("{guest}.wasm"));
+    let same = std::fs::read(&file).is_ok_and(|old| old == component);
+    let what = if same { "unchanged" } else { "rewritten" };
+    writeln!(std::io::stdout(), "{guest}: {what}, {} bytes, {digest}", component.len())?;
+    std::fs::write(&file, &component).with_context(|| file.display().to_string())?;
+    Ok(digest)
 }
 
 /// A component of a core module in which `wit-bindgen` has noted the world.
@@ -61,13 +93,16 @@ fn componentise(module: &[u8]) -> Result<Vec<u8>> {
     wit_component::ComponentEncoder::default().validate(true).module(module)?.encode()
 }
 
-fn build(root: &Path, target: &Path) -> Result<()> {
-    let flags = rustflags(root);
+fn build(root: &Path, guests: &Path, target: &Path, flags: &str) -> Result<()> {
+    // The large guest is not kept, so its bytes need not be the same everywhere; and a checkout elsewhere must not build all
+    // of its dependencies anew, as it does when the flags differ.
+    let keeps_bytes = flags.is_empty();
+    let flags = format!("{} {flags}", rustflags(keeps_bytes.then_some(root)));
     let mut cargo = if rustup_has_target() { with_rustup(&flags) } else { with_debian(&flags)? };
     let status = cargo
         .args(["build", "--release", "--locked", "--target", TARGET])
         .env("CARGO_TARGET_DIR", target)
-        .current_dir(root.join("plugins/guests"))
+        .current_dir(guests)
         .status()
         .context("cargo cannot be started")?;
     if !status.success() {
@@ -76,11 +111,14 @@ fn build(root: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Panic messages name source files; where this checkout and Cargo's folder lie must not be part of a plugin.
-fn rustflags(root: &Path) -> String {
+/// Panic messages name source files; where this checkout (`root`) and Cargo's folder lie must not be part of a plugin.
+fn rustflags(root: Option<&Path>) -> String {
     let home = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let cargo = home("CARGO_HOME").or_else(|| home("HOME").map(|home| home.join(".cargo")));
-    let mut flags = format!("{TARGET_FEATURES} --remap-path-prefix={}=foreline", root.display());
+    let mut flags = TARGET_FEATURES.to_owned();
+    if let Some(root) = root {
+        let _ = write!(flags, " --remap-path-prefix={}=foreline", root.display());
+    }
     if let Some(cargo) = cargo {
         let registry = cargo.join("registry/src");
         // Cargo's folder of a registry has a hash in its name.

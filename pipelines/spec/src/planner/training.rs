@@ -127,7 +127,11 @@ impl Planner<'_> {
                 c.from.is_some(),
                 "the stream whose rows are learnt from; or name the 'step' that is to be fitted",
             ),
-            ("target", c.target.is_some() || !self.needs_target(c.plugin.as_deref()), "what is to be predicted"),
+            (
+                "target",
+                c.target.is_some() || !self.needs_target(c.plugin.as_deref()),
+                "what is to be predicted",
+            ),
             ("plugin", c.plugin.is_some(), "the plugin the weights are for"),
             ("weights", c.weights.is_some(), "where the weights are written"),
         ];
