@@ -11,6 +11,7 @@ mod mqtt;
 mod operators;
 mod outage;
 mod recovery;
+mod score;
 mod views;
 mod w1;
 
@@ -46,6 +47,9 @@ enum Name {
     Recovery,
     /// Every step alone, beside a plain loop over the same rows.
     Operators,
+    /// Forest and boosted trees in the sandbox, beside the same trees in native code and smartcore's own; `--rows` gives how
+    /// many different rows there are.
+    Score,
     /// A day's readings while PostgreSQL is away, and the catching up.
     Outage,
     /// A limit of one machine of 10,000 is lowered, beside computing all views afresh; `--rows` gives the machines.
@@ -69,6 +73,7 @@ fn main() -> Result<()> {
             operators::run(rows.unwrap_or(operators::ROWS), rounds, only.as_deref(), json)
         }
         Name::Outage => outage::run(rows.unwrap_or(outage::ROWS), json),
+        Name::Score => score::run(rows.unwrap_or(score::ROWS), rounds, json),
         Name::Views => views::run(rows.unwrap_or(views::MACHINES), rounds, json),
         Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
         Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),

@@ -14,7 +14,7 @@ mod wrap;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use bench::{BatchSpeed, BenchReport, bench};
+pub use bench::{BatchSpeed, BenchReport, bench, bench_on};
 pub use cases::{CaseReport, TestReport, test};
 pub use check::{CheckReport, Finding, Verdict, check};
 pub use facts::{Facts, FeatureFacts, OutputFacts};

@@ -19,7 +19,7 @@ use schemars::{Schema, SchemaGenerator};
 
 pub use boosted::{BoostedParameters, Objective};
 pub use degradation::{Course, DegradationParameters, Direction};
-pub use forest::ForestParameters;
+pub use forest::{ForestParameters, smartcore_forest};
 pub use knn::{KnnParameters, Scale, Weighting};
 pub use linear::LinearParameters;
 pub use pca_t2q::PcaT2qParameters;

@@ -193,12 +193,12 @@ mod tests {
     fn a_page_stands_alone_and_escapes_names() {
         let mut page = Page::new("<script>".to_owned());
         page.warn("a < b");
-        let points = (0..50).map(|i| Point {
-            truth: f64::from(50 - i),
-            predicted: f64::from(48 - i),
+        let points = (0..200).map(|i| Point {
+            truth: f64::from(200 - i),
+            predicted: f64::from(190 - i),
             between: (f64::NAN, f64::NAN),
         });
-        page.courses(&[Course { name: "P-1".to_owned(), points: points.collect() }], Some(40.0));
+        page.courses(&[Course { name: "P-1".to_owned(), points: points.collect() }], Some(150.0));
         page.importance(&[Importance { feature: "a&b".to_owned(), increase: 2.0 }]);
         let html = html("t", &[page]);
         assert!(html.contains("&lt;script&gt;") && html.contains("a&amp;b"));

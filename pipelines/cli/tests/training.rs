@@ -22,12 +22,14 @@ sources:
       hour: int64
       vibration: float64
       level: float64
+      temperature: float64
       state: string
       failed: bool
     key: [machine]
     time: hour
 steps:
   smooth: { from: readings, moving_average: { columns: [vibration], rows: 1 } }
+  calm: { from: readings, moving_average: { columns: [temperature], rows: 1 } }
   life:
     from: smooth
     model: { plugin: "builtin:boosted", weights: life.weights, output: life_left }
@@ -36,7 +38,7 @@ steps:
     model: { plugin: "builtin:boosted", weights: spread.weights }
   diagnosis:
     from: smooth
-    model: { plugin: "builtin:forest", weights: state.weights, outputs: { state: said, state_label: said_label } }
+    model: { plugin: "builtin:forest", weights: state.weights, outputs: { state: said } }
 training:
   life:
     from: smooth
@@ -62,8 +64,8 @@ training:
     params: { trees: 10 }
 tuning:
   window:
-    step: smooth
-    try: { steps.smooth.moving_average.rows: [1, 2, 4, 8] }
+    step: calm
+    try: { steps.calm.moving_average.rows: [1, 2, 4, 8] }
   life:
     training: life
     try:
@@ -103,7 +105,7 @@ fn noise(n: u64) -> f64 {
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("wear.yaml"), PIPELINE).unwrap();
-    let mut rows = "machine,hour,vibration,level,state,failed\n".to_owned();
+    let mut rows = "machine,hour,vibration,level,temperature,state,failed\n".to_owned();
     let mut n = 0;
     for machine in 0..10_u64 {
         let mut hour = 0;
@@ -121,8 +123,9 @@ fn folder() -> tempfile::TempDir {
                     "bad"
                 };
                 let failed = age == long;
-                writeln!(rows, "P-{machine},{hour},{vibration},{machine}.5,{state},{failed}")
-                    .unwrap();
+                let temperature = 20.0 + noise(n + 100_000);
+                let measured = format!("{vibration},{machine}.5,{temperature}");
+                writeln!(rows, "P-{machine},{hour},{measured},{state},{failed}").unwrap();
                 hour += 1;
             }
         }
@@ -231,9 +234,12 @@ fn a_search_goes_on_where_it_was_and_writes_what_it_found() {
 
     let window = json(folder, &["tune", "wear.yaml", "--only", "window", "--apply", "--json"]);
     let best = &window[0]["trials"][window[0]["best"].as_u64().unwrap() as usize]["settings"];
-    let rows = best["steps.smooth.moving_average.rows"].as_u64().unwrap();
+    let rows = best["steps.calm.moving_average.rows"].as_u64().unwrap();
     let written = fs::read_to_string(folder.join("wear.yaml")).unwrap();
-    assert_eq!(written, PIPELINE.replace("rows: 1 }", &format!("rows: {rows} }}")));
+    assert_eq!(
+        written,
+        PIPELINE.replace("[temperature], rows: 1 }", &format!("[temperature], rows: {rows} }}"))
+    );
     assert!(rows > 1, "noise is worth smoothing");
 }
 
@@ -243,14 +249,15 @@ fn mistakes_are_told_before_anything_is_searched() {
     let folder = folder.path();
     let wrong = PIPELINE
         .replace(
-            "steps.smooth.moving_average.rows: [1, 2, 4, 8]",
-            "steps.smooth.moving_average.row: [1]",
+            "steps.calm.moving_average.rows: [1, 2, 4, 8]",
+            "steps.calm.moving_average.row: [1]",
         )
         .replace("by: machine, folds: 4", "by: machine, look_back: 4");
     fs::write(folder.join("wrong.yaml"), wrong).unwrap();
     let (code, _, err) = foreline(folder, &["check", "wrong.yaml"]);
     assert_eq!(code, Some(78), "{err}");
     assert!(err.contains("leads to no setting") && err.contains("'look_back'"), "{err}");
+    done(folder, &["train", "wear.yaml"]);
     let (code, _, err) = foreline(folder, &["tune", "wear.yaml", "--only", "none"]);
     assert_eq!(code, Some(1), "{err}");
 }

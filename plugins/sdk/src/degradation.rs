@@ -28,8 +28,10 @@ pub const N_OUTPUTS: usize = 3;
 pub const N_FEATURES: usize = 2;
 /// How many steps of a machine the fleet's variance counts like.
 const PRIOR_STEPS: f64 = 20.0;
-/// Halvings of the interval in which a quantile lies: beyond, no bit changes.
-const HALVINGS: u32 = 200;
+/// Steps in search of a quantile; a dozen are usual.
+const MOST_STEPS: u32 = 200;
+/// A quantile is found when it is known to this share of itself.
+const CLOSE: f64 = 1e-13;
 /// Doublings in search of that interval; a life beyond is not met.
 const DOUBLINGS: u32 = 64;
 
@@ -136,7 +138,7 @@ impl Degradation {
             format!("the threshold {} has no logarithm behind the offset", payload.threshold)
         })?;
         let (mut low, mut high) = (0.0, 40.0);
-        for _ in 0..HALVINGS {
+        for _ in 0..MOST_STEPS {
             let middle = f64::midpoint(low, high);
             if normal(middle) < payload.sure { low = middle } else { high = middle }
         }
@@ -173,22 +175,24 @@ impl Degradation {
             out.fill(0.0);
             return;
         }
-        out.fill(f64::NAN);
-        if machine.rows < f64::from(self.payload.min_rows) {
-            return;
-        }
         let belief = self.belief(machine);
-        if belief.drift < self.sigmas * belief.variance.sqrt() || belief.drift <= 0.0 {
-            return;
-        }
+        // Quantiles are looked for in any case: what a row costs is measured on rows without a history.
         for (out, q) in out.iter_mut().zip([0.5, self.payload.low, self.payload.high]) {
             *out = first_passage_quantile(belief, way, q);
+        }
+        let too_few = machine.rows < f64::from(self.payload.min_rows);
+        if too_few || belief.drift < self.sigmas * belief.variance.sqrt() || belief.drift <= 0.0 {
+            out.fill(f64::NAN);
         }
     }
 
     fn belief(&self, machine: Machine) -> Belief {
         let p = &self.payload;
         let (time, rise) = (machine.age - machine.born, machine.last - machine.first);
+        if time <= 0.0 {
+            let (drift, variance, diffusion) = (p.drift, p.drift_variance, p.diffusion);
+            return Belief { drift, variance, diffusion };
+        }
         // Steps around their own drift, beside those of the fleet. Two numbers of the machine are drift and start.
         let own = (machine.squares - rise * rise / time).max(0.0);
         let steps = machine.rows - 2.0;
@@ -235,22 +239,39 @@ fn after(before: Option<Machine>, level: f64, age: f64) -> Machine {
 
 /// The time at which the share `q` of paths has met the threshold; NaN where so many never do.
 fn first_passage_quantile(belief: Belief, way: f64, q: f64) -> f64 {
-    let mut high = way / belief.drift;
+    let share = |t: f64| first_passage(belief, way, t) - q;
+    let mut high = way / belief.drift.abs();
+    let mut above = share(high);
     let mut doublings = 0;
-    while first_passage(belief, way, high) < q {
+    while above < 0.0 {
         high *= 2.0;
+        above = share(high);
         doublings += 1;
         if doublings > DOUBLINGS {
             return f64::NAN;
         }
     }
-    let mut low = 0.0;
-    for _ in 0..HALVINGS {
-        let middle = f64::midpoint(low, high);
-        if middle <= low || middle >= high {
+    // The secant through both ends (Illinois): an end that stays for two steps counts half.
+    let (mut low, mut below) = (0.0, -q);
+    let mut side = 0;
+    for _ in 0..MOST_STEPS {
+        if high - low <= CLOSE * high {
             break;
         }
-        if first_passage(belief, way, middle) < q { low = middle } else { high = middle }
+        let t = high - above * (high - low) / (above - below);
+        let at = share(t);
+        if at < 0.0 {
+            (low, below) = (t, at);
+            above = if side == -1 { above * 0.5 } else { above };
+            side = -1;
+        } else {
+            (high, above) = (t, at);
+            below = if side == 1 { below * 0.5 } else { below };
+            side = 1;
+            if at == 0.0 {
+                break;
+            }
+        }
     }
     high
 }

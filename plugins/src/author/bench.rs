@@ -60,6 +60,18 @@ pub struct BatchSpeed {
 /// # Errors
 /// When the plugin is not let in, or fails on rows within the trained range.
 pub fn bench(subject: &Subject) -> Result<BenchReport, AuthorError> {
+    measured(subject, None)
+}
+
+/// The same on rows × features, row-major, that are taken over and over.
+///
+/// # Errors
+/// As [`bench`].
+pub fn bench_on(subject: &Subject, rows: &[f64]) -> Result<BenchReport, AuthorError> {
+    measured(subject, Some(rows))
+}
+
+fn measured(subject: &Subject, given: Option<&[f64]>) -> Result<BenchReport, AuthorError> {
     let subject = subject.wrapped()?;
     let failed = |e: CallError| AuthorError::Plugin(e.to_string());
     let (artefact, compile_time) = timed(|| compile_anew(&subject.plugin));
@@ -75,7 +87,7 @@ pub fn bench(subject: &Subject) -> Result<BenchReport, AuthorError> {
     }
     let shape =
         Shape { n_outputs: descriptor.outputs.len(), state_width: descriptor.state_width as usize };
-    let usual = trial_rows(&descriptor.features);
+    let usual = given.map_or_else(|| trial_rows(&descriptor.features), <[f64]>::to_vec);
     let native = native(&subject, descriptor.features.len(), shape.n_outputs);
     let mut batches = Vec::new();
     for rows in BATCHES {

@@ -176,6 +176,27 @@ fn grow(
     Ok(grown.into_iter().flat_map(|(_, trees)| trees).collect())
 }
 
+/// smartcore's own forest of regression trees and its own `predict`, which the flat form is measured against.
+///
+/// # Errors
+/// When parameters or rows cannot be used.
+pub fn smartcore_forest(
+    params: &serde_json::Value,
+    set: &super::TrainingSet,
+) -> Result<impl Fn(&[f64]) -> Result<Vec<f64>, TrainError>, TrainError> {
+    let parameters: ForestParameters = parameters(params)?;
+    let width = set.feature_names.len();
+    parameters.check(width)?;
+    let failed = |e: &dyn std::fmt::Display| TrainError::Failed(e.to_string());
+    let rows = move |x: &[f64]| {
+        DenseMatrix::new(x.len() / width, width, x.to_vec(), false).map_err(|e| failed(&e))
+    };
+    let mut whole = parameters.group(0, width);
+    whole.n_trees = parameters.trees as usize;
+    let forest = Regressor::fit(&rows(&set.x)?, &set.y, whole).map_err(|e| failed(&e))?;
+    Ok(move |x: &[f64]| forest.predict(&rows(x)?).map_err(|e| failed(&e)))
+}
+
 /// What smartcore keeps of a forest but does not show, read by field name from what it serialises. By name, so that a
 /// field that moves is an error and not another tree; as values and not as text, which would change thresholds.
 #[derive(Debug, Deserialize)]

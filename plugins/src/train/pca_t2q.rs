@@ -60,7 +60,9 @@ pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted,
             held += c.0;
             held >= given.components * total
         };
-        1 + components.iter().position(enough).unwrap_or(usable - 1)
+        let n = 1 + components.iter().position(enough).unwrap_or(usable - 1);
+        // Features that have nothing to do with one another: something must lie beside the components.
+        n.min(usable).min(matrix.width - 1)
     };
     within("components", n, 1, usable.min(matrix.width - 1))?;
     let mut model = Model {

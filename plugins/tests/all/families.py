@@ -39,10 +39,10 @@ for name, target in [("two", two), ("three", three)]:
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.7, tol=1e-12, max_iter=10**5, solver="newton-cholesky")).fit(x, target)
     out["logistic_" + name] = model.predict_proba(test).ravel().tolist()
 for weights in ["uniform", "distance"]:
-    model = make_pipeline(StandardScaler(), KNeighborsRegressor(7, weights=weights, algorithm="brute")).fit(x, y)
-    # Rows of the training are met at no distance.
+    model = make_pipeline(StandardScaler(), KNeighborsRegressor(7, weights=weights, algorithm="kd_tree")).fit(x, y)
+    # Rows of the training are met at no distance, which `brute` finds by rounding only.
     out["knn_" + weights] = model.predict(np.vstack([test, x[:5]])).tolist()
-    model = make_pipeline(StandardScaler(), KNeighborsClassifier(7, weights=weights, algorithm="brute")).fit(x, three)
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier(7, weights=weights, algorithm="kd_tree")).fit(x, three)
     out["knn_classes_" + weights] = model.predict_proba(np.vstack([test, x[:5]])).ravel().tolist()
 
 scaler = StandardScaler().fit(x)

@@ -107,7 +107,9 @@ fn what_cannot_be_trained_is_refused() {
         train(family, &Value::Null, set, &meta()).map(|trained| trained.rows_used)
     };
     assert_eq!(of_classes("forest", &classes), Ok(50));
-    assert!(matches!(of_classes("linear", &classes), Err(TrainError::Target(_))));
+    assert_eq!(of_classes("linear", &classes), Ok(50));
+    let one = TrainingSet { labels: vec!["good".to_owned()], y: vec![0.0; 50], ..classes.clone() };
+    assert!(matches!(of_classes("linear", &one), Err(TrainError::Target(_))));
     let twice = TrainingSet { labels: vec!["a".to_owned(); 2], ..classes.clone() };
     assert!(matches!(of_classes("forest", &twice), Err(TrainError::Target(_))));
     let beyond = TrainingSet { y: vec![2.0; 50], ..classes };

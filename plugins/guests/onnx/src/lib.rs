@@ -69,13 +69,13 @@ fn plan(
     let output = model.output_fact(0).map_err(failed)?;
     let shape = output.shape.as_concrete();
     let size: usize = shape
-        .ok_or("it answers more numbers the more it is given; export it with an output of fixed size")?
+        .ok_or(
+            "it answers more numbers the more it is given; export it with an output of fixed size",
+        )?
         .iter()
         .product();
     if size != n_numbers {
-        return Err(format!(
-            "the network answers {size} numbers, and {n_numbers} are named"
-        ));
+        return Err(format!("the network answers {size} numbers, and {n_numbers} are named"));
     }
     model.into_runnable().map_err(failed)
 }

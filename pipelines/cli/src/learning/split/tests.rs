@@ -1,3 +1,5 @@
+//! Parts of small fleets, followed by hand.
+
 use foreline_plugins::train::TrainingSet;
 
 use super::*;
