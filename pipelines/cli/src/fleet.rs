@@ -1,17 +1,36 @@
-//! `foreline simulate`: a pump fleet on disk.
+//! `foreline simulate`: a pump fleet on disk, or rotor rigs.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::failure::Outcome;
 use crate::progress::Progress;
+use crate::simulate::rotor::RotorRigs;
 use crate::simulate::{self, PumpFleet, Written};
 use crate::table::grouped;
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Pumps that wear until they fail.
+    Pumps,
+    /// Rotor rigs with unbalance, a loose support, both or neither.
+    Rotor,
+}
 
 /// What `foreline simulate` takes.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// What is simulated.
+    #[arg(long, value_enum, default_value_t = Kind::Pumps)]
+    kind: Kind,
+    /// Of `rotor`: how many rigs.
+    #[arg(long, default_value_t = RotorRigs::default().rigs)]
+    rigs: u32,
+    /// Of `rotor`: the length of a run, in seconds.
+    #[arg(long, default_value_t = RotorRigs::default().seconds)]
+    seconds: u32,
     /// The folder to write to; it is made where it is missing.
     #[arg(long, short, default_value = "foreline-demo")]
     out: PathBuf,
@@ -44,6 +63,9 @@ pub struct Arguments {
 /// When the fleet cannot be, or the disk fails.
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 pub fn simulate(arguments: &Arguments) -> Outcome {
+    if arguments.kind == Kind::Rotor {
+        return rotor(arguments);
+    }
     let fleet = PumpFleet {
         seed: arguments.seed,
         training: arguments.training,
@@ -59,6 +81,24 @@ pub fn simulate(arguments: &Arguments) -> Outcome {
         println!("{}", serde_json::to_string_pretty(&written).map_err(anyhow::Error::from)?);
     } else {
         println!("{}", summary(&fleet, &written));
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn rotor(arguments: &Arguments) -> Outcome {
+    let (seed, rigs, seconds) = (arguments.seed, arguments.rigs, arguments.seconds);
+    let config = RotorRigs { seed, rigs, seconds, ..RotorRigs::default() };
+    let written = simulate::rotor::write(&config, &arguments.out)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&written).map_err(anyhow::Error::from)?);
+    } else {
+        let rows = grouped(written.rows);
+        println!(
+            "{rigs} rigs in four states, {} runs each ({rows} samples): {}",
+            config.runs,
+            written.file.display()
+        );
     }
     Ok(())
 }

@@ -23,6 +23,7 @@
 mod faults;
 mod format;
 mod machine;
+pub mod rotor;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
