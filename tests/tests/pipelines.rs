@@ -2,6 +2,7 @@
 
 mod cases;
 mod clocks;
+mod diagnosis;
 mod fleet;
 mod late;
 mod real_data;
