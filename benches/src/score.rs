@@ -82,6 +82,7 @@ fn measure(family: &str, params: &Value, set: &TrainingSet) -> Result<Figures> {
 }
 
 /// Rows a second of smartcore's own forest, the best call.
+#[expect(clippy::disallowed_methods, reason = "measures outside any dataflow")]
 fn smartcore(params: &Value, set: &TrainingSet) -> Result<f64> {
     let predict = smartcore_forest(params, set)?;
     let rows = set.x.get(..CALL * FEATURES).ok_or_else(|| anyhow!("too few rows"))?;

@@ -173,8 +173,8 @@ impl Search<'_> {
         let most = self.arguments.trials.map(|n| n as usize).or(self.config.trials);
         let trials = trials::trials(self.config, &self.outline.settings, most)?;
         match (&self.config.training, &self.config.step) {
-            (Some(training), _) => self.of_training(training, trials),
-            (None, Some(step)) => one_step::search(self, step, trials),
+            (Some(training), _) => self.of_training(training, &trials),
+            (None, Some(step)) => one_step::search(self, step, &trials),
             (None, None) => {
                 // The check says what is missing.
                 let purpose = Purpose { checking: true, ..Purpose::default() };
@@ -200,7 +200,7 @@ impl Search<'_> {
     }
 
     /// Trials whose features are the same share the rows; within such a group they run at once.
-    fn of_training(&self, training: &str, trials: Vec<Settings>) -> Result<Tuned, Failure> {
+    fn of_training(&self, training: &str, trials: &[Settings]) -> Result<Tuned, Failure> {
         let own = format!("training.{training}.params.");
         let features = |trial: &Settings| -> Settings {
             let kept = trial.iter().filter(|(path, _)| !path.starts_with(&own));
@@ -237,7 +237,7 @@ impl Search<'_> {
                 bar.set(done.fetch_add(1, Ordering::Relaxed) as u64 + 1, trials.len() as u64);
             };
             let work = Work { search: self, training, group: &group, store: &store, known: &known };
-            let found = work.all(members, &trials, &tick);
+            let found = work.all(members, trials, &tick);
             for (n, outcome) in found {
                 match outcome {
                     Ok(figure) => results[n].figure = figure,

@@ -172,6 +172,7 @@ impl Network {
     ///
     /// # Errors
     /// Those of `run`.
+    #[expect(clippy::needless_pass_by_value, reason = "as the trait of models hands it over")]
     pub fn score(
         &self,
         call: Call<'_>,

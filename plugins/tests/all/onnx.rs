@@ -65,7 +65,7 @@ fn subject(plugin: &[u8], weights: Vec<u8>) -> Subject {
     }
 }
 
-fn row(key: Option<String>, features: &Value, outputs: &[&str], expected: &Value) -> Value {
+fn row(key: Option<&str>, features: &Value, outputs: &[&str], expected: &Value) -> Value {
     let features = features.as_array().unwrap().iter().enumerate();
     let features: BTreeMap<_, _> = features.map(|(i, v)| (format!("f{i}"), v.clone())).collect();
     let expect = outputs.iter().enumerate();
@@ -105,7 +105,7 @@ fn windows_as_onnxruntime_scores_them(plugin: &[u8], reference: &Value) {
                 let expected = &scores[machine * length + at];
                 let none = json!([null, null, null]);
                 let expected = if expected.is_null() { &none } else { expected };
-                row(Some(format!("m{machine}")), &series[machine][at], outputs, expected)
+                row(Some(&format!("m{machine}")), &series[machine][at], outputs, expected)
             });
             let rows: Vec<_> = rows.collect();
             holds(plugin, name, &NetworkMeta { pad, ..meta(WIDTH, outputs) }, &rows);
@@ -158,11 +158,9 @@ fn the_plugin_keeps_the_contract(plugin: &[u8]) {
         if name == "lstm" {
             let report = check(&subject);
             assert!(report.passed(), "{:#?}", report.findings);
-            eprintln!("{:#?}", report.findings);
         }
-        // Shown by `--nocapture`; docs/models.md has the figures.
         let report = bench(&subject).unwrap();
-        eprintln!("{name}: {report:#?}");
+        assert!(report.batches.iter().all(|b| b.rows_per_s > 0.0), "{name}: {report:#?}");
     }
 }
 

@@ -37,7 +37,7 @@ struct Smoothed {
 pub(super) fn search(
     search: &Search<'_>,
     step: &str,
-    trials: Vec<Settings>,
+    trials: &[Settings],
 ) -> Result<Tuned, Failure> {
     let bar = search.progress(trials.len());
     let mut results: Vec<Trial> = trials.iter().map(Trial::new).collect();
@@ -53,7 +53,7 @@ pub(super) fn search(
         bar.set(n as u64 + 1, trials.len() as u64);
     }
     bar.finish();
-    let skip = longest_window(&trials);
+    let skip = longest_window(trials);
     score(&smoothed, skip, &mut results)?;
     let best = elbow(&results).or_else(|| smallest(&results));
     let tuned = Tuned {

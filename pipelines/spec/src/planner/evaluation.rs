@@ -101,7 +101,7 @@ impl Planner<'_> {
             self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));
         }
         let cases = config.cost.iter().flat_map(|c| [&c.missed, &c.early, &c.right]);
-        if cases.into_iter().any(|case| !(case.days > 0.0)) {
+        if cases.into_iter().any(|case| case.days.is_nan() || case.days <= 0.0) {
             let span = node.place("cost", owner);
             let message = "'days' is above 0";
             self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));

@@ -208,8 +208,12 @@ impl Planner<'_> {
             self.out.push(no_column(name, schema, span));
             return None;
         };
-        let fits =
-            matches!(&column.data_type, DataType::Utf8 | DataType::Int64 | DataType::Boolean);
+        let fits = match &column.data_type {
+            DataType::Utf8 | DataType::Int64 | DataType::Boolean => true,
+            // Text of a key is kept so.
+            DataType::Dictionary(_, values) => **values == DataType::Utf8,
+            _ => false,
+        };
         if fits {
             return Some(());
         }
