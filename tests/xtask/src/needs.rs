@@ -23,9 +23,6 @@ const SECOND_S3: &str = "the tests of S3 against a second store (moto_server)";
 /// What is left out where there is no MLflow.
 const TRACKING: &str = "the test against a real MLflow server";
 
-/// What is left out where nothing builds for WebAssembly.
-const ONNX: &str = "the tests of the plugin 'onnx' (rustup target add wasm32-unknown-unknown)";
-
 /// Everything, in the order in which it is installed.
 const NEEDS: &[Need] = &[
     Need {
@@ -74,17 +71,6 @@ const NEEDS: &[Need] = &[
         install: &["rustup", "component", "add", "clippy"],
         root: false,
         skipped: None,
-    },
-    Need {
-        what: "wasm32-unknown-unknown",
-        probe: &[
-            "sh",
-            "-c",
-            "test -d \"$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib\"",
-        ],
-        install: &["rustup", "target", "add", "wasm32-unknown-unknown"],
-        root: false,
-        skipped: Some(ONNX),
     },
     Need {
         what: "PostgreSQL",

@@ -69,11 +69,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Whether a toolchain is here that can build the guests.
-pub(crate) fn can_build() -> bool {
-    rustup_has_target()
-}
-
 /// Makes a component of what was built and puts it among the prebuilt ones; its digest.
 fn write(root: &Path, target: &Path, guest: &str) -> Result<String> {
     let module = target.join(TARGET).join(format!("release/foreline_{guest}.wasm"));

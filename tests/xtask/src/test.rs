@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{needs, outside, plugins};
+use crate::{needs, outside};
 
 /// Where the tests look for recorded data that is too large for the repository.
 const DATA: &str = "FORELINE_DATA";
@@ -33,7 +33,7 @@ pub(crate) fn run() -> Result<()> {
     let mut failed = Vec::new();
     let mut last_words = String::new();
     let nextest = needs::succeeds(&["cargo", "nextest", "--version"]);
-    for step in steps(nextest, plugins::can_build()) {
+    for step in steps(nextest) {
         writeln!(out, "\n=== {} ===\n    {}", step.heading, step.command.join(" "))?;
         let ended = run_step(&step)?;
         sum.add(&ended.sum);
@@ -60,7 +60,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// The steps, quickest answers first.
-fn steps(nextest: bool, onnx: bool) -> Vec<Step> {
+fn steps(nextest: bool) -> Vec<Step> {
     let step = |heading, command: &'static str| Step {
         heading,
         command: command.split(' ').collect(),
@@ -70,10 +70,6 @@ fn steps(nextest: bool, onnx: bool) -> Vec<Step> {
         step("format", "cargo fmt --all --check"),
         step("lints", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
     ];
-    if onnx {
-        // Its tests look for it among the prebuilt plugins; where nothing changed this takes a second.
-        steps.push(step("plugin onnx", "cargo xtask plugins onnx"));
-    }
     if nextest {
         // It does not run examples in documentation.
         steps.push(step("tests", "cargo nextest run --workspace --locked --no-fail-fast"));
@@ -306,7 +302,7 @@ mod tests {
     #[test]
     fn examples_are_run_whatever_the_runner() {
         let has_examples = |nextest| {
-            let steps = steps(nextest, true);
+            let steps = steps(nextest);
             steps.iter().any(|step| {
                 step.command[..2] == ["cargo", "test"] && step.command.contains(&"--workspace")
             })
