@@ -257,7 +257,7 @@ pub fn write<T: Serialize>(
 /// The bytes of a weights file; `profiles` has one for every feature, or none.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_profiled<T: Serialize>(
     family: Family,
     header: &Header,

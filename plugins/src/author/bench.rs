@@ -66,7 +66,7 @@ pub fn bench(subject: &Subject) -> Result<BenchReport, AuthorError> {
 /// The same on rows × features, row-major, that are taken over and over.
 ///
 /// # Errors
-/// As [`bench`].
+/// As [`bench()`].
 pub fn bench_on(subject: &Subject, rows: &[f64]) -> Result<BenchReport, AuthorError> {
     measured(subject, Some(rows))
 }
