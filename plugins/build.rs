@@ -20,6 +20,8 @@ fn main() -> io::Result<()> {
     list.push(']');
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     fs::write(out.join("sdk_sources.rs"), list)?;
+    // The list has whole paths, which another checkout with the same target folder does not share.
+    println!("cargo::rerun-if-env-changed=CARGO_MANIFEST_DIR");
     // A folder is watched with everything in it.
     println!("cargo::rerun-if-changed=sdk/src");
     Ok(())

@@ -11,6 +11,7 @@ mod forest;
 mod knn;
 mod linear;
 mod pca_t2q;
+mod quantile;
 mod random;
 mod scaling;
 

@@ -174,13 +174,8 @@ fn one(
     for split in &splits {
         validated.push(validate(training, &schema, &samples, split, progress)?);
     }
-    let bar = progress.spinner(&format!("training '{name}'"));
-    let trained = learn(training, &schema, &samples.set)?;
-    bar.finish();
-    write_whole(&training.weights, &trained.weights)?;
-    let features = training.features.len();
-    let fitted =
-        Fitted { name: name.to_owned(), weights: training.weights.clone(), trained, features };
+    let fitted = fitted(training, &samples, &schema, running)?;
+    write_whole(&fitted.weights, &fitted.trained.weights)?;
     let run = run_of(training, &fitted, &validated);
     let mut report = fitted.to_json();
     report["validated"] = serde_json::to_value(&validated).map_err(anyhow::Error::from)?;
@@ -249,11 +244,22 @@ pub fn fit_unwritten(
 
 fn learnt(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
     let (training, samples, schema) = samples_of(plan, name, running)?;
+    Ok(fitted(training, &samples, &schema, running)?)
+}
+
+/// Fits the weights of a training on all its rows.
+fn fitted(
+    training: &TrainingPlan,
+    samples: &Samples,
+    schema: &Schema,
+    running: &Running,
+) -> anyhow::Result<Fitted> {
+    let name = training.name.clone();
     let bar = Progress::detect(running.quiet).spinner(&format!("training '{name}'"));
-    let trained = learn(training, &schema, &samples.set)?;
+    let trained = learn(training, schema, &samples.set)?;
     bar.finish();
-    let features = training.features.len();
-    Ok(Fitted { name: name.to_owned(), weights: training.weights.clone(), trained, features })
+    let (weights, features) = (training.weights.clone(), training.features.len());
+    Ok(Fitted { name, weights, trained, features })
 }
 
 /// Runs what leads to the training `name` and keeps the rows that it learns from.

@@ -11,12 +11,10 @@ use foreline_plugins::Native;
 use foreline_plugins::train::TrainingSet;
 use foreline_sdk::weights::OutputKind;
 use foreline_spec::{Figure, SplitBy, TrainingPlan, TrainingTarget, ValidateConfig};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde::Serialize;
 
 use crate::learning::samples::Samples;
-use crate::learning::split::{Fold, describe, folds};
+use crate::learning::split::{Fold, deal, describe, folds};
 use crate::metrics::classes::{ClassReport, Classes};
 use crate::metrics::prognosis::{Course, IntervalReport, Point, intervals};
 use crate::metrics::{Comparison, ComparisonReport};
@@ -306,11 +304,8 @@ impl Judge<'_> {
         let width = self.samples.set.feature_names.len();
         let mut x = self.samples.features(&part.fold.predict);
         let n_rows = part.fold.predict.len();
-        let mut random = ChaCha8Rng::seed_from_u64(feature as u64);
-        for i in (1..n_rows).rev() {
-            let j = usize::try_from(random.next_u64() % (i as u64 + 1)).unwrap_or(i);
-            x.swap(i * width + feature, j * width + feature);
-        }
+        let place = |row: usize| row * width + feature;
+        deal(n_rows, feature as u64, |a, b| x.swap(place(a), place(b)));
         part.model.score(&x)
     }
 

@@ -10,6 +10,7 @@ use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 use smartcore::linalg::traits::evd::EVDDecomposable as _;
 
+use super::quantile::quantile;
 use super::scaling::{scaled, standard};
 use super::{Columns, Fitted, Matrix, Payload, TrainError, parameters, within};
 
@@ -77,8 +78,7 @@ pub(super) fn fit(params: &serde_json::Value, matrix: &Matrix) -> Result<Fitted,
     let mut scores = vec![0.0; matrix.rows * N_OUTPUTS];
     normal.score(&matrix.x, &mut scores);
     let limit = |output: usize| {
-        let values = scores.iter().skip(output).step_by(N_OUTPUTS).copied().collect();
-        quantile(values, given.quantile)
+        quantile(scores.iter().skip(output).step_by(N_OUTPUTS).copied(), given.quantile)
     };
     (model.t2_limit, model.q_limit) = (limit(0), limit(1));
     if !(model.t2_limit > 0.0 && model.q_limit > LEAST_VARIANCE * 1e-3) {
@@ -127,13 +127,4 @@ fn components(z: &[f64], matrix: &Matrix) -> Result<Vec<(f64, Vec<f64>)>, TrainE
         .collect();
     found.sort_by(|a, b| b.0.total_cmp(&a.0));
     Ok(found)
-}
-
-/// NumPy's default: linear between the two nearest.
-fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = q * (values.len() - 1) as f64;
-    let (low, share) = (at.floor() as usize, at.fract());
-    let high = values[(low + 1).min(values.len() - 1)];
-    values[low] + share * (high - values[low])
 }

@@ -4,12 +4,11 @@ use anyhow::Context as _;
 use foreline_plugins::Native;
 use foreline_sdk::weights::OutputKind;
 use foreline_spec::{EvaluationConfig, Outline};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use super::Evaluated;
 use crate::failure::Failure;
 use crate::learning::matrix;
+use crate::learning::split::deal;
 use crate::validate::Importance;
 
 /// Rows that are looked at; more say the same.
@@ -56,11 +55,8 @@ pub(super) fn of(
     let mut found = Vec::with_capacity(width);
     for (feature, name) in names.into_iter().enumerate() {
         let mut dealt = x.clone();
-        let mut random = ChaCha8Rng::seed_from_u64(feature as u64);
-        for i in (1..n_rows).rev() {
-            let j = usize::try_from(random.next_u64() % (i as u64 + 1)).unwrap_or(i);
-            dealt.swap(i * width + feature, j * width + feature);
-        }
+        let place = |row: usize| row * width + feature;
+        deal(n_rows, feature as u64, |a, b| dealt.swap(place(a), place(b)));
         found.push(Importance { feature: name, increase: moved(&answers(&dealt)) });
     }
     found.sort_by(|a, b| b.increase.total_cmp(&a.increase).then_with(|| a.feature.cmp(&b.feature)));

@@ -116,7 +116,7 @@ fn dealt(
     let n_folds = split.folds.or(usual).unwrap_or(groups.len()).min(groups.len());
     let each_its_own = n_folds == groups.len();
     if !each_its_own {
-        shuffle(&mut groups, split.seed);
+        deal(groups.len(), split.seed, |a, b| groups.swap(a, b));
     }
     let mut part_of = vec![0; n_groups];
     let mut names = vec![String::new(); n_folds];
@@ -133,13 +133,14 @@ fn dealt(
     Ok(names.into_iter().enumerate().map(part).collect())
 }
 
-/// Fisher and Yates; the same seed gives the same order on every machine.
-fn shuffle(items: &mut [usize], seed: u64) {
+/// Deals `n` places anew, by Fisher and Yates: `swap` exchanges what is in two of them. The same seed gives the same order on
+/// every machine.
+pub fn deal(n: usize, seed: u64, mut swap: impl FnMut(usize, usize)) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    for i in (1..items.len()).rev() {
-        // The bias of a remainder is below 2⁻³² for any number of machines.
+    for i in (1..n).rev() {
+        // The bias of a remainder is below 2⁻³² for any number of rows.
         let j = random.next_u64() % (i as u64 + 1);
-        items.swap(i, usize::try_from(j).unwrap_or(i));
+        swap(i, usize::try_from(j).unwrap_or(i));
     }
 }
 

@@ -8,6 +8,11 @@ fn fake(script: &[Vec<u8>]) -> FakeBroker {
     FakeBroker::start(script.concat()).unwrap()
 }
 
+/// Where connections are counted, none may be lost to a machine that is busy for a second.
+fn patient() -> Value {
+    json!({ "keep_alive": "60s" })
+}
+
 #[test]
 fn a_storm_of_redeliveries_and_an_unknown_release() {
     let again = |id, n: &str| packet_of(b"plant/P-1/n", id, true, n.as_bytes());
@@ -16,7 +21,7 @@ fn a_storm_of_redeliveries_and_an_unknown_release() {
     script.insert(100, vec![0x62, 2, 0, 99]);
     script.push(packet_of(b"plant/P-1/n", 6, false, b"6"));
     let broker = fake(&script);
-    let mut rig = Rig::open(config(&broker.url(), "3.1.1", json!({})));
+    let mut rig = Rig::open(config(&broker.url(), "3.1.1", patient()));
     rig.until("the last one", |rig| rig.numbers().contains(&6));
     assert_eq!(rig.numbers(), [0, 1, 2, 3, 4, 6]);
     rig.until("its acknowledgement", |_| broker.acknowledged().contains(&6));
@@ -30,7 +35,7 @@ fn redelivery_in_another_order_is_taken_as_it_comes() {
     let first = (1..=5).map(|id| message(id, false));
     let again = [4, 2, 5, 1, 3].map(|id| message(id, true));
     let broker = fake(&first.chain(again).chain([message(6, false)]).collect::<Vec<_>>());
-    let mut rig = Rig::open(config(&broker.url(), "3.1.1", json!({})));
+    let mut rig = Rig::open(config(&broker.url(), "3.1.1", patient()));
     rig.acknowledges = false;
     rig.until("all of it", |rig| rig.rows.len() == 11);
     let order: Vec<i64> = rig.rows.iter().map(|(_, n)| *n).collect();
@@ -46,7 +51,7 @@ fn acknowledgements_are_in_the_order_of_arrival() {
     let script: Vec<Vec<u8>> =
         (1..=50).map(|i| packet_of(b"plant/P-1/n", 51 - i, false, b"1")).collect();
     let broker = fake(&script);
-    let mut rig = Rig::open(config(&broker.url(), "3.1.1", json!({})));
+    let mut rig = Rig::open(config(&broker.url(), "3.1.1", patient()));
     rig.acknowledges = false;
     rig.until("all", |rig| rig.rows.len() == 50);
     assert_eq!(broker.acknowledged(), Vec::<u16>::new());
@@ -64,7 +69,7 @@ fn a_broken_packet_is_tried_a_few_times() {
         vec![0x32, 0xff, 0xff, 0xff, 0xff, 0x7f],
     ] {
         let broker = fake(std::slice::from_ref(&broken));
-        let error = Rig::open(config(&broker.url(), "3.1.1", json!({}))).until_error();
+        let error = Rig::open(config(&broker.url(), "3.1.1", patient())).until_error();
         assert!(error.contains("does not keep to the protocol"), "{broken:?}: {error}");
         assert_eq!(broker.connections(), 5, "{broken:?}");
     }
