@@ -15,13 +15,13 @@ fn main() -> io::Result<()> {
     for file in &files {
         let name = file.strip_prefix(&sources).unwrap_or(file).display().to_string();
         let name = name.replace('\\', "/");
-        let _ = writeln!(list, "    ({name:?}, include_str!({:?})),", file.display().to_string());
+        // The text and not the path: checkouts may share a target folder, and one of them be gone.
+        let text = fs::read_to_string(file)?;
+        let _ = writeln!(list, "    ({name:?}, {text:?}),");
     }
     list.push(']');
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     fs::write(out.join("sdk_sources.rs"), list)?;
-    // The list has whole paths, which another checkout with the same target folder does not share.
-    println!("cargo::rerun-if-env-changed=CARGO_MANIFEST_DIR");
     // A folder is watched with everything in it.
     println!("cargo::rerun-if-changed=sdk/src");
     Ok(())

@@ -16,6 +16,7 @@ pub mod band_pass;
 pub mod cast;
 pub mod cepstrum;
 pub mod clip;
+pub mod conformal;
 pub mod convert;
 pub mod cusum;
 pub mod deadband;
@@ -127,6 +128,7 @@ pub const OPERATORS: &[Registration] = &[
     Registration::of::<cast::Cast>(),
     Registration::of::<cepstrum::Cepstrum>(),
     Registration::of::<clip::Clip>(),
+    Registration::of::<conformal::Conformal>(),
     Registration::of::<convert::Convert>(),
     Registration::of::<cusum::Cusum>(),
     Registration::of::<deadband::Deadband>(),

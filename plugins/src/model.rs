@@ -14,6 +14,7 @@
 
 mod breaker;
 mod config;
+mod drift;
 mod explain;
 mod operation;
 mod plan;

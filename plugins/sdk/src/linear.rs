@@ -49,6 +49,13 @@ impl Linear {
         self.payload.intercepts.len()
     }
 
+    /// Intercept and coefficients of an output.
+    #[must_use]
+    pub fn sum(&self, output: usize) -> (f64, &[f64]) {
+        let model = &self.payload.coefficients[output * self.n_features..][..self.n_features];
+        (self.payload.intercepts[output], model)
+    }
+
     /// Scores `features` (rows × features, row-major) into `outputs` (rows × outputs, row-major).
     pub fn score(&self, features: &[f64], outputs: &mut [f64]) {
         if self.n_features == 0 {

@@ -2,6 +2,9 @@
 //!
 //! Out come the place of the likeliest class, of equally likely ones the first, and a probability a class in the labels' order.
 //! `exp` is libm's, so that every machine gets the same bits.
+//!
+//! Contributions are those of the class that was answered: of two classes they sum to the logarithm of its odds, of more to its own
+//! score, as those of trees do.
 
 use crate::linear::{Linear, Payload};
 
@@ -26,6 +29,30 @@ impl Logistic {
     #[must_use]
     pub fn n_classes(&self) -> usize {
         self.0.n_outputs()
+    }
+
+    /// Scores as [`score`](Self::score) does, and behind the outputs of a row writes what the answered class has on the mean row,
+    /// then what each feature adds: `coefficient · (feature − mean)`.
+    pub fn explain(&self, means: &[f64], features: &[f64], outputs: &mut [f64]) {
+        let (n, n_features) = (self.n_classes(), means.len());
+        for (at, out) in outputs.chunks_exact_mut(n + 2 + n_features).enumerate() {
+            let (scores, part) = out.split_at_mut(n + 1);
+            let row = &features[at * n_features..][..n_features];
+            self.score(row, scores);
+            if scores[0].is_nan() {
+                part.fill(f64::NAN);
+                continue;
+            }
+            let class = scores[0] as usize;
+            let (intercept, model) = self.0.sum(class);
+            let (against, other) = if n == 2 { self.0.sum(1 - class) } else { (0.0, &[][..]) };
+            let coefficient = |at: usize| model[at] - other.get(at).copied().unwrap_or(0.0);
+            part[0] = intercept - against;
+            for (at, (x, mean)) in row.iter().zip(means).enumerate() {
+                part[0] += coefficient(at) * mean;
+                part[1 + at] = coefficient(at) * (x - mean);
+            }
+        }
     }
 
     /// Scores `features` (rows × features, row-major) into `outputs` (rows × (1 + classes), row-major).
@@ -63,6 +90,25 @@ mod tests {
         assert_eq!(out[3], 1.0);
         assert!((out[5] - 0.731_058_578_630_005).abs() < 1e-15);
         assert!(out[6..].iter().all(|x| x.is_nan()));
+    }
+
+    #[test]
+    fn contributions_sum_to_the_odds_or_the_score_of_the_class() {
+        let two = Payload { intercepts: vec![0.5, 1.0], coefficients: vec![2.0, 1.0, -1.0, 3.0] };
+        let (means, rows) = ([1.0, 2.0], [4.0, 0.5, 0.0, 3.0, f64::NAN, 1.0]);
+        let mut out = [0.0; 18];
+        Logistic::new(two, 2).unwrap().explain(&means, &rows, &mut out);
+        let parts = out.chunks_exact(6).take(2);
+        for (parts, class) in parts.zip([0.0, 1.0]) {
+            assert_eq!(parts[0], class);
+            let odds = (parts[1 + class as usize] / parts[2 - class as usize]).ln();
+            assert!((parts[3..].iter().sum::<f64>() - odds).abs() < 1e-12, "{parts:?}");
+        }
+        assert!(out[12..].iter().all(|x| x.is_nan()), "{out:?}");
+        let three = Payload { intercepts: vec![0.0, 1.0, 9.0], coefficients: vec![1.0, 2.0, 3.0] };
+        let mut out = [0.0; 6];
+        Logistic::new(three, 1).unwrap().explain(&[0.5], &[2.0], &mut out);
+        assert_eq!((out[0], out[4], out[5]), (2.0, 10.5, 4.5));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use arrow::datatypes::DataType;
 use foreline_engine::{Batch, Column, ConfigError, Fault, Resolver, Schema, type_name};
 
 use super::config::{CanaryConfig, ModelConfig, OnError, RouteConfig};
+use super::drift::{DRIFTED, PSI};
 use super::plan::{PROVENANCE, Version, append};
 use super::warn::OUTSIDE_RANGE;
 use crate::sandbox::OutputKind;
@@ -323,8 +324,9 @@ fn output(
     let mut columns = champion.columns.clone();
     let own = input.columns().len()..champion.columns.len() - PROVENANCE.len();
     for shadow in shadows {
-        // What lies outside of the training data is said of the row once, by the champion's.
-        let own = champion.columns[own.clone()].iter().filter(|c| c.name != OUTSIDE_RANGE);
+        // What is unlike the training data is said of the row once, by the champion's.
+        let own = champion.columns[own.clone()].iter();
+        let own = own.filter(|c| ![OUTSIDE_RANGE, PSI, DRIFTED].contains(&c.name.as_str()));
         for column in own {
             let name = format!("{shadow}_{}", column.name);
             append(&mut columns, Column { name, ..column.clone() }, "shadow", errors);

@@ -14,6 +14,7 @@ use foreline_engine::{
 use foreline_sdk::explain::{base_name, contribution_name};
 
 use super::config::ModelConfig;
+use super::drift::{DRIFTED, PSI, Yardstick};
 use super::explain::{ExplainConfig, Parts};
 use super::operation::Operation;
 use super::seat::Recipe;
@@ -90,7 +91,12 @@ impl Version {
         let bound = bind(config, &model.descriptor, input)?;
         let limits = model.measured(config).map_err(|e| vec![e])?;
         let max_rows = rows_per_call(config, &model.descriptor, limits);
+        let names: Vec<String> = bound.ranges.iter().map(|range| range.name.clone()).collect();
+        let drift = config.warn.drift.map(|drift| {
+            Yardstick::new(drift, &files.weights, &bound.features, names.clone()).map(Arc::new)
+        });
         let recipe = Recipe {
+            drift: drift.transpose()?,
             features: bound.features,
             required: bound.required,
             labels: bound.labels,
@@ -99,8 +105,8 @@ impl Version {
                 Some(ExplainConfig::Top(top)) => Some(top as usize),
                 _ => None,
             },
-            ranges: config.warn.range.then(|| bound.ranges.clone()),
-            column_names: bound.ranges.into_iter().map(|range| range.name).collect(),
+            ranges: config.warn.range.then_some(bound.ranges),
+            column_names: names,
             state_width: model.descriptor.state_width as usize,
             state_version: model.descriptor.state_version,
             breaker_after: config.breaker.after,
@@ -170,10 +176,12 @@ pub(super) fn planned(
     let build = Arc::clone(operation);
     Planned {
         output: operation.output.clone(),
-        late: if operation.is_stateless() {
-            LateSupport::Stateless
-        } else {
+        late: if !operation.is_stateless() {
             LateSupport::Refuses("the model keeps state, and its earlier states are not kept")
+        } else if operation.champion().recipe.drift.is_some() {
+            LateSupport::Refuses("drift is judged by the rows as they came")
+        } else {
+            LateSupport::Stateless
         },
         depends_on: operation.depends_on(),
         state_version: operation.champion().recipe.state_version,
@@ -596,6 +604,10 @@ fn output_columns(
     }
     if config.warn.range {
         append(&mut columns, Column::new(OUTSIDE_RANGE, DataType::Utf8), "", errors);
+    }
+    if config.warn.drift.is_some() {
+        append(&mut columns, Column::new(PSI, DataType::Float64), "", errors);
+        append(&mut columns, Column::new(DRIFTED, DataType::Utf8), "", errors);
     }
     for name in PROVENANCE {
         append(&mut columns, Column::new(name, DataType::Utf8), "", errors);

@@ -8,6 +8,7 @@ use arrow::datatypes::{Field, Schema as ArrowSchema};
 use foreline_engine::{Batch, Fault, Keyed, SHARDS, Schema, ShardSet, shard_of};
 
 use super::breaker::Gate;
+use super::drift::Yardstick;
 use super::explain::Parts;
 use super::plan::Version;
 use super::rows::{Constant, FeatureColumns};
@@ -16,7 +17,7 @@ use super::warn::Range;
 use crate::sandbox::reasons;
 
 /// Name of the column of saved state that holds the shard's breaker, the same in every row.
-const GATE_COLUMN: &str = "foreline_shard_gate";
+pub(super) const GATE_COLUMN: &str = "foreline_shard_gate";
 
 /// What a version is made of; the same on all workers.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Recipe {
     pub(super) top: Option<usize>,
     /// The trained ranges of the features, where the step warns of them.
     pub(super) ranges: Option<Vec<Range>>,
+    /// What the features are compared with, where the step warns of drift.
+    pub(super) drift: Option<Arc<Yardstick>>,
     /// The input column's name for each feature.
     pub(super) column_names: Vec<String>,
     pub(super) state_width: usize,

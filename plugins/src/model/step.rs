@@ -13,6 +13,7 @@ use arrow::util::display::array_value_to_string;
 use foreline_engine::{Account, Batch, DeadLetter, Epoch, Fault, Input, Operator, Out, ShardSet};
 
 use super::config::OnError;
+use super::drift::{DriftWatch, STATE_NAME};
 use super::explain::because;
 use super::operation::{CHAMPION, Operation, Standing};
 use super::rows::{FeatureColumns, label_column, output_column};
@@ -41,12 +42,14 @@ pub(super) struct ModelStep {
     told: Told,
     /// State that was loaded before its version was told of.
     waiting: BTreeMap<String, Waiting>,
+    /// Where the step warns of drift.
+    drift: Option<DriftWatch>,
     /// Whether the standing is news to the switchboard.
     is_news: bool,
 }
 
 /// How rows go on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lane {
     /// New rows, and those with a revision.
     New,
@@ -74,10 +77,13 @@ impl ModelStep {
         let seats = seats
             .map(|(name, v)| Ok((name.clone(), Seat::new(Arc::clone(v), &operation.input)?)))
             .collect::<Result<_, Fault>>()?;
+        let drift = operation.champion().recipe.drift.clone();
+        let drift = drift.map(|yardstick| DriftWatch::new(yardstick, &operation.input));
         Ok(ModelStep {
             standing: operation.standing.clone(),
             told: Told::default(),
             waiting: BTreeMap::new(),
+            drift,
             is_news: true,
             operation,
             switchboard,
@@ -177,7 +183,7 @@ impl ModelStep {
         said: Scored,
         out: &mut dyn Out,
     ) -> Result<(), Fault> {
-        let columns = self.columns(batch, &said)?;
+        let columns = self.columns(lane, batch, &said)?;
         let mut scored = batch.with_columns(self.operation.output.arrow(), columns)?;
         let rejected = said.acted.rejected;
         if let Some((row, (reason, message))) = rejected.first_key_value() {
@@ -209,7 +215,12 @@ impl ModelStep {
         Ok(())
     }
 
-    fn columns(&mut self, batch: &Batch, said: &Scored) -> Result<Vec<ArrayRef>, Fault> {
+    fn columns(
+        &mut self,
+        lane: Lane,
+        batch: &Batch,
+        said: &Scored,
+    ) -> Result<Vec<ArrayRef>, Fault> {
         let operation = Arc::clone(&self.operation);
         let recipe = &operation.champion().recipe;
         let nothing = Outcome::nothing(0, recipe.labels.len());
@@ -220,6 +231,10 @@ impl ModelStep {
             let is_deleted =
                 |row: usize| batch.deleted.as_ref().is_some_and(|deleted| deleted.value(row));
             columns.push(Arc::new(outside(&features, ranges, is_deleted, batch.len())));
+        }
+        if let Some(drift) = &mut self.drift {
+            let (psi, drifted) = drift.columns(batch, lane == Lane::New)?;
+            columns.extend([Arc::new(psi) as ArrayRef, Arc::new(drifted)]);
         }
         columns.extend(self.provenance(batch.len(), said));
         for shadow in &said.shadows {
@@ -379,32 +394,44 @@ impl Operator for ModelStep {
 
     fn dirty(&self) -> ShardSet {
         let mut dirty = ShardSet::none();
-        for shard in self.seats.values().flat_map(|s| s.dirty().iter().collect::<Vec<_>>()) {
-            dirty.insert(shard);
+        let drift = self.drift.iter().map(DriftWatch::dirty);
+        for of_one in self.seats.values().map(Seat::dirty).chain(drift) {
+            of_one.iter().for_each(|shard| dirty.insert(shard));
         }
         dirty
     }
 
     fn save(&mut self, shard: u8) -> Result<Option<RecordBatch>, Fault> {
-        let has_versions = self.operation.has_versions;
+        let is_plain = !self.operation.has_versions && self.drift.is_none();
         let mut saved = Vec::new();
         for (name, seat) in &mut self.seats {
             let Some(state) = seat.save(shard)? else { continue };
-            if !has_versions {
+            if is_plain {
                 return Ok(Some(state));
             }
             saved.push(named(&state, name, seat.version.recipe.state_version)?);
+        }
+        if let Some(drift) = &mut self.drift
+            && let Some(state) = drift.save(shard)?
+        {
+            saved.push(named(&state, STATE_NAME, 0)?);
         }
         let Some(first) = saved.first() else { return Ok(None) };
         Ok(Some(concat_batches(&first.schema(), &saved)?))
     }
 
     fn load(&mut self, shard: u8, state_version: u32, state: RecordBatch) -> Result<(), Fault> {
-        if !self.operation.has_versions {
+        if !self.operation.has_versions && self.drift.is_none() {
             let seat = self.seats.get_mut(CHAMPION);
             return seat.map_or(Ok(()), |seat| seat.load(shard, state_version, &state));
         }
         for (name, state_version, state) in by_version(&state)? {
+            if let Some(drift) = &mut self.drift
+                && name == STATE_NAME
+            {
+                drift.load(&state)?;
+                continue;
+            }
             match self.seats.get_mut(&name) {
                 Some(seat) => seat.load(shard, state_version, &state)?,
                 None => {

@@ -6,6 +6,7 @@ use arrow::array::StringArray;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::drift::DriftConfig;
 use super::rows::FeatureColumns;
 
 /// The column that names the features outside their range.
@@ -18,6 +19,10 @@ pub struct WarnConfig {
     /// Appends `outside_range`: the features of the row that lie outside what the model saw in training, `temperature` or
     /// `temperature,load`; null where all lie in it. A missing feature lies nowhere.
     pub range: bool,
+    /// Appends `drift_psi` and `drifted`: how far the last rows of the machine are from those of the training, as the greatest
+    /// population stability index of its features, and the features whose index is above the limit. Null until there were
+    /// enough rows. `{}` for the usual limits.
+    pub drift: Option<DriftConfig>,
 }
 
 /// What features are held to.

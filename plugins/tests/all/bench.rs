@@ -208,6 +208,14 @@ impl Step {
         self.operator.relation(1, &swaps(went), &swaps(came)).unwrap();
     }
 
+    /// Gives another step all it has of state, as a restart does.
+    pub(crate) fn hand_over(&mut self, other: &mut Step) {
+        for shard in self.operator.dirty().iter().collect::<Vec<_>>() {
+            let saved = self.operator.save(shard).unwrap().unwrap();
+            other.operator.load(shard, self.planned.state_version, saved).unwrap();
+        }
+    }
+
     /// One epoch of new rows.
     pub(crate) fn feed(&mut self, rows: &Batch) -> Said {
         let none = Batch::empty(Arc::clone(self.input.arrow()));

@@ -54,13 +54,16 @@ def distances(rows):
     z = scaler.transform(rows)
     t = z @ pca.components_.T
     rest = z - t @ pca.components_
-    return (t**2 / pca.explained_variance_).sum(axis=1), (rest**2).sum(axis=1)
+    # What each variable adds to T2 and to Q (Nomikos 1996).
+    t2_by = z * ((t / pca.explained_variance_) @ pca.components_)
+    return (t**2 / pca.explained_variance_).sum(axis=1), (rest**2).sum(axis=1), t2_by, rest**2
 
 
-t2, q = distances(x)
+t2, q, _, _ = distances(x)
 limits = [np.quantile(t2, 0.95), np.quantile(q, 0.95)]
-t2, q = distances(test)
+t2, q, t2_by, q_by = distances(test)
 out["pca"] = {"limits": limits, "t2": t2.tolist(), "q": q.tolist(), "anomaly": np.maximum(t2 / limits[0], q / limits[1]).tolist()}
+out["pca"] |= {"t2_by": t2_by.ravel().tolist(), "q_by": q_by.ravel().tolist()}
 
 # A fleet whose health index drifts: machines of different drift, steps of different length.
 machines, health, age = [], [], []

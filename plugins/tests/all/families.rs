@@ -144,6 +144,14 @@ fn t2_and_q_are_those_of_a_pca() {
         close(&found, &numbers(&pca[name]), 1e-9, name);
         assert_eq!(read.header.outputs[output].kind, OutputKind::AnomalyScore);
     }
+    let explained = foreline_sdk::pca_t2q::PcaT2q::new(model, 4).unwrap();
+    let mut outputs = vec![0.0; 30 * 18];
+    explained.explain(&numbers(&reference["test"]), &mut outputs);
+    for (first, name) in [(4, "t2_by"), (9, "q_by")] {
+        let found: Vec<f64> =
+            outputs.chunks_exact(18).flat_map(|row| row[first..first + 4].to_vec()).collect();
+        close(&found, &numbers(&pca[name]), 1e-9, name);
+    }
     let by_share = train("pca_t2q", &json!({ "components": 0.5 }), &normal, &meta()).unwrap();
     let by_share: foreline_sdk::pca_t2q::Payload =
         weights::read(&by_share.weights).unwrap().payload().unwrap();

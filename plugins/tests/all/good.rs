@@ -1,6 +1,9 @@
 //! Models that behave: the same bits as natively, however rows are cut; missing values; files that changed.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Float64Type};
 use foreline_engine::{Batch, LateSupport, Schema};
 use foreline_plugins::train::{ModelMeta, TrainingSet, train};
 use foreline_plugins::{Native, builtin, digest, family_of};
@@ -264,6 +267,56 @@ fn contributions_sum_to_the_score() {
     }
 }
 
+/// Of distances from normal and of classes: the parts sum to T², Q and the anomaly, and to the class's own score.
+#[test]
+fn contributions_of_distances_and_classes_sum_up() {
+    let x = noise(100 * 4);
+    let plain = training_set(400, 4);
+    let trained_on = train("pca_t2q", &Value::Null, &plain, &ModelMeta::remaining_life("p", "h"));
+    let folder = Folder::new();
+    folder.write("weights", &trained_on.unwrap().weights);
+    let config =
+        json!({ "plugin": "builtin:pca_t2q", "weights": "weights", "explain": "contributions" });
+    let said = folder.step(&config, &input()).feed(&rows(&x));
+    for output in ["t2", "q", "anomaly"] {
+        sums_to(&said, output);
+    }
+    let mut classes = training_set(400, 4);
+    classes.labels = ["bad", "good"].map(str::to_owned).to_vec();
+    classes.y = classes.x.chunks_exact(4).map(|r| f64::from(u8::from(r[0] > 5.0))).collect();
+    let mut meta = ModelMeta::remaining_life("pump", "h");
+    meta.output.name = "state".to_owned();
+    meta.output.kind = weights::OutputKind::ClassIndex;
+    let trained = train("linear", &Value::Null, &classes, &meta).unwrap();
+    folder.write("weights", &trained.weights);
+    let config =
+        json!({ "plugin": "builtin:linear", "weights": "weights", "explain": "contributions" });
+    let said = folder.step(&config, &input()).feed(&rows(&x));
+    let (state, good) = (said.numbers("state"), said.numbers("p_good"));
+    let parts = ["base", "by_f0", "by_f1", "by_f2", "by_f3"]
+        .map(|part| said.numbers(&format!("state_{part}")));
+    for (at, state) in &state {
+        let p = f64::from_bits(good[at].unwrap());
+        let p = if f64::from_bits(state.unwrap()) == 1.0 { p } else { 1.0 - p };
+        let sum: f64 = parts.iter().map(|c| f64::from_bits(c[at].unwrap())).sum();
+        // The answered class is the likelier one.
+        assert!(sum >= 0.0 && (sum - (p / (1.0 - p)).ln()).abs() < 1e-6, "{sum}, {p}");
+    }
+}
+
+/// Base and contributions of an output sum to its score, in every row.
+fn sums_to(said: &crate::bench::Said, output: &str) {
+    let parts = ["base", "by_f0", "by_f1", "by_f2", "by_f3"]
+        .map(|part| said.numbers(&format!("{output}_{part}")));
+    let scores = said.numbers(output);
+    assert_eq!(scores.len(), 100);
+    for (at, score) in scores {
+        let sum: f64 = parts.iter().map(|c| f64::from_bits(c[&at].unwrap())).sum();
+        let score = f64::from_bits(score.unwrap());
+        assert!((sum - score).abs() < 1e-9 * score.abs().max(1.0), "{output}: {sum}, not {score}");
+    }
+}
+
 #[test]
 fn the_largest_contributions_are_a_text() {
     let (folder, mut config) = model("boosted");
@@ -308,6 +361,75 @@ fn features_outside_their_trained_range_are_named() {
     found.sort();
     let text = |t: &str| Some(t.to_owned());
     assert_eq!(found, [(0, None), (1, text("f1,f3")), (2, text("f3"))]);
+}
+
+/// The greatest index and the features that drifted, of the last row of each machine.
+fn drift_of(said: &crate::bench::Said) -> BTreeMap<String, (Option<f64>, Option<String>)> {
+    let rows = &said.rows[0].rows;
+    let machines = arrow::compute::cast(rows.column(0), &DataType::Utf8).unwrap();
+    let psi = rows.column_by_name("drift_psi").unwrap().as_primitive::<Float64Type>();
+    let names = rows.column_by_name("drifted").unwrap().as_string::<i32>();
+    let each = machines.as_string::<i32>().iter().zip(psi).zip(names);
+    each.map(|((m, psi), names)| (m.unwrap().to_owned(), (psi, names.map(str::to_owned)))).collect()
+}
+
+#[test]
+fn features_that_drift_are_named_whatever_the_cuts() {
+    let (folder, mut config) = model("boosted");
+    config["warn"] = json!({ "drift": { "rows": 100, "above": 0.5 } });
+    let mut step = folder.step(&config, &input());
+    assert!(matches!(step.planned.late, LateSupport::Refuses(_)));
+    // 99 rows a machine say nothing yet, the next one does; the model learnt from rows like these.
+    let mut x = noise(4 * 5 * 100);
+    let last = x.split_off(4 * 5 * 99);
+    let said = drift_of(&step.feed(&rows(&x)));
+    assert!(said.values().all(|said| *said == (None, None)), "{said:?}");
+    let said = drift_of(&step.feed(&rows(&last)));
+    assert!(said.values().all(|(psi, names)| psi.unwrap() < 0.5 && names.is_none()), "{said:?}");
+    // f2 is now in the upper half, f3 missing: the one drifts, of the other nothing is known.
+    let other: Vec<f64> = noise(4 * 5 * 130)
+        .chunks_exact(4)
+        .flat_map(|r| [r[0], r[1], 5.0 + r[2] / 2.0, f64::NAN])
+        .collect();
+    let (first, second) = other.split_at(4 * 5 * 60);
+    let whole = drift_of(&folder.step(&config, &input()).feed(&rows(&other)));
+    let mut before = folder.step(&config, &input());
+    before.feed(&rows(first));
+    let mut after = folder.step(&config, &input());
+    before.hand_over(&mut after);
+    let cut = drift_of(&after.feed(&rows(second)));
+    assert_eq!(whole, cut, "a restart in the middle of a block changes nothing");
+    for (machine, (psi, names)) in whole {
+        assert_eq!(names.as_deref(), Some("f2"), "{machine}");
+        // Half of the deciles are empty, the others have twice their share: 5 (0.1 ln 2) + 5 (0.1 ln 1000), and chance.
+        assert!((3.0..6.0).contains(&psi.unwrap()), "{machine}: {psi:?}");
+    }
+}
+
+#[test]
+fn drift_needs_weights_that_know_the_training() {
+    let (folder, mut config) = model("boosted");
+    config["warn"] = json!({ "drift": { "rows": 10, "above": 0 } });
+    let errors = folder.plan(&config, &input()).unwrap_err();
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "warn.drift.rows: '10' is not between 100 and 10000000",
+            "warn.drift.above: '0' is not above zero",
+        ]
+    );
+    let bytes = trained("linear");
+    let read = weights::read(&bytes).unwrap();
+    let sum: foreline_sdk::linear::Payload = read.payload().unwrap();
+    folder.write("old", &weights::write(Family::Linear, &read.header, &sum).unwrap());
+    let config = json!({ "plugin": "builtin:linear", "weights": "old", "warn": { "drift": {} } });
+    let errors = folder.plan(&config, &input()).unwrap_err();
+    assert_eq!(errors[0].at, "warn.drift");
+    assert!(
+        errors[0].to_string().contains("do not say how the features were spread"),
+        "{errors:?}"
+    );
 }
 
 #[test]

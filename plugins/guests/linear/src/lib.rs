@@ -6,10 +6,10 @@ use foreline_sdk::logistic::Logistic;
 use foreline_sdk::weights::{Family, Header, Output, OutputKind, Weights};
 use foreline_sdk::{Call, Config, Error, Model};
 
+/// A sum, and the features' means in training where contributions are asked for.
 enum Sum {
-    /// With the features' means in training where contributions are asked for.
     Number(Linear, Option<Vec<f64>>),
-    Classes(Logistic),
+    Classes(Logistic, Option<Vec<f64>>),
 }
 
 impl Model for Sum {
@@ -22,6 +22,7 @@ impl Model for Sum {
             return Err(Error::InvalidWeights(format!("format {found}; this reads {FORMAT}")));
         }
         let (header, payload) = (&weights.header, weights.payload()?);
+        let means = explained.then(|| explain::means(weights)).transpose()?;
         let differ =
             |what| Err(Error::InvalidWeights(format!("header and payload differ in {what}")));
         if header.outputs.first().is_some_and(|o| o.kind == OutputKind::ClassIndex) {
@@ -30,24 +31,20 @@ impl Model for Sum {
             if model.n_classes() + 1 != header.outputs.len() {
                 return differ("classes");
             }
-            if explained {
-                let why = "classes by weighted sums are not explained; take 'builtin:boosted'";
-                return Err(Error::InvalidConfig(why.to_owned()));
-            }
-            return Ok(Sum::Classes(model));
+            return Ok(Sum::Classes(model, means));
         }
         let model = Linear::new(payload, header.features.len()).map_err(Error::InvalidWeights)?;
         if model.n_outputs() != header.outputs.len() {
             return differ("outputs");
         }
-        let means = explained.then(|| explain::means(weights)).transpose()?;
         Ok(Sum::Number(model, means))
     }
 
     fn further_outputs(&self, header: &Header) -> Vec<Output> {
         match self {
             Sum::Number(_, Some(_)) => explain::outputs(header, header.outputs.len()),
-            Sum::Number(_, None) | Sum::Classes(_) => Vec::new(),
+            Sum::Classes(_, Some(_)) => explain::outputs(header, 1),
+            Sum::Number(_, None) | Sum::Classes(_, None) => Vec::new(),
         }
     }
 
@@ -55,7 +52,8 @@ impl Model for Sum {
         match self {
             Sum::Number(model, None) => model.score(call.features, call.outputs),
             Sum::Number(model, Some(means)) => model.explain(means, call.features, call.outputs),
-            Sum::Classes(model) => model.score(call.features, call.outputs),
+            Sum::Classes(model, None) => model.score(call.features, call.outputs),
+            Sum::Classes(model, Some(means)) => model.explain(means, call.features, call.outputs),
         }
         Ok(())
     }

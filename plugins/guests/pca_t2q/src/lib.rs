@@ -1,16 +1,20 @@
 //! The `pca_t2q` plugin: how far a row is from what is normal.
 
+use foreline_sdk::explain;
 use foreline_sdk::pca_t2q::{FORMAT, N_OUTPUTS, PcaT2q};
-use foreline_sdk::weights::{Family, Weights};
+use foreline_sdk::weights::{Family, Header, Output, Weights};
 use foreline_sdk::{Call, Config, Error, Model};
 
-struct PluginPcaT2q(PcaT2q);
+struct PluginPcaT2q {
+    model: PcaT2q,
+    explained: bool,
+}
 
 impl Model for PluginPcaT2q {
     const FAMILY: Family = Family::PcaT2q;
 
     fn load(weights: &Weights<'_>, config: &Config) -> Result<Self, Error> {
-        config.only(&[])?;
+        let explained = explain::asked(config)?;
         if weights.header.format != FORMAT {
             let found = weights.header.format;
             return Err(Error::InvalidWeights(format!("format {found}; this reads {FORMAT}")));
@@ -20,11 +24,19 @@ impl Model for PluginPcaT2q {
         if N_OUTPUTS != weights.header.outputs.len() {
             return Err(Error::InvalidWeights("header and payload differ in outputs".to_owned()));
         }
-        Ok(PluginPcaT2q(model))
+        Ok(PluginPcaT2q { model, explained })
+    }
+
+    fn further_outputs(&self, header: &Header) -> Vec<Output> {
+        if self.explained { explain::outputs(header, N_OUTPUTS) } else { Vec::new() }
     }
 
     fn score(&self, call: Call<'_>) -> Result<(), Error> {
-        self.0.score(call.features, call.outputs);
+        if self.explained {
+            self.model.explain(call.features, call.outputs);
+        } else {
+            self.model.score(call.features, call.outputs);
+        }
         Ok(())
     }
 }
