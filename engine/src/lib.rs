@@ -42,6 +42,7 @@ mod schema;
 mod sink;
 mod snapshot;
 mod source;
+mod tail;
 mod units;
 mod watermarks;
 
@@ -95,5 +96,6 @@ pub use source::{
     Chunk, Decoded, Decoder, KnownPartition, Partition, Poll, Position, Range, ReadUpTo, Replay,
     Source, SourceError,
 };
+pub use tail::{Tail, Tailed};
 pub use units::{Conversion, NoConversion};
 pub use watermarks::Watermarks;

@@ -1,11 +1,13 @@
 //! Where rows go.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
 use crate::schema::Schema;
+use crate::tail::Tail;
 
 /// A run of a pipeline, greater than every run before it; the fencing number of sinks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,6 +85,11 @@ pub trait Sink: Send {
     /// however few they are. Otherwise they wait until the sink is full, a snapshot is made or the run ends.
     fn prompt(&self) -> bool {
         false
+    }
+
+    /// Where readers look for what it was handed and has not committed, if there are any.
+    fn tail(&self) -> Option<Arc<Tail>> {
+        None
     }
 
     /// Rows that were taken and not written, since the sink was made: why, as a short word, and how many.

@@ -1,6 +1,6 @@
-//! SQL expressions over the rows of a stream, compiled by DataFusion.
+//! SQL by DataFusion: expressions over the rows of a stream, and queries over the tables of a pipeline.
 //!
-//! What a reader would get wrong:
+//! What a reader would get wrong of expressions (of queries: `query.rs`):
 //!
 //! * An expression sees one row. Subqueries, aggregates and window functions are refused, and so is every function
 //!   that DataFusion does not call *immutable* (`now`, `random`): replay must give the same bits.
@@ -12,7 +12,12 @@
 mod compile;
 mod message;
 mod predicate;
+mod query;
 mod text;
 mod units;
 
 pub use compile::{MAX_LENGTH_BYTES, MAX_OPERATORS, SqlExpressions};
+pub use query::{
+    About, Answer, Catalogue, Content, Counts, Files, Limits, Part, Queries, QueryError, Refusal,
+    Snapshot,
+};

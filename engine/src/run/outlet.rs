@@ -9,6 +9,7 @@
 //! * The steps of the back-off are fixed. There is one writer a stream, so there is no herd that jitter would spread.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::Batch;
@@ -16,6 +17,7 @@ use crate::crash::crash_point;
 use crate::run::RunError;
 use crate::schema::Schema;
 use crate::sink::{Committed, RunId, Sink, SinkError};
+use crate::tail::Tail;
 
 /// How long is waited after the first failure in a row, the second, and so on; the last holds from then on. A restart of
 /// a database takes seconds, and a minute-long one is noticed five seconds after its end.
@@ -58,6 +60,7 @@ pub(crate) struct Outlet {
     /// The sink has everything up to here.
     pub committed: Option<u64>,
     sink: Box<dyn Sink>,
+    tail: Option<Arc<Tail>>,
     schema: Schema,
     expected: Expected,
     opened: bool,
@@ -87,6 +90,8 @@ impl Outlet {
         schema: Schema,
         expected: Expected,
     ) -> Self {
+        let tail = sink.tail();
+        tail.iter().for_each(|tail| tail.begin(expected.generation));
         Outlet {
             name,
             exit,
@@ -94,6 +99,7 @@ impl Outlet {
             retries: 0,
             committed: None,
             sink,
+            tail,
             schema,
             expected,
             opened: false,
@@ -113,6 +119,7 @@ impl Outlet {
     pub(crate) fn take(&mut self, epoch: u64, rows: &[Batch]) {
         if self.committed.is_none_or(|has| epoch > has) {
             self.held.push_back(Held { epoch, rows: rows.to_vec() });
+            self.tail.iter().for_each(|tail| tail.push(epoch, rows));
         }
     }
 
@@ -205,6 +212,9 @@ impl Outlet {
 
     fn note_committed(&mut self, has: Option<u64>) {
         self.committed = has;
+        if let (Some(tail), Some(has)) = (&self.tail, has) {
+            tail.forget(has);
+        }
         while let (Some(has), Some(first)) = (has, self.held.front()) {
             if first.epoch > has {
                 break;

@@ -13,7 +13,7 @@ use tracing_subscriber::prelude::*;
 
 use crate::{
     check, demo, evaluate, fleet, graph, journal, model, operators, replay, retrain, run, sink,
-    tap, tests, train, tune,
+    sql, tap, tests, train, tune,
 };
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
@@ -53,6 +53,8 @@ enum Command {
     Model(model::Arguments),
     /// Sends readings through a pipeline as it is and as it might be, and says what differs in the results.
     Replay(replay::Arguments),
+    /// Asks the tables of a pipeline in SQL, while it runs or of what it has written.
+    Sql(sql::Arguments),
     /// Looks at the journal of a pipeline, and cuts off what is damaged.
     Journal(journal::Arguments),
     /// Says what a pipeline's sinks need.
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Retrain(a) => retrain::retrain(&a),
         Command::Model(a) => model::model(&a),
         Command::Replay(a) => replay::replay(&a),
+        Command::Sql(a) => sql::sql(&a),
         Command::Journal(a) => journal::journal(&a),
         Command::Sink(a) => sink::sink(&a),
         Command::Operators(a) => operators::operators(&a),

@@ -1,6 +1,7 @@
 //! What the `foreline` command is made of; the binary only calls [`commands::main`].
 
 mod boards;
+mod catalogue;
 pub mod check;
 pub mod commands;
 pub mod connect;
@@ -16,6 +17,7 @@ pub mod mlflow;
 pub mod model;
 pub mod operators;
 pub mod progress;
+mod remote;
 pub mod replay;
 pub mod report;
 pub mod retrain;
@@ -23,6 +25,7 @@ pub mod run;
 pub mod session;
 pub mod simulate;
 pub mod sink;
+pub mod sql;
 pub mod table;
 pub mod tap;
 pub mod tests;

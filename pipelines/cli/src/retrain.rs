@@ -21,10 +21,9 @@ use crate::commands::{Format, Running};
 use crate::evaluate::{Evaluated, judge_weights};
 use crate::failure::{Failure, Outcome};
 use crate::metrics::Report;
+use crate::remote::Engine;
 use crate::session::{Purpose, load};
 use crate::train::{fit_unwritten, given_inputs, source_path, write_whole};
-
-mod swap;
 
 /// What `foreline retrain` takes.
 #[derive(Debug, Args)]
@@ -246,7 +245,7 @@ fn one(
     write_whole(&report, text.as_bytes())?;
     if retrained.proposed {
         if let Some(url) = &arguments.swap {
-            let engine = swap::Engine::at(url)?;
+            let engine = Engine::at(url)?;
             for step in &model.steps {
                 engine.give(step, &arguments.version, &bytes)?;
                 if arguments.activate {

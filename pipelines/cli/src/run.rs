@@ -11,6 +11,7 @@ use foreline_spec::Plan;
 use serde_json::json;
 
 use crate::boards::boards;
+use crate::catalogue::Asked;
 use crate::commands::{File, Format, Running};
 use crate::failure::{Failure, Outcome};
 use crate::progress::Progress;
@@ -140,6 +141,7 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
     }
     let rules = plan.alerts.iter().map(|alert| alert.name.clone()).collect();
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
+    let queries = Asked::running(plan, &tables).map_err(anyhow::Error::from)?;
     let server = Server::start(
         serve.listen,
         Served {
@@ -151,6 +153,7 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
             boards: boards(plan),
             bells,
             tables,
+            queries: Some(Arc::new(queries)),
             tokens,
         },
     )?;

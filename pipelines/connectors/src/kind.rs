@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bell::Bell;
 use crate::door::Door;
+use crate::parquet::Lake;
 
 /// The type of a column as the pipeline file names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -258,6 +259,8 @@ pub struct PlannedSink {
     pub notes: Vec<String>,
     /// Tries what the sink connects to, for `foreline check --connect`. Without it there is nothing to try.
     pub probe: Option<Probe>,
+    /// Where queries find its rows, if they can.
+    pub lake: Option<Lake>,
 }
 
 impl fmt::Debug for PlannedSink {

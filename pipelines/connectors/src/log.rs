@@ -77,6 +77,7 @@ impl SinkKind for Log {
             sql: None,
             notes: vec![note.to_owned()],
             probe: None,
+            lake: None,
         })
     }
 }

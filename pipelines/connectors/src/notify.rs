@@ -149,6 +149,7 @@ pub(crate) fn planned(
         sql: None,
         notes,
         probe: kind.probe,
+        lake: None,
     }
 }
 

@@ -17,7 +17,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use foreline_engine::{ConfigError, Resolver, Sink, SinkError};
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::file::properties::WriterProperties;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use foreline_engine::{ConfigError, Resolver, Sink, SinkError, Tail};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -29,6 +35,7 @@ mod columns;
 mod files;
 mod folder;
 mod groups;
+mod lake;
 mod manifest;
 mod place;
 mod resolve;
@@ -40,6 +47,7 @@ mod source;
 mod tests;
 
 pub(crate) use groups::Groups;
+pub use lake::{Lake, LakePart, Seen};
 pub use source::{ParquetFiles, ParquetSourceConfig};
 
 /// Writes Parquet files.
@@ -135,7 +143,13 @@ impl SinkKind for Parquet {
         let place = folder.display().to_string();
         let probed = given.path(&config.path);
         let stream = inputs.stream.to_owned();
-        let make = move || Ok(new_sink(&folder, &stream, &config));
+        let tail = Arc::new(Tail::default());
+        let lake = Lake::new(&folder, inputs.schema, Arc::clone(&tail));
+        let make = move || {
+            let folder = Box::new(folder::Folder::new(&folder));
+            let sink = sink::ParquetSink::new(folder, &stream, config.clone());
+            Ok(Box::new(sink.watched(Arc::clone(&tail))) as Box<dyn Sink>)
+        };
         let probe: Probe = Arc::new(move || probe(&probed));
         Ok(PlannedSink {
             make: Arc::new(make),
@@ -144,6 +158,7 @@ impl SinkKind for Parquet {
             sql: None,
             notes: Vec::new(),
             probe: Some(probe),
+            lake: Some(lake),
         })
     }
 }
@@ -195,7 +210,21 @@ fn in_bucket(
         sql: None,
         notes: Vec::new(),
         probe: Some(probe),
+        lake: None,
     })
+}
+
+/// Rows as the bytes of one Parquet file.
+///
+/// # Errors
+/// When a column has a type that no file has.
+pub fn parquet_bytes(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties))?;
+    rows.iter().try_for_each(|batch| writer.write(batch))?;
+    Ok(writer.into_inner()?)
 }
 
 /// A sink that writes `stream` below `folder` and replaces what an earlier one has written there.
@@ -210,12 +239,8 @@ pub fn folder_sink(folder: &Path, stream: &str) -> Box<dyn Sink> {
         row_group_rows: row_group_rows(),
         file_rows: file_rows(),
     };
-    new_sink(&folder.join(stream), stream, &config)
-}
-
-fn new_sink(folder: &Path, stream: &str, config: &ParquetConfig) -> Box<dyn Sink> {
-    let folder = Box::new(folder::Folder::new(folder));
-    Box::new(sink::ParquetSink::new(folder, stream, config.clone()))
+    let folder = Box::new(folder::Folder::new(&folder.join(stream)));
+    Box::new(sink::ParquetSink::new(folder, stream, config))
 }
 
 fn mistakes(config: &ParquetConfig) -> Vec<ConfigError> {

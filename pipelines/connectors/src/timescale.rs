@@ -245,5 +245,6 @@ pub(crate) fn plan(
         sql: Some(sql),
         notes,
         probe: None,
+        lake: None,
     })
 }

@@ -13,6 +13,7 @@
 //! GET  /api/v1/models                 the models that can be changed: versions, which acts, what each did
 //! POST /api/v1/models/{step}/activate  another version acts; canary, rollback, reset
 //! PUT  /api/v1/models/{step}/versions/{name}  a new version
+//! POST /api/v1/query                   SQL over views and streams
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -32,6 +33,7 @@ mod intake;
 mod limits;
 mod models;
 mod problem;
+mod query;
 mod routes;
 mod tables;
 mod wake;
@@ -47,6 +49,7 @@ use tokio::sync::watch;
 
 pub use access::Token;
 pub use models::{Board, Refusal};
+pub use query::{Ask, Asking, Found, NotFound};
 
 /// What is served.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ pub struct Served {
     pub bells: Vec<(String, Arc<Bell>)>,
     /// The views that can be read, by name.
     pub tables: Vec<(String, Arc<Table>)>,
+    /// Carries queries out, if there are to be any.
+    pub queries: Option<Arc<dyn Ask>>,
     /// Who may use the API: whoever shows one of these; anybody where there is none.
     pub tokens: Vec<Token>,
 }

@@ -28,6 +28,12 @@ pub(crate) const COMMAND_BYTES: usize = 16 << 10;
 /// Longest body of a version of a model: weights of a few thousand deep trees. Counted twice, as every body, it leaves room for
 /// others.
 pub(crate) const MODEL_BYTES: usize = 64 << 20;
+/// Longest body of a query. Its text may have half of that.
+pub(crate) const QUERY_BYTES: usize = 512 << 10;
+/// Rows of a query's answer, unless asked for less or more.
+pub(crate) const QUERY_ROWS: usize = 10_000;
+/// Most rows of a query's answer; its bytes have a limit, too.
+pub(crate) const QUERY_ROWS_MAX: usize = 1_000_000;
 /// Most readers that follow tables, each with a connection of its own.
 pub(crate) const FOLLOWERS: usize = 256;
 /// Rows of a view in one answer, unless asked for less or more.

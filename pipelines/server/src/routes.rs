@@ -13,10 +13,10 @@ use foreline_engine::Table;
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
-use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, RETRY_AFTER};
+use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, QUERY_BYTES, RETRY_AFTER};
 use crate::models::{self, Models};
 use crate::problem::{Problem, json as as_json};
-use crate::{Served, Token, alerts, intake, tables, wake};
+use crate::{Ask, Served, Token, alerts, intake, query, tables, wake};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(crate) struct Site {
     pub(crate) models: Models,
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
+    pub(crate) queries: Option<Arc<dyn Ask>>,
     pub(crate) tokens: Vec<Token>,
     /// Readers that may still follow a table.
     pub(crate) followers: Arc<Semaphore>,
@@ -47,6 +48,7 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         models: Models::new(served.swaps, served.boards),
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
+        queries: served.queries,
         tokens: served.tokens,
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         stopped,
@@ -91,6 +93,10 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
                 .delete(models::delete)
                 .layer(DefaultBodyLimit::disable())
                 .fallback(wrong_method),
+        )
+        .route(
+            "/api/v1/query",
+            post(query::query).layer(DefaultBodyLimit::max(QUERY_BYTES)).fallback(wrong_method),
         )
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))

@@ -23,6 +23,9 @@ const SECOND_S3: &str = "the tests of S3 against a second store (moto_server)";
 /// What is left out where there is no MLflow.
 const TRACKING: &str = "the test against a real MLflow server";
 
+/// What is left out where nothing builds for WebAssembly.
+const NETWORKS: &str = "the tests of neural networks in the sandbox";
+
 /// Everything, in the order in which it is installed.
 const NEEDS: &[Need] = &[
     Need {
@@ -128,7 +131,25 @@ const NEEDS: &[Need] = &[
         root: false,
         skipped: Some(TRACKING),
     },
+    Need {
+        what: "a compiler for wasm32",
+        probe: &["sh", "-c", WASM32],
+        // Where rustup cannot download, root on Debian has another.
+        install: &[
+            "sh",
+            "-c",
+            "rustup target add wasm32-unknown-unknown || \
+             { test \"$(id -u)\" = 0 && apt-get update && \
+             apt-get install --yes --no-install-recommends rustc-web cargo-web rust-web-src; }",
+        ],
+        root: false,
+        skipped: Some(NETWORKS),
+    },
 ];
+
+/// Whether one of the toolchains is there that `plugins.rs` knows.
+pub(crate) const WASM32: &str = "test -d \"$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown/lib\" || \
+     { test -x /usr/bin/rustc && test -x /usr/bin/cargo && test -d /usr/lib/rustlib/src/rust/library; }";
 
 /// Installs what is missing; what is left out for want of something that could not be installed.
 ///

@@ -33,7 +33,8 @@ pub(crate) fn run() -> Result<()> {
     let mut failed = Vec::new();
     let mut last_words = String::new();
     let nextest = needs::succeeds(&["cargo", "nextest", "--version"]);
-    for step in steps(nextest) {
+    let wasm32 = needs::succeeds(&["sh", "-c", needs::WASM32]);
+    for step in steps(nextest, wasm32) {
         writeln!(out, "\n=== {} ===\n    {}", step.heading, step.command.join(" "))?;
         let ended = run_step(&step)?;
         sum.add(&ended.sum);
@@ -60,7 +61,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// The steps, quickest answers first.
-fn steps(nextest: bool) -> Vec<Step> {
+fn steps(nextest: bool, wasm32: bool) -> Vec<Step> {
     let step = |heading, command: &'static str| Step {
         heading,
         command: command.split(' ').collect(),
@@ -70,6 +71,10 @@ fn steps(nextest: bool) -> Vec<Step> {
         step("format", "cargo fmt --all --check"),
         step("lints", "cargo clippy --workspace --all-targets --locked -- -D warnings"),
     ];
+    if wasm32 {
+        // The tests of neural networks need their plugin, which is too large for the repository.
+        steps.push(step("plugin of neural networks", "cargo xtask plugins onnx"));
+    }
     if nextest {
         // It does not run examples in documentation.
         steps.push(step("tests", "cargo nextest run --workspace --locked --no-fail-fast"));
@@ -302,7 +307,7 @@ mod tests {
     #[test]
     fn examples_are_run_whatever_the_runner() {
         let has_examples = |nextest| {
-            let steps = steps(nextest);
+            let steps = steps(nextest, false);
             steps.iter().any(|step| {
                 step.command[..2] == ["cargo", "test"] && step.command.contains(&"--workspace")
             })

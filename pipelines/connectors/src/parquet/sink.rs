@@ -1,7 +1,9 @@
 //! Collects rows and writes them at each commit.
 
+use std::sync::Arc;
+
 use ::parquet::file::properties::WriterProperties;
-use foreline_engine::{Batch, Committed, RunId, Schema, Sink, SinkError, crash_point};
+use foreline_engine::{Batch, Committed, RunId, Schema, Sink, SinkError, Tail, crash_point};
 
 use super::manifest::{FileEntry, FileKind, Manifest};
 use super::place::{Place, PlaceError};
@@ -24,6 +26,8 @@ pub(super) struct ParquetSink {
     stream: String,
     config: ParquetConfig,
     opened: Option<Opened>,
+    /// Where readers look for what is not committed yet.
+    tail: Option<Arc<Tail>>,
 }
 
 /// What is known once the folder was taken over.
@@ -40,7 +44,12 @@ struct Opened {
 
 impl ParquetSink {
     pub(super) fn new(place: Box<dyn Place>, stream: &str, config: ParquetConfig) -> Self {
-        ParquetSink { place, stream: stream.to_owned(), config, opened: None }
+        ParquetSink { place, stream: stream.to_owned(), config, opened: None, tail: None }
+    }
+
+    /// The same sink, what it has not committed being looked at by others.
+    pub(super) fn watched(self, tail: Arc<Tail>) -> Self {
+        ParquetSink { tail: Some(tail), ..self }
     }
 
     fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> SinkError {
@@ -257,6 +266,10 @@ impl Sink for ParquetSink {
             let bytes = o.n_waiting * o.schema.columns().len() * size_of::<u64>();
             o.n_waiting >= self.config.file_rows || bytes >= WAITING_BYTES_MAX
         })
+    }
+
+    fn tail(&self) -> Option<Arc<Tail>> {
+        self.tail.clone()
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn sorted(
 }
 
 /// The columns of a file.
-fn file_schema(schema: &Schema, revisions: bool) -> Arc<ArrowSchema> {
+pub(super) fn file_schema(schema: &Schema, revisions: bool) -> Arc<ArrowSchema> {
     let field = |name: &str, data_type| Field::new(name, data_type, true);
     let columns = schema.columns().iter().map(|c| field(&c.name, plain_type(&c.data_type)));
     let mut fields: Vec<Field> = columns.collect();
@@ -108,7 +108,7 @@ fn order(
     lexsort_to_indices(&by, None)
 }
 
-fn revision_columns(batches: &[Batch]) -> Result<[ArrayRef; 2], ArrowError> {
+pub(super) fn revision_columns(batches: &[Batch]) -> Result<[ArrayRef; 2], ArrowError> {
     let revision = |b: &Batch| b.revision.clone().unwrap_or_else(|| vec![0; b.len()].into());
     let deleted = |b: &Batch| b.deleted.clone().unwrap_or_else(|| vec![false; b.len()].into());
     let revisions: Vec<_> = batches.iter().map(revision).collect();

@@ -108,6 +108,7 @@ impl SinkKind for Postbox {
             sql: None,
             notes: vec!["what goes in does not come out".to_owned()],
             probe: None,
+            lake: None,
         })
     }
 }

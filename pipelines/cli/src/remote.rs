@@ -1,4 +1,4 @@
-//! The HTTP API of a pipeline that runs, as far as new weights need it.
+//! The HTTP API of a pipeline that runs, as far as commands need it: new weights, queries.
 //!
 //! The server speaks HTTP without TLS, so a connection of our own does; whoever has a proxy in front asks on its inner side.
 
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 /// How long the server may take: it compiles, and waits for its journal.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Most bytes of an answer; a description of a model has some kilobytes.
-const MAX_ANSWER_BYTES: u64 = 4 << 20;
+/// Most bytes of an answer: that of a query, whose server has a smaller limit.
+const MAX_ANSWER_BYTES: u64 = 256 << 20;
 /// The variable with the token.
 const TOKEN: &str = "FORELINE_TOKEN";
 
 /// A pipeline that runs.
 #[derive(Debug)]
-pub(super) struct Engine {
+pub(crate) struct Engine {
     /// Host and port.
     host: String,
     token: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Engine {
 
 impl Engine {
     /// The one at `url`.
-    pub(super) fn at(url: &str) -> anyhow::Result<Self> {
+    pub(crate) fn at(url: &str) -> anyhow::Result<Self> {
         let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
         let host =
             host.filter(|h| !h.is_empty() && !h.contains(['/', '@', '?', '#']) && h.is_ascii());
@@ -44,21 +44,45 @@ impl Engine {
     }
 
     /// Gives it a version of a model.
-    pub(super) fn give(&self, step: &str, version: &str, weights: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn give(&self, step: &str, version: &str, weights: &[u8]) -> anyhow::Result<()> {
         let path = format!("/api/v1/models/{step}/versions/{version}");
         self.ask("PUT", &path, "application/octet-stream", weights)
             .with_context(|| format!("failed to give '{step}' the version '{version}'"))
     }
 
     /// Has a version act.
-    pub(super) fn activate(&self, step: &str, version: &str) -> anyhow::Result<()> {
+    pub(crate) fn activate(&self, step: &str, version: &str) -> anyhow::Result<()> {
         let body = json!({ "version": version, "by": "foreline retrain" }).to_string();
         let path = format!("/api/v1/models/{step}/activate");
         self.ask("POST", &path, "application/json", body.as_bytes())
             .with_context(|| format!("failed to have '{version}' act in '{step}'"))
     }
 
+    /// Asks for the rows of a query as an Arrow stream, at most so many.
+    pub(crate) fn query(&self, sql: &str, rows: usize) -> anyhow::Result<Answered> {
+        let body = json!({ "sql": sql, "limit": rows }).to_string();
+        let kind = "application/json\r\naccept: application/vnd.apache.arrow.stream";
+        self.request("POST", "/api/v1/query", kind, body.as_bytes())
+    }
+
+    /// What the server says of itself at `path`, as JSON.
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let answered = self.request("GET", path, "application/json", b"")?;
+        answered.judged()?;
+        serde_json::from_slice(&answered.body).context("the answer is no JSON")
+    }
+
     fn ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<()> {
+        self.request(method, path, kind, body)?.judged()
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &[u8],
+    ) -> anyhow::Result<Answered> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "/_-.".contains(c);
         if !path.chars().all(allowed) {
             bail!("'{path}' has characters that names do not have");
@@ -80,22 +104,52 @@ impl Engine {
             sent?;
             return Err(e.into());
         }
-        judged(&String::from_utf8_lossy(&answer))
+        Answered::read(&answer)
     }
 }
 
-/// Whether an answer is a yes.
-fn judged(answer: &str) -> anyhow::Result<()> {
-    let (head, body) = answer.split_once("\r\n\r\n").context("the server did not answer")?;
-    let status = head.split(' ').nth(1).and_then(|s| s.parse::<u16>().ok());
-    match status {
-        Some(200) => Ok(()),
-        Some(status) => {
-            let problem: Option<Value> = serde_json::from_str(body).ok();
-            let detail = problem.as_ref().and_then(|p| p["detail"].as_str());
-            Err(anyhow!("{status}: {}", detail.unwrap_or("no reason was given")))
+/// What a server answered.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    status: u16,
+    head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answered {
+    fn read(answer: &[u8]) -> anyhow::Result<Self> {
+        let end = answer.windows(4).position(|w| w == b"\r\n\r\n");
+        let end = end.context("the server did not answer")?;
+        let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+        let status = head.split(' ').nth(1).and_then(|s| s.parse::<u16>().ok());
+        let status = status.context("what answers is no HTTP server")?;
+        Ok(Answered { status, head, body: answer[end + 4..].to_vec() })
+    }
+
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// Whether it is a yes.
+    pub(crate) fn judged(&self) -> anyhow::Result<()> {
+        if self.status == 200 {
+            return Ok(());
         }
-        None => Err(anyhow!("what answers is no HTTP server")),
+        Err(anyhow!("{}: {}", self.status, self.detail()))
+    }
+
+    /// Why it is a no.
+    pub(crate) fn detail(&self) -> String {
+        let problem: Option<Value> = serde_json::from_slice(&self.body).ok();
+        let detail = problem.as_ref().and_then(|p| p["detail"].as_str());
+        detail.unwrap_or("no reason was given").to_owned()
+    }
+
+    /// Whether it is a yes.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.status == 200
     }
 }
 
@@ -114,6 +168,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_why() {
+        let judged = |answer: &str| Answered::read(answer.as_bytes())?.judged();
         assert!(judged("HTTP/1.1 200 OK\r\n\r\n{}").is_ok());
         let no = judged("HTTP/1.1 422 X\r\n\r\n{\"detail\":\"its outputs are y\"}").unwrap_err();
         assert_eq!(no.to_string(), "422: its outputs are y");

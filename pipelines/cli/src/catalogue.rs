@@ -1,0 +1,180 @@
+//! The tables of a pipeline for queries: its views, and its streams in Parquet folders with what is on its way there.
+//!
+//! What a reader would get wrong: all tables of a query are read at the end of one epoch. Views say theirs; a stream is cut off
+//! there. The sinks have an epoch before the views do, so a folder may be a moment ahead: then all of it is looked at again.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use foreline_connectors::parquet::{Lake, LakePart, Seen};
+use foreline_engine::{Column, Table as View};
+use foreline_server::{Ask, Found, NotFound};
+use foreline_spec::Plan;
+use foreline_sql::{
+    About, Catalogue, Content, Files, Limits, Part, Queries, QueryError, Refusal, Snapshot,
+};
+
+/// The tables of a pipeline.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    views: BTreeMap<String, Arc<View>>,
+    lakes: BTreeMap<String, Lake>,
+    /// Whether rows come while it is asked.
+    runs: bool,
+}
+
+impl Tables {
+    /// Those of a pipeline that runs, with its views.
+    pub(crate) fn running(plan: &Plan, views: &[(String, Arc<View>)]) -> Self {
+        let views = views.iter().map(|(name, view)| (name.clone(), Arc::clone(view))).collect();
+        Tables { views, lakes: lakes(plan), runs: true }
+    }
+
+    /// Those of a pipeline at rest: what its sinks have written.
+    pub(crate) fn at_rest(plan: &Plan) -> Self {
+        Tables { views: BTreeMap::new(), lakes: lakes(plan), runs: false }
+    }
+
+    /// One look at all of them; `None` where they did not show one epoch.
+    fn look(&self, names: &[String]) -> Result<Option<Snapshot>, String> {
+        let mut seen: BTreeMap<&String, Seen> = BTreeMap::new();
+        for name in names {
+            if let Some(lake) = self.lakes.get(name) {
+                let failed = |e| format!("'{}' cannot be read: {e}", lake.folder().display());
+                seen.insert(name, lake.look().map_err(failed)?);
+            }
+        }
+        let mut epoch = None;
+        let mut pages = BTreeMap::new();
+        for name in names {
+            let Some(view) = self.views.get(name) else { continue };
+            if view.edition().is_none() {
+                return Err(format!("'{name}' is not there yet: the run catches up with what was"));
+            }
+            let page = view.all().map_err(|e| format!("'{name}' cannot be read: {e}"))?;
+            if epoch.is_some_and(|epoch| epoch != page.epoch) {
+                return Ok(None);
+            }
+            epoch = Some(page.epoch);
+            pages.insert(name, page.rows);
+        }
+        if self.runs {
+            epoch = epoch.or_else(|| seen.values().filter_map(Seen::epoch).min());
+            let is_ahead = |s: &Seen| s.committed() > epoch && epoch.is_some();
+            let is_behind = |s: &Seen| s.epoch().is_some() && s.epoch() < epoch;
+            if seen.values().any(|s| is_ahead(s) || is_behind(s)) {
+                return Ok(None);
+            }
+        }
+        let upto = epoch.filter(|_| self.runs);
+        if !self.runs {
+            let mut epochs = seen.values().map(Seen::epoch);
+            let first = epochs.next().flatten();
+            epoch = first.filter(|_| epochs.all(|e| e == first));
+        }
+        let mut tables = Vec::new();
+        for name in names {
+            tables.push(match (pages.remove(name), seen.remove(name)) {
+                (Some(rows), _) => Content::Rows(vec![rows]),
+                (None, Some(seen)) => Content::Files(self.files(name, seen, upto)?),
+                (None, None) => return Err(format!("there is no table '{name}'")),
+            });
+        }
+        Ok(Some(Snapshot { epoch, tables }))
+    }
+
+    fn files(&self, name: &str, seen: Seen, upto: Option<u64>) -> Result<Files, String> {
+        let schema = self.lakes[name].schema();
+        let identity = schema.key().iter().copied().chain([schema.time()]);
+        let identity = identity.map(|at| schema.columns()[at].name.clone()).collect();
+        let failed = |e| format!("'{name}' cannot be read: {e}");
+        let generations = seen.rows(upto).map_err(failed)?.into_iter().map(|(generation, part)| {
+            let LakePart { rows, corrections, recent, recent_corrections } = part;
+            (generation, Part { rows, corrections, recent, recent_corrections })
+        });
+        Ok(Files { generations: generations.collect(), identity })
+    }
+}
+
+/// The streams whose rows lie in folders of this machine.
+fn lakes(plan: &Plan) -> BTreeMap<String, Lake> {
+    let views: Vec<&String> = plan.views.iter().map(|v| &v.name).collect();
+    let mut lakes = BTreeMap::new();
+    for sink in &plan.sinks {
+        let name = plan.stream_name(sink.from);
+        if let Some(lake) = &sink.sink.lake
+            && !views.iter().any(|view| *view == name)
+        {
+            // Of several sinks that take a stream the first is as good as the others.
+            lakes.entry(name.to_owned()).or_insert_with(|| lake.clone());
+        }
+    }
+    lakes
+}
+
+impl Catalogue for Tables {
+    fn tables(&self) -> Vec<About> {
+        let units = |columns: &[Column]| {
+            columns.iter().map(|c| c.unit.as_ref().map(|u| u.code().to_owned())).collect()
+        };
+        let views = self.views.iter().map(|(name, view)| About {
+            name: name.clone(),
+            kind: "view".to_owned(),
+            schema: view.relation().arrow().clone(),
+            units: units(view.relation().columns()),
+        });
+        let lakes = self.lakes.iter().map(|(name, lake)| About {
+            name: name.clone(),
+            kind: format!("stream, in {}", lake.folder().display()),
+            schema: lake.file_schema(),
+            units: units(lake.schema().columns()),
+        });
+        let mut tables: Vec<About> = views.chain(lakes).collect();
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        tables
+    }
+
+    fn snapshot(&self, names: &[String]) -> Result<Option<Snapshot>, String> {
+        self.look(names)
+    }
+}
+
+/// Queries as the server asks them.
+#[derive(Debug)]
+pub(crate) struct Asked(pub(crate) Queries);
+
+impl Asked {
+    /// Queries over the tables of a plan that runs.
+    pub(crate) fn running(plan: &Plan, views: &[(String, Arc<View>)]) -> std::io::Result<Self> {
+        let tables = Arc::new(Tables::running(plan, views));
+        Queries::new(tables, Limits::default(), &plan.data_dir.join("sql")).map(Asked)
+    }
+}
+
+impl Ask for Asked {
+    fn ask<'a>(
+        &'a self,
+        sql: &'a str,
+        rows: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send + 'a>> {
+        Box::pin(async move {
+            let answer = self.0.ask(sql, rows).await.map_err(|e| match e {
+                QueryError::Refused(Refusal { message, at, help }) => {
+                    NotFound::Refused(message, at, help)
+                }
+                QueryError::Limit(message) => NotFound::Limit(message),
+                QueryError::Busy(message) => NotFound::Busy(message),
+                QueryError::Unavailable(message) => NotFound::Unavailable(message),
+                QueryError::Failed(message) => NotFound::Failed(message),
+            })?;
+            Ok(Found {
+                epoch: answer.epoch,
+                schema: answer.schema,
+                rows: answer.rows,
+                is_truncated: answer.is_truncated,
+                time: answer.time,
+            })
+        })
+    }
+}

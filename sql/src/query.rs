@@ -1,0 +1,375 @@
+//! Queries of people: one statement that only reads, over the tables of a pipeline, within limits.
+//!
+//! What a reader would get wrong:
+//!
+//! * Every query goes through [`Queries::ask`], whoever asks. What it may not do is refused before anything is planned.
+//! * All tables of a query are read at one epoch, when it begins; what comes later is not seen.
+//! * It runs on threads of its own, which the dataflow and the HTTP server do not share. Whoever drops the future of an
+//!   answer cancels the query, and its memory comes back.
+//! * Names keep their case, as in the expressions of steps.
+
+use std::fmt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DataFusionError;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateDefaults};
+use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
+use futures_util::StreamExt as _;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+mod functions;
+mod gate;
+mod refusal;
+mod tables;
+
+pub use refusal::{QueryError, Refusal};
+pub use tables::{About, Catalogue, Content, Files, Part, Snapshot};
+
+/// Stack of a thread that plans: DataFusion takes up to 30 KiB a level of an expression without optimisation.
+const STACK_BYTES: usize = 32 << 20;
+/// Rows of a batch between two operators: small, so that a query that is cancelled ends soon.
+const BATCH_ROWS: usize = 8192;
+/// How long a runtime that ends waits for queries that are under way.
+const STOP_TIME: Duration = Duration::from_millis(500);
+
+/// How often tables are looked at until they show one epoch. They do at once, unless an epoch ends at that moment.
+const LOOKS_MAX: usize = 200;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a query may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long it may run.
+    pub time: Duration,
+    /// Bytes that all queries together may hold for sorts, joins and groups.
+    pub memory_bytes: usize,
+    /// Bytes of temporary files that all queries together may write when memory does not do.
+    pub spill_bytes: u64,
+    /// Bytes of an answer.
+    pub answer_bytes: usize,
+    /// Queries at a time; more are refused.
+    pub concurrent: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            time: Duration::from_secs(30),
+            memory_bytes: 256 << 20,
+            spill_bytes: 2 << 30,
+            answer_bytes: 64 << 20,
+            concurrent: 8,
+        }
+    }
+}
+
+/// What became of the queries so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Answered.
+    pub answered: u64,
+    /// Not let in, or wrong.
+    pub refused: u64,
+    /// Ended by a limit.
+    pub limited: u64,
+    /// Ended by whoever asked.
+    pub cancelled: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    answered: AtomicU64,
+    refused: AtomicU64,
+    limited: AtomicU64,
+    cancelled: AtomicU64,
+}
+
+/// What a query gave.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The epoch at whose end the tables were read; `None` where none of them has one.
+    pub epoch: Option<u64>,
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub rows: Vec<RecordBatch>,
+    /// Whether there are more rows than were asked for.
+    pub is_truncated: bool,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Carries queries out.
+pub struct Queries {
+    runtime: Option<Runtime>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: SessionState,
+    catalogue: Arc<dyn Catalogue>,
+    permits: Semaphore,
+    limits: Limits,
+    counters: Counters,
+}
+
+impl fmt::Debug for Queries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queries").field("limits", &self.shared.limits).finish_non_exhaustive()
+    }
+}
+
+impl Queries {
+    /// Queries over the tables of `catalogue`, which spill into a folder of their own below `folder`.
+    ///
+    /// # Errors
+    /// When there is no thread for them, or the folder cannot be made.
+    pub fn new(
+        catalogue: Arc<dyn Catalogue>,
+        limits: Limits,
+        folder: &Path,
+    ) -> std::io::Result<Self> {
+        // Whatever else runs here keeps half of the machine.
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_stack_size(STACK_BYTES)
+            .thread_name("sql")
+            .enable_time()
+            .build()?;
+        std::fs::create_dir_all(folder)?;
+        let environment = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
+            .with_temp_file_path(folder)
+            .with_max_temp_directory_size(limits.spill_bytes)
+            .build()
+            .map_err(std::io::Error::other)?;
+        let permits = Semaphore::new(limits.concurrent);
+        let state = state(Arc::new(environment), threads);
+        let counters = Counters::default();
+        let shared = Shared { state, catalogue, permits, limits, counters };
+        Ok(Queries { runtime: Some(runtime), shared: Arc::new(shared) })
+    }
+
+    /// The tables that there are.
+    #[must_use]
+    pub fn tables(&self) -> Vec<About> {
+        self.shared.catalogue.tables()
+    }
+
+    /// What became of the queries so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters { answered, refused, limited, cancelled } = &self.shared.counters;
+        Counts {
+            answered: of(answered),
+            refused: of(refused),
+            limited: of(limited),
+            cancelled: of(cancelled),
+        }
+    }
+
+    /// Answers with at most `rows` rows. Dropping the future cancels the query.
+    ///
+    /// # Errors
+    /// When the statement is refused or wrong, too many are under way, or it reaches a limit.
+    pub async fn ask(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
+        let Some(runtime) = &self.runtime else {
+            return Err(QueryError::Failed("the engine ends".to_owned()));
+        };
+        let (shared, sql) = (Arc::clone(&self.shared), sql.to_owned());
+        let watched = Arc::clone(&self.shared);
+        let task = runtime.spawn(async move { shared.within_limits(&sql, rows).await });
+        let answer = Cancelling { task, watched, is_done: false }.await;
+        let counters = &self.shared.counters;
+        let counter = match &answer {
+            Ok(_) => &counters.answered,
+            Err(QueryError::Limit(_) | QueryError::Busy(_)) => &counters.limited,
+            Err(_) => &counters.refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        answer
+    }
+
+    /// The same for callers that wait.
+    ///
+    /// # Errors
+    /// As [`Queries::ask`].
+    pub fn ask_and_wait(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(self.ask(sql, rows)),
+            None => Err(QueryError::Failed("the engine ends".to_owned())),
+        }
+    }
+}
+
+impl Drop for Queries {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(STOP_TIME);
+        }
+    }
+}
+
+/// A query that ends when nobody waits for its answer.
+struct Cancelling {
+    task: JoinHandle<Result<Answer, QueryError>>,
+    watched: Arc<Shared>,
+    is_done: bool,
+}
+
+impl Future for Cancelling {
+    type Output = Result<Answer, QueryError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match Pin::new(&mut self.task).poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(ended) => {
+                self.is_done = true;
+                Poll::Ready(ended.unwrap_or_else(|e| {
+                    tracing::error!("a query panicked (a bug): {e}");
+                    Err(QueryError::Failed("the query failed (a bug)".to_owned()))
+                }))
+            }
+        }
+    }
+}
+
+impl Drop for Cancelling {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.task.abort();
+            self.watched.counters.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What all queries begin with: the functions that they may call.
+fn state(environment: Arc<RuntimeEnv>, threads: usize) -> SessionState {
+    let config = SessionConfig::new()
+        .with_target_partitions(threads)
+        .with_batch_size(BATCH_ROWS)
+        .with_information_schema(true)
+        .with_default_catalog_and_schema("foreline", "public")
+        .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
+        .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+        .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
+        .set_bool("datafusion.execution.parquet.pushdown_filters", true)
+        .set_str("datafusion.execution.time_zone", "+00:00");
+    let mut scalar = SessionStateDefaults::default_scalar_functions();
+    scalar.retain(|f| !functions::unbounded(f.name(), f.aliases()));
+    scalar.push(functions::time_bucket());
+    let mut aggregate = SessionStateDefaults::default_aggregate_functions();
+    aggregate.extend(functions::aggregates());
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(environment)
+        .with_default_features()
+        .with_scalar_functions(scalar)
+        .with_aggregate_functions(aggregate)
+        .build()
+}
+
+impl Shared {
+    async fn within_limits(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
+        let Ok(_permit) = self.permits.try_acquire() else {
+            let most = self.limits.concurrent;
+            return Err(QueryError::Busy(format!(
+                "{most} queries are under way, which is the limit"
+            )));
+        };
+        let time = self.limits.time;
+        match tokio::time::timeout(time, self.answer(sql, rows)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(QueryError::Limit(format!(
+                "the query took longer than {} s, which is the limit; ask for less time or fewer machines",
+                time.as_secs_f64()
+            ))),
+        }
+    }
+
+    async fn answer(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
+        #[expect(clippy::disallowed_methods, reason = "how long it took is told to whoever asked")]
+        let begun = Instant::now();
+        let about = self.catalogue.tables();
+        let asked = gate::read(sql, &self.state, &about)?;
+        let snapshot = self.snapshot(&asked.tables).await?;
+        let context = SessionContext::new_with_state(self.state.clone());
+        // The catalogue is shared by clones of the state; each query has one of its own.
+        let epoch = snapshot.epoch;
+        tables::register(&context, &about, &asked.tables, snapshot)
+            .await
+            .map_err(|e| refusal::of(sql, &e))?;
+        let failed = |e: DataFusionError| refusal::of(sql, &e);
+        let plan = context.state().statement_to_plan(asked.statement).await.map_err(failed)?;
+        let reads = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        reads.verify_plan(&plan).map_err(failed)?;
+        let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
+        let stream = frame.execute_stream().await.map_err(failed)?;
+        let schema = stream.schema();
+        let (rows, is_truncated) = self.collect(sql, stream, rows).await?;
+        Ok(Answer { epoch, schema, rows, is_truncated, time: begun.elapsed() })
+    }
+
+    /// The tables at one epoch.
+    async fn snapshot(&self, names: &[String]) -> Result<Snapshot, QueryError> {
+        for _ in 0..LOOKS_MAX {
+            let found = self.catalogue.snapshot(names).map_err(QueryError::Unavailable)?;
+            if let Some(snapshot) = found {
+                return Ok(snapshot);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        let what = "the tables did not come to the end of one epoch: a sink is behind; try again";
+        Err(QueryError::Unavailable(what.to_owned()))
+    }
+
+    /// The rows, as many as were asked for; whether there are more.
+    async fn collect(
+        &self,
+        sql: &str,
+        mut stream: SendableRecordBatchStream,
+        most: usize,
+    ) -> Result<(Vec<RecordBatch>, bool), QueryError> {
+        let (mut rows, mut left, mut bytes) = (Vec::new(), most, 0);
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(|e| refusal::of(sql, &e))?;
+            if batch.num_rows() > left {
+                rows.push(batch.slice(0, left));
+                return Ok((rows, true));
+            }
+            bytes += batch.get_array_memory_size();
+            if bytes > self.limits.answer_bytes {
+                let most = self.limits.answer_bytes >> 20;
+                return Err(QueryError::Limit(format!(
+                    "the answer is larger than {most} MiB, which is the limit; ask for fewer rows or columns, or add a LIMIT"
+                )));
+            }
+            left -= batch.num_rows();
+            if batch.num_rows() > 0 {
+                rows.push(batch);
+            }
+        }
+        Ok((rows, false))
+    }
+}
+
+#[cfg(test)]
+mod tests;
