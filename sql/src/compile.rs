@@ -6,7 +6,6 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
-use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, cast};
@@ -32,9 +31,6 @@ pub const MAX_OPERATORS: usize = 150;
 /// optimisation; the thread that asks may have 2 MiB.
 const PLANNING_STACK_BYTES: usize = 32 << 20;
 
-/// The functions of numbers whose result IEEE 754 gives to the last bit.
-const EXACT: &[&str] = &["abs", "ceil", "floor", "iszero", "isnan", "nanvl", "signum", "sqrt"];
-
 /// Compiles SQL expressions against the schema of a stream.
 pub struct SqlExpressions {
     state: SessionState,
@@ -59,19 +55,7 @@ impl SqlExpressions {
         let config = SessionConfig::new()
             .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
-        // `exp`, `sin` and their like have other last bits on other platforms, and replay must give the same everywhere.
-        let inexact: Vec<String> = datafusion::functions::math::functions()
-            .iter()
-            .map(|f| f.name().to_owned())
-            .filter(|name| !EXACT.contains(&name.as_str()))
-            .collect();
-        let mut scalar = SessionStateDefaults::default_scalar_functions();
-        scalar.retain(|f| !inexact.iter().any(|name| name == f.name()));
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_default_features()
-            .with_scalar_functions(scalar)
-            .build();
+        let state = SessionStateBuilder::new().with_config(config).with_default_features().build();
         SqlExpressions { state }
     }
 

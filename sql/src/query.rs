@@ -23,6 +23,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateDefaults};
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures_util::StreamExt as _;
 use tokio::runtime::{Builder, Runtime};
@@ -31,6 +32,7 @@ use tokio::task::JoinHandle;
 
 mod functions;
 mod gate;
+mod joins;
 mod refusal;
 mod tables;
 
@@ -44,6 +46,8 @@ const BATCH_ROWS: usize = 8192;
 /// How long a runtime that ends waits for queries that are under way.
 const STOP_TIME: Duration = Duration::from_millis(500);
 
+/// How much longer than it may a query is waited for.
+const GRACE: Duration = Duration::from_secs(2);
 /// How often tables are looked at until they show one epoch. They do at once, unless an epoch ends at that moment.
 const LOOKS_MAX: usize = 200;
 /// Between two looks.
@@ -143,7 +147,9 @@ impl Queries {
         folder: &Path,
     ) -> std::io::Result<Self> {
         // Whatever else runs here keeps half of the machine.
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // Never one alone: the time of a query that does not pause is watched by another.
+        let threads = cores.div_ceil(2).max(2);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_stack_size(STACK_BYTES)
@@ -194,7 +200,13 @@ impl Queries {
         let (shared, sql) = (Arc::clone(&self.shared), sql.to_owned());
         let watched = Arc::clone(&self.shared);
         let task = runtime.spawn(async move { shared.within_limits(&sql, rows).await });
-        let answer = Cancelling { task, watched, is_done: false }.await;
+        let waiting = Cancelling { task, watched, is_done: false };
+        // The query watches its time itself, unless it does not come to it.
+        let most = self.shared.limits.time + GRACE;
+        let answer = match tokio::time::timeout(most, waiting).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.shared.took_too_long()),
+        };
         let counters = &self.shared.counters;
         let counter = match &answer {
             Ok(_) => &counters.answered,
@@ -295,11 +307,15 @@ impl Shared {
         let time = self.limits.time;
         match tokio::time::timeout(time, self.answer(sql, rows)).await {
             Ok(answer) => answer,
-            Err(_) => Err(QueryError::Limit(format!(
-                "the query took longer than {} s, which is the limit; ask for less time or fewer machines",
-                time.as_secs_f64()
-            ))),
+            Err(_) => Err(self.took_too_long()),
         }
+    }
+
+    fn took_too_long(&self) -> QueryError {
+        QueryError::Limit(format!(
+            "the query took longer than {} s, which is the limit; ask for less time or fewer machines",
+            self.limits.time.as_secs_f64()
+        ))
     }
 
     async fn answer(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
@@ -322,7 +338,10 @@ impl Shared {
             .with_allow_statements(false);
         reads.verify_plan(&plan).map_err(failed)?;
         let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
-        let stream = frame.execute_stream().await.map_err(failed)?;
+        let task = Arc::new(frame.task_ctx());
+        let physical = frame.create_physical_plan().await.map_err(failed)?;
+        joins::check(&physical)?;
+        let stream = execute_stream(physical, task).map_err(failed)?;
         let schema = stream.schema();
         let (rows, is_truncated) = self.collect(sql, stream, rows).await?;
         Ok(Answer { epoch, schema, rows, is_truncated, time: begun.elapsed() })

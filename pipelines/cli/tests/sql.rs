@@ -27,7 +27,7 @@ sources:
     lateness: 0s
     dedupe: [machine, ts]
 steps:
-  doubled: { from: readings, derive: { twice: 2 * v } }
+  doubled: { from: readings, derive: { columns: { twice: 2 * v } } }
 views:
   latest: { from: doubled, latest: {} }
 sinks:
@@ -120,7 +120,7 @@ fn every_answer_is_of_one_epoch() {
     let (ok, out, _) =
         command(&running, &["SELECT machine, v FROM doubled ORDER BY machine LIMIT 2"]);
     assert!(
-        ok && out.starts_with("machine  v\nM-00000  0.0\nM-00001  1.0\n(2 rows, epoch "),
+        ok && out.starts_with("machine    v\nM-00000  0.0\nM-00001  1.0\n(2 rows, epoch "),
         "{out}"
     );
     let (ok, _, err) = command(&running, &["SELECT * FROM latest"]);
@@ -171,7 +171,7 @@ fn what_is_asked_wrongly_is_said() {
 #[test]
 fn whoever_hangs_up_cancels() {
     let running = Running::new(COMMAND, PIPELINE, &[]);
-    let endless = "SELECT sum(a.value * b.value) FROM generate_series(1, 1000000000) a, generate_series(1, 1000000000) b";
+    let endless = "SELECT sum(value) FROM generate_series(1, 1000000000000)";
     let body = json!({ "sql": endless }).to_string();
     let length = body.len();
     let request = format!(

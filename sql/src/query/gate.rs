@@ -5,6 +5,8 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement as Sql};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::ParserError;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::refusal::{self, QueryError, Refusal};
 use super::tables::About;
@@ -13,8 +15,18 @@ use super::tables::About;
 pub(super) const MAX_BYTES: usize = 256 << 10;
 /// Levels of parentheses, subqueries and operators; DataFusion recurses once a level, again and again.
 const MAX_DEPTH: usize = 100;
+/// Most operators, names and words, values not counted: a list of machines may be long.
+const MAX_PARTS: usize = 2_000;
 /// The schema in which tables say what they are.
 const INFORMATION: &str = "information_schema";
+
+/// Whether a token makes a query deeper: values and what stands between them do not.
+fn counts(token: &Token) -> bool {
+    !matches!(
+        token,
+        Token::Whitespace(_) | Token::Comma | Token::Number(..) | Token::SingleQuotedString(_)
+    )
+}
 
 /// A query that is let in.
 #[derive(Debug)]
@@ -34,6 +46,14 @@ pub(super) fn read(sql: &str, state: &SessionState, about: &[About]) -> Result<A
         )));
     }
     let dialect = PostgreSqlDialect {};
+    // A chain of operators is a tree as deep as it is long, without a parenthesis.
+    let tokens = Tokenizer::new(&dialect, sql).tokenize();
+    let tokens = tokens.map_err(|e| refusal::parse(sql, &ParserError::from(e)))?;
+    if tokens.iter().filter(|token| counts(token)).count() > MAX_PARTS {
+        return refused(Refusal::whole(format!(
+            "the query has more than {MAX_PARTS} operators and names"
+        )));
+    }
     let parser = DFParserBuilder::new(sql).with_dialect(&dialect).with_recursion_limit(MAX_DEPTH);
     let failed = |e| refusal::of(sql, &e);
     let mut statements = parser.build().map_err(failed)?.parse_statements().map_err(failed)?;
