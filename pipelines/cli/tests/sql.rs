@@ -71,7 +71,8 @@ fn agreed(running: &Running) -> (u64, u64) {
 /// What `foreline sql` says of the pipeline.
 fn command(running: &Running, arguments: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(COMMAND);
-    command.arg("sql").arg(running.folder.path().join("p.yaml")).args(arguments);
+    // From beside the file, as people do: its paths are then relative ones.
+    command.current_dir(running.folder.path()).args(["sql", "p.yaml"]).args(arguments);
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.success(), text(&output.stdout), text(&output.stderr))

@@ -268,8 +268,9 @@ async fn listing(
 }
 
 fn url(file: &Path) -> Result<ListingTableUrl, DataFusionError> {
-    let url = url::Url::from_file_path(file).map_err(|()| {
-        DataFusionError::Configuration(format!("'{}' is no whole path", file.display()))
+    let whole = std::path::absolute(file).map_err(DataFusionError::IoError)?;
+    let url = url::Url::from_file_path(whole).map_err(|()| {
+        DataFusionError::Configuration(format!("'{}' is no path of a file", file.display()))
     })?;
     ListingTableUrl::try_new(url, None)
 }
