@@ -125,3 +125,29 @@ fn a_lowered_limit_raises_the_alerts_it_concerns() {
     let cleared: Vec<String> = above(65).into_iter().filter(|m| !above(75).contains(m)).collect();
     assert_eq!(of("cleared"), cleared);
 }
+
+#[test]
+fn the_dashboard_is_served_with_nothing_from_elsewhere() {
+    let running = Running::new(COMMAND, PIPELINE, &[]);
+    let get =
+        |path: &str, head: &str| ask(running.address, &format!("GET {path}"), head, b"").unwrap();
+    let page = get("/", "");
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(page.head.contains("content-type: text/html"), "{}", page.head);
+    assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
+    let asked: Vec<&str> = page.body.split("=\"/assets/").skip(1).collect();
+    assert!(asked.len() > 4, "{}", page.body);
+    for rest in asked {
+        let file = rest.split('"').next().unwrap();
+        let answer = get(&format!("/assets/{file}"), "");
+        assert_eq!(answer.status, 200, "{file}");
+        let tag = answer.head.lines().find_map(|l| l.strip_prefix("etag: ")).unwrap();
+        let again = get(&format!("/assets/{file}"), &format!("if-none-match: {tag}\r\n"));
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{file}");
+    }
+    for outside in ["/assets/../Cargo.toml", "/assets/%2e%2e/p.yaml", "/assets/", "/assets/none.js"]
+    {
+        assert_eq!(get(outside, "").status, 404, "{outside}");
+    }
+    assert_eq!(ask(running.address, "POST /", "", b"").unwrap().status, 405);
+}

@@ -14,6 +14,7 @@
 //! POST /api/v1/models/{step}/activate  another version acts; canary, rollback, reset
 //! PUT  /api/v1/models/{step}/versions/{name}  a new version
 //! POST /api/v1/query                   SQL over views and streams
+//! GET  /                               the dashboard, which reads all of this
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -35,6 +36,7 @@ mod models;
 mod problem;
 mod query;
 mod routes;
+mod site;
 mod tables;
 mod wake;
 

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, QUERY_BYTES, RETRY_AFTER};
 use crate::models::{self, Models};
 use crate::problem::{Problem, json as as_json};
-use crate::{Ask, Served, Token, alerts, intake, query, tables, wake};
+use crate::{Ask, Served, Token, alerts, intake, query, site, tables, wake};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -98,6 +98,8 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
             "/api/v1/query",
             post(query::query).layer(DefaultBodyLimit::max(QUERY_BYTES)).fallback(wrong_method),
         )
+        .route("/", get(site::index).fallback(wrong_method))
+        .route("/assets/{*file}", get(site::asset).fallback(wrong_method))
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)

@@ -1,0 +1,100 @@
+// The dashboard: which page is shown, and that it is kept up to date.
+
+import { get, Refused, show } from "./api.js";
+import { el, field } from "./dom.js";
+import { alerts } from "./pages/alerts.js";
+import { fleet } from "./pages/fleet.js";
+import { machine } from "./pages/machine.js";
+import { models } from "./pages/models.js";
+import { sql } from "./pages/sql.js";
+import { tables } from "./pages/tables.js";
+import { choose, language, say, WORDS } from "./words.js";
+
+const PAGES = { fleet, alerts, models, tables, sql };
+const THEME = "foreline-theme";
+/** Between two looks; one that finds nothing new is answered in a few bytes. */
+const PAUSE_MS = 1000;
+const main = document.getElementById("main");
+const live = document.getElementById("live");
+let page = {};
+let shownPage = 0;
+
+function frame() {
+  document.documentElement.lang = language;
+  document.getElementById("skip").textContent = say("skip");
+  const at = location.hash.split("/")[1] || "fleet";
+  const here = at === "machine" ? "fleet" : at;
+  document.getElementById("nav").replaceChildren(...Object.keys(PAGES).map((name) =>
+    el("a", { href: `#/${name}`, "aria-current": name === here ? "page" : null }, say(name))));
+  const select = document.getElementById("language");
+  select.value = language;
+  select.setAttribute("aria-label", say("language"));
+  const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  const theme = document.getElementById("theme");
+  theme.textContent = say(dark === "dark" ? "theme_light" : "theme_dark");
+  theme.onclick = () => {
+    const next = dark === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem(THEME, next);
+    open();
+  };
+}
+
+/** Draws the page that the address names. */
+async function open() {
+  const mine = ++shownPage;
+  const [, name = "fleet", ...parts] = location.hash.split("/").map(decodeURIComponent);
+  frame();
+  const body = el("div");
+  const title = name === "machine" ? parts[1] : say(name || "fleet");
+  document.title = `${title} · Foreline`;
+  main.replaceChildren(el("h1", {}, title), body);
+  const draw = name === "machine" ? machine : PAGES[name || "fleet"];
+  page = {};
+  if (!draw) return body.append(el("p", {}, say("not_found")));
+  try {
+    const drawn = (await draw(body, ...parts)) ?? {};
+    if (mine !== shownPage) return;
+    page = drawn;
+    await look();
+  } catch (e) {
+    if (e instanceof Refused && e.status === 401) return ask(body);
+    body.append(el("p", { class: "error", role: "alert" }, e.message));
+  }
+}
+
+/** Asks for a token. */
+function ask(into) {
+  const input = el("input", { type: "password", autocomplete: "off", required: true });
+  const send = (event) => { event.preventDefault(); show(input.value); open(); };
+  into.replaceChildren(el("form", { class: "card", onsubmit: send }, el("h2", {}, say("token")), field("Token", input),
+    el("p", { class: "soft" }, say("token_hint")), el("button", { class: "main" }, say("send"))));
+  input.focus();
+}
+
+async function look() {
+  try {
+    if (page.refresh) await page.refresh();
+    const { tables: all } = await get("/api/v1/tables");
+    const epoch = Math.max(0, ...all.map((t) => t.epoch));
+    live.className = "live on";
+    live.textContent = `${say("live")} · ${say("epoch")} ${epoch}`;
+  } catch (e) {
+    live.className = "live off";
+    live.textContent = say("lost");
+    if (e instanceof Refused && e.status === 401) open();
+  }
+}
+
+document.getElementById("language").replaceChildren(...Object.keys(WORDS).map((code) =>
+  el("option", { value: code }, new Intl.DisplayNames([code], { type: "language" }).of(code))));
+document.getElementById("language").onchange = (e) => { choose(e.target.value); open(); };
+if (localStorage.getItem(THEME)) document.documentElement.dataset.theme = localStorage.getItem(THEME);
+addEventListener("hashchange", () => { main.focus(); open(); });
+(async function follow() {
+  await open();
+  for (;;) {
+    await new Promise((resume) => setTimeout(resume, PAUSE_MS));
+    if (!document.hidden) await look();
+  }
+})();
