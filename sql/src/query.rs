@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::common::DataFusionError;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -324,8 +325,10 @@ impl Shared {
         let about = self.catalogue.tables();
         let asked = gate::read(sql, &self.state, &about)?;
         let snapshot = self.snapshot(&asked.tables).await?;
-        let context = SessionContext::new_with_state(self.state.clone());
-        // The catalogue is shared by clones of the state; each query has one of its own.
+        // Clones of a state share its catalogues; each query has its own, or it would read another one's tables.
+        let own = SessionStateBuilder::new_from_existing(self.state.clone())
+            .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        let context = SessionContext::new_with_state(own.build());
         let epoch = snapshot.epoch;
         tables::register(&context, &about, &asked.tables, snapshot)
             .await

@@ -280,6 +280,28 @@ fn what_is_too_large_ends_by_a_limit() {
     assert_eq!(bench.rows("SELECT count(*) FROM readings"), ["8"]);
 }
 
+/// Queries at the same time see their own tables and none of another's.
+#[test]
+fn queries_do_not_meet() {
+    let bench = bench(Limits { concurrent: 64, ..Limits::default() });
+    std::thread::scope(|scope| {
+        for machine in ["P-1", "P-2", "P-3", "P-4"] {
+            let bench = &bench;
+            scope.spawn(move || {
+                for _ in 0..40 {
+                    let sql = format!("SELECT count(*) FROM readings WHERE machine = '{machine}'");
+                    let n = match machine {
+                        "P-1" => "5",
+                        "P-2" => "3",
+                        _ => "0",
+                    };
+                    assert_eq!(bench.rows(&sql), [n]);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn whoever_stops_waiting_cancels() {
     let bench = bench(Limits { concurrent: 1, ..Limits::default() });
