@@ -206,6 +206,8 @@ mod tests {
     impl Outgoing for Nobody {
         fn expect(&self, _: u16) {}
 
+        fn sent(&self, _: u16) {}
+
         fn acknowledge(&self, _: u16) -> bool {
             true
         }

@@ -113,6 +113,9 @@ pub(super) trait Outgoing: fmt::Debug + Send + Sync {
     /// Notes that a message waits for its acknowledgement.
     fn expect(&self, packet_id: u16);
 
+    /// Notes that its acknowledgement went out.
+    fn sent(&self, packet_id: u16);
+
     /// Acknowledges a message; false when it has to be tried again later. On a connection that is gone it does nothing.
     fn acknowledge(&self, packet_id: u16) -> bool;
 
@@ -152,34 +155,67 @@ pub(super) type Answer = Pin<Box<dyn Future<Output = Result<(), Rejected>> + Sen
 
 /// Which messages of a connection wait for their acknowledgement. A broker that repeats a packet id before it was
 /// acknowledged gets one acknowledgement, after the last of them.
+///
+/// What a reader would get wrong: between asking for an acknowledgement and its going out the same id may come again. That
+/// one is acknowledged with it; another acknowledgement would be one too many, for which clients give their connection up.
 #[derive(Debug, Default)]
-pub(super) struct Outstanding(Mutex<BTreeMap<u16, u32>>);
+pub(super) struct Outstanding(Mutex<BTreeMap<u16, Waiting>>);
+
+/// What waits of one packet id.
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Messages that the next acknowledgement is for.
+    messages: u32,
+    /// Whether an acknowledgement was asked for that did not go out yet.
+    is_going: bool,
+    /// Messages that came meanwhile.
+    covered: u32,
+}
 
 impl Outstanding {
     /// Notes a message.
     pub(super) fn note(&self, packet_id: u16) {
-        *self.lock().entry(packet_id).or_default() += 1;
+        let mut all = self.lock();
+        let waiting = all.entry(packet_id).or_default();
+        if waiting.is_going {
+            waiting.covered += 1;
+        } else {
+            waiting.messages += 1;
+        }
     }
 
     /// Acknowledges a message with `send`, if no other of the same id waits; whether that is done.
     pub(super) fn settle(&self, packet_id: u16, send: impl FnOnce() -> bool) -> bool {
-        let mut waiting = self.lock();
-        match waiting.get_mut(&packet_id) {
-            Some(n) if *n > 1 => {
-                *n -= 1;
-                true
-            }
-            _ => {
-                let sent = send();
-                if sent {
-                    waiting.remove(&packet_id);
-                }
-                sent
+        let mut all = self.lock();
+        let waiting = all.entry(packet_id).or_default();
+        // Messages are settled in the order in which they came: those that came meanwhile are before all later ones.
+        if waiting.covered > 0 {
+            waiting.covered -= 1;
+            return true;
+        }
+        if waiting.messages > 1 {
+            waiting.messages -= 1;
+            return true;
+        }
+        let sent = send();
+        if sent {
+            (waiting.messages, waiting.is_going) = (0, true);
+        }
+        sent
+    }
+
+    /// Notes that an acknowledgement went out.
+    pub(super) fn sent(&self, packet_id: u16) {
+        let mut all = self.lock();
+        if let Some(waiting) = all.get_mut(&packet_id) {
+            waiting.is_going = false;
+            if waiting.messages == 0 && waiting.covered == 0 {
+                all.remove(&packet_id);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, u32>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -203,4 +239,49 @@ pub(super) trait Session: Sized {
 
     /// Says goodbye behind what waits to be sent; [`Lost::Left`] follows.
     fn leave(&self, patience: Duration);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Settles a message of id 7; whether an acknowledgement was asked for.
+    fn settled(outstanding: &Outstanding) -> bool {
+        let mut asked = false;
+        assert!(outstanding.settle(7, || {
+            asked = true;
+            true
+        }));
+        asked
+    }
+
+    #[test]
+    fn a_repeated_id_has_one_acknowledgement_after_the_last() {
+        let outstanding = Outstanding::default();
+        outstanding.note(7);
+        outstanding.note(7);
+        assert!(!settled(&outstanding) && settled(&outstanding));
+    }
+
+    #[test]
+    fn what_comes_while_one_is_going_out_is_acknowledged_with_it() {
+        let outstanding = Outstanding::default();
+        outstanding.note(7);
+        assert!(settled(&outstanding));
+        outstanding.note(7);
+        outstanding.sent(7);
+        // A new message of the id, before the repeated one was settled.
+        outstanding.note(7);
+        assert!(!settled(&outstanding) && settled(&outstanding));
+        outstanding.sent(7);
+        assert!(outstanding.lock().is_empty());
+    }
+
+    #[test]
+    fn one_that_cannot_be_asked_for_now_is_asked_for_again() {
+        let outstanding = Outstanding::default();
+        outstanding.note(7);
+        assert!(!outstanding.settle(7, || false));
+        assert!(settled(&outstanding));
+    }
 }

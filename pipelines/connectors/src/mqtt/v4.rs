@@ -54,6 +54,10 @@ impl Outgoing for Acks {
         })
     }
 
+    fn sent(&self, packet_id: u16) {
+        self.outstanding.sent(packet_id);
+    }
+
     fn publish(&self, topic: &str, payload: Vec<u8>) -> bool {
         self.client.try_publish(topic, payload, PublishOptions::at_most_once()).is_ok()
     }
@@ -113,6 +117,10 @@ impl Session for V4 {
             }
             Ok(Event::Incoming(Incoming::SubAck(ack))) => {
                 Ok(Heard::Subscribed(ack.return_codes.iter().map(granted).collect()))
+            }
+            Ok(Event::Outgoing(rumqttc_v4::Outgoing::PubAck(packet_id))) => {
+                self.acks.sent(packet_id);
+                Ok(Heard::Other)
             }
             Ok(_) => Ok(Heard::Other),
             Err(error) => Err(lost(&error)),

@@ -56,6 +56,10 @@ impl Outgoing for Acks {
         })
     }
 
+    fn sent(&self, packet_id: u16) {
+        self.outstanding.sent(packet_id);
+    }
+
     fn publish(&self, topic: &str, payload: Vec<u8>) -> bool {
         self.client.try_publish(topic, payload, PublishOptions::at_most_once()).is_ok()
     }
@@ -157,6 +161,10 @@ impl Session for V5 {
             }
             Ok(Event::Incoming(Incoming::SubAck(ack))) => {
                 Ok(Heard::Subscribed(ack.return_codes.iter().map(granted).collect()))
+            }
+            Ok(Event::Outgoing(rumqttc_v5::Outgoing::PubAck(packet_id))) => {
+                self.acks.sent(packet_id);
+                Ok(Heard::Other)
             }
             Ok(_) => Ok(Heard::Other),
             Err(error) => Err(lost(&error)),
