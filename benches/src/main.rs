@@ -12,6 +12,7 @@ mod operators;
 mod outage;
 mod recovery;
 mod score;
+mod sql;
 mod views;
 mod w1;
 
@@ -50,6 +51,8 @@ enum Name {
     /// Forest and boosted trees in the sandbox, beside the same trees in native code and smartcore's own; `--rows` gives how
     /// many different rows there are.
     Score,
+    /// Queries over a history in Parquet files, beside DuckDB and DataFusion alone on the same files.
+    Sql,
     /// A day's readings while PostgreSQL is away, and the catching up.
     Outage,
     /// A limit of one machine of 10,000 is lowered, beside computing all views afresh; `--rows` gives the machines.
@@ -74,6 +77,7 @@ fn main() -> Result<()> {
         }
         Name::Outage => outage::run(rows.unwrap_or(outage::ROWS), json),
         Name::Score => score::run(rows.unwrap_or(score::ROWS), rounds, json),
+        Name::Sql => sql::run(rows.unwrap_or(sql::ROWS), rounds, json),
         Name::Views => views::run(rows.unwrap_or(views::MACHINES), rounds, json),
         Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
         Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),

@@ -1,4 +1,4 @@
-//! SQL by DataFusion: expressions over the rows of a stream, and queries over the tables of a pipeline.
+//! SQL by DataFusion: expressions over the rows of a stream, and queries over the tables of a pipeline, also over the PostgreSQL wire.
 //!
 //! What a reader would get wrong of expressions (of queries: `query.rs`):
 //!
@@ -11,13 +11,17 @@
 
 mod compile;
 mod message;
+#[cfg(feature = "testing")]
+pub mod plain;
 mod predicate;
 mod query;
 mod text;
 mod units;
+mod wire;
 
 pub use compile::{MAX_LENGTH_BYTES, MAX_OPERATORS, SqlExpressions};
 pub use query::{
-    About, Answer, Catalogue, Content, Counts, Files, Limits, Part, Queries, QueryError, Refusal,
-    Snapshot,
+    About, Answer, Catalogue, Content, Counts, Described, Files, Kind, Limits, Part, Queries,
+    QueryError, Refusal, Snapshot,
 };
+pub use wire::{Admitting, Certificate, Doorkeeper, Wire};

@@ -11,19 +11,20 @@
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::MemoryCatalogProviderList;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ParamValues, ScalarValue};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateDefaults};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures_util::StreamExt as _;
@@ -34,10 +35,13 @@ use tokio::task::JoinHandle;
 mod functions;
 mod gate;
 mod joins;
+mod placeholders;
 mod refusal;
+pub(crate) mod system;
 mod tables;
 
-pub use refusal::{QueryError, Refusal};
+pub use refusal::{Kind, QueryError, Refusal};
+use system::System;
 pub use tables::{About, Catalogue, Content, Files, Part, Snapshot};
 
 /// Stack of a thread that plans: DataFusion takes up to 30 KiB a level of an expression without optimisation.
@@ -117,6 +121,15 @@ pub struct Answer {
     pub time: Duration,
 }
 
+/// What the answer to a query would look like.
+#[derive(Debug, Clone)]
+pub struct Described {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The types of `$1`, `$2` ..., where they are known.
+    pub values: Vec<Option<DataType>>,
+}
+
 /// Carries queries out.
 pub struct Queries {
     runtime: Option<Runtime>,
@@ -125,6 +138,7 @@ pub struct Queries {
 
 struct Shared {
     state: SessionState,
+    system: OnceLock<Result<System, String>>,
     catalogue: Arc<dyn Catalogue>,
     permits: Semaphore,
     limits: Limits,
@@ -167,7 +181,8 @@ impl Queries {
         let permits = Semaphore::new(limits.concurrent);
         let state = state(Arc::new(environment), threads);
         let counters = Counters::default();
-        let shared = Shared { state, catalogue, permits, limits, counters };
+        let system = OnceLock::new();
+        let shared = Shared { state, system, catalogue, permits, limits, counters };
         Ok(Queries { runtime: Some(runtime), shared: Arc::new(shared) })
     }
 
@@ -195,19 +210,21 @@ impl Queries {
     /// # Errors
     /// When the statement is refused or wrong, too many are under way, or it reaches a limit.
     pub async fn ask(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
-        let Some(runtime) = &self.runtime else {
-            return Err(QueryError::Failed("the engine ends".to_owned()));
-        };
+        self.ask_with(sql, Vec::new(), rows).await
+    }
+
+    /// The same with values for `$1`, `$2` ...
+    ///
+    /// # Errors
+    /// As [`Queries::ask`].
+    pub async fn ask_with(
+        &self,
+        sql: &str,
+        values: Vec<ScalarValue>,
+        rows: usize,
+    ) -> Result<Answer, QueryError> {
         let (shared, sql) = (Arc::clone(&self.shared), sql.to_owned());
-        let watched = Arc::clone(&self.shared);
-        let task = runtime.spawn(async move { shared.within_limits(&sql, rows).await });
-        let waiting = Cancelling { task, watched, is_done: false };
-        // The query watches its time itself, unless it does not come to it.
-        let most = self.shared.limits.time + GRACE;
-        let answer = match tokio::time::timeout(most, waiting).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.shared.took_too_long()),
-        };
+        let answer = self.watched(async move { shared.answer(&sql, values, rows).await }).await;
         let counters = &self.shared.counters;
         let counter = match &answer {
             Ok(_) => &counters.answered,
@@ -216,6 +233,35 @@ impl Queries {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         answer
+    }
+
+    /// What the answer to a query would look like, for callers that have to know before they ask. Not counted.
+    ///
+    /// # Errors
+    /// As [`Queries::ask`].
+    pub async fn describe(&self, sql: &str) -> Result<Described, QueryError> {
+        let (shared, sql) = (Arc::clone(&self.shared), sql.to_owned());
+        self.watched(async move { shared.describe(&sql).await }).await
+    }
+
+    /// Carries `work` out on the threads of queries, within their limits. Dropping the future ends it.
+    async fn watched<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let Some(runtime) = &self.runtime else {
+            return Err(QueryError::Failed("the engine ends".to_owned()));
+        };
+        let shared = Arc::clone(&self.shared);
+        let watched = Arc::clone(&self.shared);
+        let task = runtime.spawn(async move { shared.within_limits(work).await });
+        let waiting = Cancelling { task, watched, is_done: false };
+        // The query watches its time itself, unless it does not come to it.
+        let most = self.shared.limits.time + GRACE;
+        match tokio::time::timeout(most, waiting).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.shared.took_too_long()),
+        }
     }
 
     /// The same for callers that wait.
@@ -239,14 +285,14 @@ impl Drop for Queries {
 }
 
 /// A query that ends when nobody waits for its answer.
-struct Cancelling {
-    task: JoinHandle<Result<Answer, QueryError>>,
+struct Cancelling<T> {
+    task: JoinHandle<Result<T, QueryError>>,
     watched: Arc<Shared>,
     is_done: bool,
 }
 
-impl Future for Cancelling {
-    type Output = Result<Answer, QueryError>;
+impl<T> Future for Cancelling<T> {
+    type Output = Result<T, QueryError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match Pin::new(&mut self.task).poll(context) {
@@ -262,7 +308,7 @@ impl Future for Cancelling {
     }
 }
 
-impl Drop for Cancelling {
+impl<T> Drop for Cancelling<T> {
     fn drop(&mut self) {
         if !self.is_done {
             self.task.abort();
@@ -288,17 +334,23 @@ fn state(environment: Arc<RuntimeEnv>, threads: usize) -> SessionState {
     scalar.push(functions::time_bucket());
     let mut aggregate = SessionStateDefaults::default_aggregate_functions();
     aggregate.extend(functions::aggregates());
+    let mut window = SessionStateDefaults::default_window_functions();
+    window.extend(functions::windows());
     SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(environment)
         .with_default_features()
         .with_scalar_functions(scalar)
         .with_aggregate_functions(aggregate)
+        .with_window_functions(window)
         .build()
 }
 
 impl Shared {
-    async fn within_limits(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
+    async fn within_limits<T>(
+        &self,
+        work: impl Future<Output = Result<T, QueryError>>,
+    ) -> Result<T, QueryError> {
         let Ok(_permit) = self.permits.try_acquire() else {
             let most = self.limits.concurrent;
             return Err(QueryError::Busy(format!(
@@ -306,7 +358,7 @@ impl Shared {
             )));
         };
         let time = self.limits.time;
-        match tokio::time::timeout(time, self.answer(sql, rows)).await {
+        match tokio::time::timeout(time, work).await {
             Ok(answer) => answer,
             Err(_) => Err(self.took_too_long()),
         }
@@ -319,27 +371,24 @@ impl Shared {
         ))
     }
 
-    async fn answer(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
+    async fn answer(
+        &self,
+        sql: &str,
+        values: Vec<ScalarValue>,
+        rows: usize,
+    ) -> Result<Answer, QueryError> {
         #[expect(clippy::disallowed_methods, reason = "how long it took is told to whoever asked")]
         let begun = Instant::now();
         let about = self.catalogue.tables();
-        let asked = gate::read(sql, &self.state, &about)?;
+        let asked = self.read(sql, &about)?;
         let snapshot = self.snapshot(&asked.tables).await?;
-        // Clones of a state share its catalogues; each query has its own, or it would read another one's tables.
-        let own = SessionStateBuilder::new_from_existing(self.state.clone())
-            .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
-        let context = SessionContext::new_with_state(own.build());
         let epoch = snapshot.epoch;
-        tables::register(&context, &about, &asked.tables, snapshot)
-            .await
-            .map_err(|e| refusal::of(sql, &e))?;
+        let (context, plan) = self.planned(sql, &about, asked, snapshot).await?;
         let failed = |e: DataFusionError| refusal::of(sql, &e);
-        let plan = context.state().statement_to_plan(asked.statement).await.map_err(failed)?;
-        let reads = SQLOptions::new()
-            .with_allow_ddl(false)
-            .with_allow_dml(false)
-            .with_allow_statements(false);
-        reads.verify_plan(&plan).map_err(failed)?;
+        let plan = match values.is_empty() {
+            true => plan,
+            false => plan.with_param_values(ParamValues::from(values)).map_err(failed)?,
+        };
         let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
         let task = Arc::new(frame.task_ctx());
         let physical = frame.create_physical_plan().await.map_err(failed)?;
@@ -348,6 +397,74 @@ impl Shared {
         let schema = stream.schema();
         let (rows, is_truncated) = self.collect(sql, stream, rows).await?;
         Ok(Answer { epoch, schema, rows, is_truncated, time: begun.elapsed() })
+    }
+
+    async fn describe(&self, sql: &str) -> Result<Described, QueryError> {
+        let about = self.catalogue.tables();
+        let asked = self.read(sql, &about)?;
+        // No row is looked at.
+        let tables = asked.tables.iter().map(|_| Content::Rows(Vec::new())).collect();
+        let snapshot = Snapshot { epoch: None, tables };
+        let (context, plan) = self.planned(sql, &about, asked, snapshot).await?;
+        let failed = |e: DataFusionError| refusal::of(sql, &e);
+        let types = plan.get_parameter_types().map_err(failed)?;
+        let at = |name: &String| name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+        let told = placeholders::told(sql);
+        let last = types.keys().map(at).chain(told.keys().copied()).max();
+        let mut values = vec![None; last.unwrap_or(0)];
+        for (name, of) in types {
+            if let Some(value) = at(&name).checked_sub(1).and_then(|at| values.get_mut(at)) {
+                *value = of;
+            }
+        }
+        for (at, told) in told {
+            if let Some(value) = at.checked_sub(1).and_then(|at| values.get_mut(at)) {
+                *value = Some(told.of(value.take()));
+            }
+        }
+        let (state, plain) = (context.state(), plan.schema().inner().clone());
+        // Types are made to fit each other on the way; where a value is missing that cannot be done yet.
+        let fitted = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {});
+        let schema = fitted.map_or(plain, |plan| plan.schema().inner().clone());
+        Ok(Described { schema, values })
+    }
+
+    fn read(&self, sql: &str, about: &[About]) -> Result<gate::Asked, QueryError> {
+        gate::read(sql, &self.state, about, || self.system(about))
+    }
+
+    /// What PostgreSQL's clients ask for. The tables of a pipeline are the same as long as it runs.
+    fn system(&self, about: &[About]) -> Result<&System, QueryError> {
+        let made = self.system.get_or_init(|| {
+            System::new(&self.state, about).map_err(|e| format!("no tables for clients: {e}"))
+        });
+        made.as_ref().map_err(|e| QueryError::Failed(e.clone()))
+    }
+
+    /// The plan of a query that is let in, and where it is carried out.
+    async fn planned(
+        &self,
+        sql: &str,
+        about: &[About],
+        asked: gate::Asked,
+        snapshot: Snapshot,
+    ) -> Result<(SessionContext, LogicalPlan), QueryError> {
+        let failed = |e: DataFusionError| refusal::of(sql, &e);
+        let system = asked.is_system.then(|| self.system(about)).transpose()?;
+        let state = system.map_or(&self.state, System::state).clone();
+        // Clones of a state share its catalogues; each query has its own, or it would read another one's tables.
+        let own = SessionStateBuilder::new_from_existing(state)
+            .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        let context = SessionContext::new_with_state(own.build());
+        let tables = system.map(System::tables);
+        tables::register(&context, about, &asked.tables, snapshot, tables).await.map_err(failed)?;
+        let plan = context.state().statement_to_plan(asked.statement).await.map_err(failed)?;
+        let reads = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        reads.verify_plan(&plan).map_err(failed)?;
+        Ok((context, plan))
     }
 
     /// The tables at one epoch.
@@ -394,4 +511,4 @@ impl Shared {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -213,7 +213,7 @@ pub fn ask(address: SocketAddr, line: &str, head: &str, body: &[u8]) -> io::Resu
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
     let request = format!(
-        "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{head}\r\n"
+        "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{head}\r\n"
     );
     stream.write_all(request.as_bytes())?;
     // A server that refuses need not read all of it.

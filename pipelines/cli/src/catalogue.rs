@@ -142,13 +142,14 @@ impl Catalogue for Tables {
 
 /// Queries as the server asks them.
 #[derive(Debug)]
-pub(crate) struct Asked(pub(crate) Queries);
+pub(crate) struct Asked(pub(crate) Arc<Queries>);
 
 impl Asked {
     /// Queries over the tables of a plan that runs.
     pub(crate) fn running(plan: &Plan, views: &[(String, Arc<View>)]) -> std::io::Result<Self> {
         let tables = Arc::new(Tables::running(plan, views));
-        Queries::new(tables, Limits::default(), &plan.data_dir.join("sql")).map(Asked)
+        Queries::new(tables, Limits::default(), &plan.data_dir.join("sql"))
+            .map(|queries| Asked(Arc::new(queries)))
     }
 }
 
@@ -160,7 +161,7 @@ impl Ask for Asked {
     ) -> Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send + 'a>> {
         Box::pin(async move {
             let answer = self.0.ask(sql, rows).await.map_err(|e| match e {
-                QueryError::Refused(Refusal { message, at, help }) => {
+                QueryError::Refused(Refusal { message, at, help, .. }) => {
                     NotFound::Refused(message, at, help)
                 }
                 QueryError::Limit(message) => NotFound::Limit(message),

@@ -12,8 +12,8 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
 use crate::{
-    check, demo, evaluate, fleet, graph, journal, model, operators, replay, retrain, run, sink,
-    sql, tap, tests, train, tune,
+    check, demo, evaluate, fleet, graph, journal, model, operators, people, replay, retrain, run,
+    sink, sql, tap, tests, train, tune,
 };
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
@@ -55,6 +55,10 @@ enum Command {
     Replay(replay::Arguments),
     /// Asks the tables of a pipeline in SQL, while it runs or of what it has written.
     Sql(sql::Arguments),
+    /// Makes users of the API and the dashboard, and says what they may do.
+    User(people::Users),
+    /// Makes and ends tokens of programs that use the API.
+    Token(people::Tokens),
     /// Looks at the journal of a pipeline, and cuts off what is damaged.
     Journal(journal::Arguments),
     /// Says what a pipeline's sinks need.
@@ -133,6 +137,8 @@ pub fn main() -> ExitCode {
         Command::Model(a) => model::model(&a),
         Command::Replay(a) => replay::replay(&a),
         Command::Sql(a) => sql::sql(&a),
+        Command::User(a) => people::user(&a),
+        Command::Token(a) => people::token(&a),
         Command::Journal(a) => journal::journal(&a),
         Command::Sink(a) => sink::sink(&a),
         Command::Operators(a) => operators::operators(&a),

@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use foreline_engine::{Account, OnChange, Options, Report, Table as View, run as run_graph};
+use foreline_server::accounts::{Accounts, Signup};
 use foreline_server::{Served, Server, Token};
 use foreline_spec::Plan;
+use foreline_sql::Wire;
 use serde_json::json;
 
 use crate::boards::boards;
 use crate::catalogue::Asked;
 use crate::commands::{File, Format, Running};
 use crate::failure::{Failure, Outcome};
+use crate::keeper::Keeper;
 use crate::progress::Progress;
 use crate::session::{Purpose, RowBar, keep_progress, load, options, stop_on_signal};
 use crate::table::{Table, grouped};
@@ -109,7 +112,7 @@ pub fn carry_out(
     let begun = Instant::now();
     let graph = plan.graph(Vec::new()).map_err(anyhow::Error::from)?;
     let tables = graph.views.iter().map(|v| (v.name.clone(), Arc::clone(&v.table))).collect();
-    let _server = serve(plan, tables)?;
+    let _served = serve(plan, tables)?;
     let report = run_graph(graph, &options)?;
     Ok((report, begun.elapsed()))
 }
@@ -125,7 +128,10 @@ fn keep_keys(plan: &Plan) {
 
 /// Starts the server, if the pipeline has one. It serves until it is dropped.
 #[expect(clippy::print_stderr, reason = "whoever asked for a free port must be told which")]
-fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>, Failure> {
+fn serve(
+    plan: &Plan,
+    tables: Vec<(String, Arc<View>)>,
+) -> Result<Option<(Server, Option<Wire>)>, Failure> {
     let Some(serve) = &plan.serve else { return Ok(None) };
     let (mut doors, mut references, mut bells) = (Vec::new(), Vec::new(), Vec::new());
     let commands = plan.commands().and_then(|source| source.source.door.clone());
@@ -142,6 +148,20 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
     let rules = plan.alerts.iter().map(|alert| alert.name.clone()).collect();
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
     let queries = Asked::running(plan, &tables).map_err(anyhow::Error::from)?;
+    let signup = match serve.signup {
+        foreline_spec::Signup::Closed => Signup::Closed,
+        foreline_spec::Signup::Invited => Signup::Invited,
+        foreline_spec::Signup::Open => Signup::Open,
+    };
+    let accounts = Arc::new(Accounts::new(&plan.data_dir, signup));
+    if !serve.listen.ip().is_loopback() && serve.tokens.is_empty() && !accounts.is_any() {
+        return Err(nobody(serve.listen, accounts.store().path()));
+    }
+    let wire = serve.postgres.map(|at| {
+        let keeper = Arc::new(Keeper::new(&serve.tokens, Arc::clone(&accounts)));
+        Wire::start(at, Arc::clone(&queries.0), keeper, None)
+    });
+    let wire = wire.transpose()?;
     let server = Server::start(
         serve.listen,
         Served {
@@ -155,10 +175,22 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
             tables,
             queries: Some(Arc::new(queries)),
             tokens,
+            accounts: Some(accounts),
         },
     )?;
     eprintln!("listening on http://{}", server.address());
-    Ok(Some(server))
+    if let Some(wire) = &wire {
+        eprintln!("listening on postgresql://{}", wire.address());
+    }
+    Ok(Some((server, wire)))
+}
+
+/// Others can reach the server, and anybody of them could use it.
+fn nobody(listen: std::net::SocketAddr, file: &std::path::Path) -> Failure {
+    Failure::Unreadable(anyhow::anyhow!(
+        "others can reach '{listen}', and there is no account in '{}'; make one: foreline user add FILE NAME --role admin",
+        file.display()
+    ))
 }
 
 /// Rows that the sources have read, as `accounts` say.

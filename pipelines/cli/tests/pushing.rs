@@ -180,7 +180,7 @@ fn abuse_is_answered_and_hurts_nobody() {
     let bomb = bomb.finish().unwrap();
     expect(ROWS, &format!("{JSON}content-encoding: gzip\r\n"), &bomb, 413, "too-large");
     // 100 MB that are said, and 100 MB that are only sent.
-    let head = "POST /api/v1/sources/readings/rows HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let head = "POST /api/v1/sources/readings/rows HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let mut said = TcpStream::connect(running.address).unwrap();
     write!(said, "{head}connection: close\r\ncontent-length: 104857600\r\n\r\n").unwrap();
     assert_eq!(problem(&read_answer(said).unwrap()).0, 413);

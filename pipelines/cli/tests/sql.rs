@@ -176,7 +176,7 @@ fn whoever_hangs_up_cancels() {
     let body = json!({ "sql": endless }).to_string();
     let length = body.len();
     let request = format!(
-        "POST /api/v1/query HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        "POST /api/v1/query HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     let mut clients: Vec<TcpStream> = Vec::new();
     // One more each time: a question may itself have the place that a client would have had.

@@ -13,7 +13,7 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -22,11 +22,12 @@ use foreline_engine::{Page, Table};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::Who;
+use crate::intake;
 use crate::intake::What;
 use crate::problem::Problem;
 use crate::routes::Site;
 use crate::tables::{bad, broken, cursor, follow, limit, not_modified, page_body, tagged};
-use crate::{access, intake};
 
 /// The table of alerts.
 pub(crate) const ALERTS: &str = "alerts";
@@ -57,7 +58,6 @@ pub(crate) async fn list(
     Query(mut query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
     let (table, edition) = table(&site)?;
     if let Some(same) = not_modified(table, edition, &headers) {
         return Ok(same);
@@ -148,7 +148,6 @@ pub(crate) async fn stream(
     State(site): State<Arc<Site>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
     table(&site)?;
     follow(&site, ALERTS, &headers)
 }
@@ -166,15 +165,14 @@ struct Said {
 /// Does something with an alert.
 pub(crate) async fn command(
     State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
     path: Result<Path<(String, String)>, PathRejection>,
-    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
     let Path((alert, verb)) = path.map_err(|_| bad("the path is not text"))?;
     let command = COMMANDS.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
     let command = command.ok_or_else(|| unknown_verb(&verb, &COMMANDS))?;
-    let said = said(body)?;
+    let said = said(body, &who)?;
     let (machine, rule) = named(table(&site)?.0, &alert)?;
     tell(&site, command, [&machine, &rule], Some(&alert), said).await
 }
@@ -182,11 +180,10 @@ pub(crate) async fn command(
 /// Does something with a rule on a machine, whether or not it has an alert.
 pub(crate) async fn rule_command(
     State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
     path: Result<Path<(String, String, String)>, PathRejection>,
-    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
     let Path((rule, machine, verb)) = path.map_err(|_| bad("the path is not text"))?;
     let marks = &COMMANDS[3..];
     let command = marks.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
@@ -197,12 +194,12 @@ pub(crate) async fn rule_command(
         let detail = format!("there is no rule '{shown}'; there is: {}", site.rules.join(", "));
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-rule", detail));
     }
-    tell(&site, command, [&machine, &rule], None, said(body)?).await
+    tell(&site, command, [&machine, &rule], None, said(body, &who)?).await
 }
 
-fn said(body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
+fn said(body: Result<Bytes, BytesRejection>, who: &Who) -> Result<Said, Problem> {
     let body = body.map_err(|e| bad(format!("the body cannot be read: {e}")))?;
-    match body.trim_ascii() {
+    let said = match body.trim_ascii() {
         [] => Ok(Said::default()),
         // A struct could be read from a list, too.
         text => serde_json::from_slice(text)
@@ -212,7 +209,9 @@ fn said(body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
                 let detail = format!("{what}: {e}");
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", detail)
             }),
-    }
+    };
+    // Whoever is logged in speaks for themselves.
+    said.map(|said| Said { by: who.author(said.by), ..said })
 }
 
 /// Hands a command in.

@@ -5,13 +5,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::Peer;
 use crate::limits::{CONNECTIONS, HEAD_TIME, STOP_TIME};
 
 /// How long to wait when a connection cannot be accepted, as when too many files are open.
@@ -41,8 +42,9 @@ pub(crate) async fn serve(
             () = is_stopped(&mut stopped) => break,
         };
         match (accepted, permit) {
-            (Ok((stream, _)), Ok(permit)) => {
-                let (router, stopped) = (router.clone(), stopped.clone());
+            (Ok((stream, peer)), Ok(permit)) => {
+                let router = router.clone().layer(Extension(Peer(peer.ip())));
+                let stopped = stopped.clone();
                 tokio::spawn(async move {
                     connection(stream, router, stopped).await;
                     drop(permit);

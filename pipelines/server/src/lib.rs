@@ -14,6 +14,8 @@
 //! POST /api/v1/models/{step}/activate  another version acts; canary, rollback, reset
 //! PUT  /api/v1/models/{step}/versions/{name}  a new version
 //! POST /api/v1/query                   SQL over views and streams
+//! POST /api/v1/auth/login              begins a session; signup, logout, password, GET me
+//! GET  /api/v1/users                   users, tokens, invitations, audit: for administrators
 //! GET  /                               the dashboard, which reads all of this
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
@@ -27,7 +29,9 @@
 //! * Every number that a stranger can drive up has a limit in `limits`.
 
 mod access;
+pub mod accounts;
 mod alerts;
+mod auth;
 mod connections;
 mod follow;
 mod intake;
@@ -76,6 +80,8 @@ pub struct Served {
     pub queries: Option<Arc<dyn Ask>>,
     /// Who may use the API: whoever shows one of these; anybody where there is none.
     pub tokens: Vec<Token>,
+    /// Users, tokens of their own, and who is logged in.
+    pub accounts: Option<Arc<accounts::Accounts>>,
 }
 
 /// A server that runs.

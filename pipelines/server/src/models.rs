@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use foreline_connectors::Door;
@@ -22,12 +22,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::access::Who;
+use crate::intake;
 use crate::intake::What;
 use crate::limits::MODEL_BYTES;
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
 use crate::tables::{bad, broken, written};
-use crate::{access, intake};
 
 /// The table of what stands.
 const MODELS: &str = "models";
@@ -235,11 +236,7 @@ impl<'a> Standing<'a> {
 }
 
 /// All models that can be changed.
-pub(crate) async fn list(
-    State(site): State<Arc<Site>>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
+pub(crate) async fn list(State(site): State<Arc<Site>>) -> Result<Response, Problem> {
     if site.models.door.is_none() {
         return Ok(as_json(&json!({ "models": [] })));
     }
@@ -253,9 +250,7 @@ pub(crate) async fn list(
 pub(crate) async fn one(
     State(site): State<Arc<Site>>,
     step: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
     let step = step.map(|Path(name)| name).unwrap_or_default();
     let board = site.models.board(&step)?;
     Ok(as_json(&Standing::of(&site).await?.described(&**board)))
@@ -274,11 +269,10 @@ struct Said {
 /// Has another version act.
 pub(crate) async fn command(
     State(site): State<Arc<Site>>,
+    Extension(who): Extension<Who>,
     path: Result<Path<(String, String)>, PathRejection>,
-    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
     let Path((step, verb)) = path.map_err(|_| bad("the path is not text"))?;
     let board = Arc::clone(site.models.board(&step)?);
     if !COMMANDS.contains(&verb.as_str()) {
@@ -287,7 +281,8 @@ pub(crate) async fn command(
             format!("nothing is called '{verb}' that can be done with a model; there is: {known}");
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-command", detail));
     }
-    let said = said(body)?;
+    // Whoever is logged in speaks for themselves.
+    let said = said(body).map(|said| Said { by: who.author(said.by), ..said })?;
     let mut standing = Standing::of(&site).await?;
     let now = standing.acting(&*board);
     let known =
@@ -391,7 +386,6 @@ pub(crate) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
     let Path((step, name)) = path.map_err(|_| bad("the path is not text"))?;
     let board = Arc::clone(site.models.board(&step)?);
     board
@@ -432,9 +426,7 @@ pub(crate) async fn put(
 pub(crate) async fn delete(
     State(site): State<Arc<Site>>,
     path: Result<Path<(String, String)>, PathRejection>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    access::check(&site.tokens, &headers)?;
     let Path((step, name)) = path.map_err(|_| bad("the path is not text"))?;
     let board = Arc::clone(site.models.board(&step)?);
     let mut standing = Standing::of(&site).await?;

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use foreline_connectors::{Bell, Door};
 use foreline_engine::Table;
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
+use crate::accounts::Accounts;
 use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, QUERY_BYTES, RETRY_AFTER};
 use crate::models::{self, Models};
 use crate::problem::{Problem, json as as_json};
-use crate::{Ask, Served, Token, alerts, intake, query, site, tables, wake};
+use crate::{Ask, Served, Token, access, alerts, auth, intake, query, site, tables, wake};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -31,6 +33,9 @@ pub(crate) struct Site {
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
     pub(crate) queries: Option<Arc<dyn Ask>>,
     pub(crate) tokens: Vec<Token>,
+    pub(crate) accounts: Option<Arc<Accounts>>,
+    /// Whether clients speak TLS with it.
+    pub(crate) is_secure: bool,
     /// Readers that may still follow a table.
     pub(crate) followers: Arc<Semaphore>,
     /// Whether the server ends.
@@ -50,11 +55,28 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         tables: served.tables.into_iter().collect(),
         queries: served.queries,
         tokens: served.tokens,
+        accounts: served.accounts,
+        is_secure: false,
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         stopped,
         memory: Arc::new(Semaphore::new(BODIES_KIB)),
     };
+    let site = Arc::new(site);
+    let people = Router::new()
+        .route("/api/v1/auth/me", get(auth::me).fallback(wrong_method))
+        .route("/api/v1/auth/login", post(auth::login).fallback(wrong_method))
+        .route("/api/v1/auth/signup", post(auth::signup).fallback(wrong_method))
+        .route("/api/v1/auth/logout", post(auth::logout).fallback(wrong_method))
+        .route("/api/v1/auth/password", post(auth::password).fallback(wrong_method))
+        .route("/api/v1/users", get(auth::users).post(auth::add_user).fallback(wrong_method))
+        .route("/api/v1/users/{name}", patch(auth::change_user).fallback(wrong_method))
+        .route("/api/v1/invitations", post(auth::invite).fallback(wrong_method))
+        .route("/api/v1/tokens", get(auth::tokens).post(auth::add_token).fallback(wrong_method))
+        .route("/api/v1/tokens/{id}", delete(auth::remove_token).fallback(wrong_method))
+        .route("/api/v1/audit", get(auth::audit).fallback(wrong_method))
+        .layer(DefaultBodyLimit::max(COMMAND_BYTES));
     Router::new()
+        .merge(people)
         .route("/api/v1/sources/{source}/rows", post(intake::rows).fallback(wrong_method))
         .route("/api/v1/sources/{source}/wake", post(wake::wake).fallback(wrong_method))
         .route(
@@ -103,7 +125,8 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)
-        .with_state(Arc::new(site))
+        .layer(from_fn_with_state(Arc::clone(&site), access::guard))
+        .with_state(site)
 }
 
 async fn live() -> Response {
@@ -142,4 +165,24 @@ async fn nothing(uri: Uri) -> Problem {
 async fn wrong_method() -> Problem {
     let detail = "the path is there, but not for this method";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::access::NEEDS;
+
+    /// Every path of the router has an entry, and every entry a path.
+    #[test]
+    fn every_route_says_what_it_needs() {
+        let source = include_str!("routes.rs");
+        let source = source.split("mod tests").next().unwrap();
+        let paths =
+            source.split('"').filter(|t| t.starts_with('/') && !t.contains(char::is_whitespace));
+        let mut paths: Vec<&str> = paths.collect();
+        let mut known: Vec<&str> = NEEDS.iter().map(|(_, path, _)| *path).collect();
+        paths.sort_unstable();
+        known.sort_unstable();
+        known.dedup();
+        assert_eq!(paths, known);
+    }
 }

@@ -461,6 +461,13 @@ pub struct ServeConfig {
     /// Who shows one of these in `authorization: bearer ...` may use the API. Default: anybody who can reach it.
     #[serde(default)]
     pub tokens: Vec<String>,
+    /// Users with passwords and roles, who log in to the dashboard. Made with `foreline user add`.
+    #[serde(default)]
+    pub accounts: AccountsConfig,
+    /// Where psql, Grafana and drivers of PostgreSQL may ask queries, such as `127.0.0.1:5433`. The password is one of `tokens`.
+    /// Default: nowhere.
+    #[serde(default)]
+    pub postgres: Option<String>,
 }
 
 impl fmt::Debug for ServeConfig {
@@ -471,8 +478,35 @@ impl fmt::Debug for ServeConfig {
 
 impl Default for ServeConfig {
     fn default() -> Self {
-        ServeConfig { listen: loopback(), tokens: Vec::new() }
+        ServeConfig {
+            listen: loopback(),
+            tokens: Vec::new(),
+            accounts: AccountsConfig::default(),
+            postgres: None,
+        }
     }
+}
+
+/// Who may make an account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountsConfig {
+    /// How people without an account get one. Default `invited`.
+    #[serde(default)]
+    pub signup: Signup,
+}
+
+/// How people without an account get one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Signup {
+    /// An administrator makes it.
+    Closed,
+    /// With a code, which an administrator makes.
+    #[default]
+    Invited,
+    /// Whoever reaches the server makes one, as a viewer.
+    Open,
 }
 
 fn loopback() -> String {

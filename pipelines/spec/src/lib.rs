@@ -37,12 +37,13 @@ pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
-    AlarmConfig, AlertEntry, AsOfConfig, AsOfTime, Candidates, CaseCost, Columns, CostConfig,
-    EpochConfig, EvaluationConfig, Figure, First, GroupConfig, IntervalConfig, JoinConfig, JoinOn,
-    JournalConfig, JudgedRows, Late, LatestConfig, Names, OneOrMany, RangeConfig, ReferenceCommon,
-    RemainingConfig, Scale, ServeConfig, SinkCommon, SnapshotConfig, SourceCommon, SplitBy,
-    StepCommon, TargetConfig, TestConfig, TestExpect, TestRows, TopConfig, TrainingConfig,
-    TruthConfig, TruthTable, TuningConfig, Unmatched, ValidateConfig, ViewConfig,
+    AccountsConfig, AlarmConfig, AlertEntry, AsOfConfig, AsOfTime, Candidates, CaseCost, Columns,
+    CostConfig, EpochConfig, EvaluationConfig, Figure, First, GroupConfig, IntervalConfig,
+    JoinConfig, JoinOn, JournalConfig, JudgedRows, Late, LatestConfig, Names, OneOrMany,
+    RangeConfig, ReferenceCommon, RemainingConfig, Scale, ServeConfig, Signup, SinkCommon,
+    SnapshotConfig, SourceCommon, SplitBy, StepCommon, TargetConfig, TestConfig, TestExpect,
+    TestRows, TopConfig, TrainingConfig, TruthConfig, TruthTable, TuningConfig, Unmatched,
+    ValidateConfig, ViewConfig,
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};

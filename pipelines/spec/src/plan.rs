@@ -15,7 +15,7 @@ use foreline_engine::{
 
 use foreline_plugins::Switchboard;
 
-use crate::file::{TestConfig, ValidateConfig};
+use crate::file::{Signup, TestConfig, ValidateConfig};
 use crate::read::{DEAD_LETTERS, LATE, diagnostic};
 use crate::secret::Secret;
 
@@ -69,6 +69,10 @@ pub struct ServePlan {
     pub listen: SocketAddr,
     /// Who may use it; anybody where there is none, which only an address of this machine may have.
     pub tokens: Vec<Secret>,
+    /// How people without an account get one.
+    pub signup: Signup,
+    /// Where the PostgreSQL wire listens, if it does.
+    pub postgres: Option<SocketAddr>,
 }
 
 /// A source of a [`Plan`].

@@ -9,8 +9,11 @@ use datafusion::common::{Result, ScalarValue, exec_datafusion_err};
 use datafusion::functions::datetime::date_bin;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ScalarUDF, Signature, Volatility, create_udaf,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ScalarUDF, Signature, Volatility, WindowUDF,
+    create_udaf,
 };
+
+mod running;
 
 /// Functions of which one row can take all memory at once, where no limit is asked.
 const UNBOUNDED: &[&str] = &[
@@ -38,7 +41,12 @@ pub(super) fn time_bucket() -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::clone(&date_bin()).with_aliases(["time_bucket"]))
 }
 
-/// `rms`, `kurtosis`, `kurtosis_pop`, `first`, `last`.
+/// `ema` and `locf`.
+pub(super) fn windows() -> Vec<Arc<WindowUDF>> {
+    running::all()
+}
+
+/// `rms`, `kurtosis`, `kurtosis_pop`, `first`, `last`, `as_of`.
 pub(super) fn aggregates() -> Vec<Arc<AggregateUDF>> {
     let moments = |name: &'static str, of: fn(&Moments) -> Option<f64>| {
         let state = vec![DataType::Float64; 5];
@@ -55,8 +63,9 @@ pub(super) fn aggregates() -> Vec<Arc<AggregateUDF>> {
         moments("rms", Moments::rms),
         moments("kurtosis", Moments::kurtosis),
         moments("kurtosis_pop", Moments::kurtosis_pop),
-        Arc::new(AggregateUDF::from(ByTime::new("first", false))),
-        Arc::new(AggregateUDF::from(ByTime::new("last", true))),
+        Arc::new(AggregateUDF::from(ByTime::new("first", false, 2))),
+        Arc::new(AggregateUDF::from(ByTime::new("last", true, 2))),
+        Arc::new(AggregateUDF::from(ByTime::new("as_of", true, 3))),
     ]
 }
 
@@ -148,7 +157,8 @@ impl Accumulator for OfMoments {
     }
 }
 
-/// The value of the earliest or the latest time; of equal times the first one that is met.
+/// The value of the earliest or the latest time, for `as_of` of the latest one up to a third argument; of equal times the first
+/// one that is met.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ByTime {
     name: &'static str,
@@ -157,8 +167,8 @@ struct ByTime {
 }
 
 impl ByTime {
-    fn new(name: &'static str, is_last: bool) -> Self {
-        ByTime { name, is_last, signature: Signature::any(2, Volatility::Immutable) }
+    fn new(name: &'static str, is_last: bool, arguments: usize) -> Self {
+        ByTime { name, is_last, signature: Signature::any(arguments, Volatility::Immutable) }
     }
 }
 
@@ -197,13 +207,23 @@ struct Earliest {
 }
 
 impl Earliest {
-    fn take(&mut self, values: &ArrayRef, times: &ArrayRef) -> Result<()> {
+    /// Takes values at times, those after `upto` not.
+    fn take(&mut self, values: &ArrayRef, times: &ArrayRef, upto: Option<&ArrayRef>) -> Result<()> {
+        let upto = upto.map(|upto| {
+            let same = cast(upto, times.data_type()).and_then(|upto| cast(&upto, &DataType::Int64));
+            same.map_err(|_| exec_datafusion_err!("the third argument of 'as_of' is a time"))
+        });
+        let upto = upto.transpose()?;
+        let upto = upto.as_ref().map(|upto| upto.as_primitive::<Int64Type>());
         let times = cast(times, &DataType::Int64)
             .map_err(|_| exec_datafusion_err!("the second argument is a time or a whole number"))?;
         let times = times.as_primitive::<Int64Type>();
         let mut best = None;
         for (row, at) in times.iter().enumerate() {
             let Some(at) = at.filter(|_| values.is_valid(row)) else { continue };
+            if upto.is_some_and(|upto| upto.is_null(row) || upto.value(row) < at) {
+                continue;
+            }
             let is_better = match self.at {
                 None => true,
                 Some(now) if self.is_last => at > now,
@@ -223,7 +243,7 @@ impl Earliest {
 
 impl Accumulator for Earliest {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.take(&values[0], &values[1])
+        self.take(&values[0], &values[1], values.get(2))
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -239,6 +259,6 @@ impl Accumulator for Earliest {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.take(&states[0], &states[1])
+        self.take(&states[0], &states[1], None)
     }
 }

@@ -8,7 +8,8 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::refusal::{self, QueryError, Refusal};
+use super::refusal::{self, Kind, QueryError, Refusal};
+use super::system::{self, System};
 use super::tables::About;
 
 /// Longest text of a query. A list of a few thousand machines has room in it.
@@ -34,10 +35,17 @@ pub(super) struct Asked {
     pub(super) statement: Statement,
     /// The tables that it reads.
     pub(super) tables: Vec<String>,
+    /// Whether it reads what PostgreSQL's clients ask for.
+    pub(super) is_system: bool,
 }
 
-/// Reads a query.
-pub(super) fn read(sql: &str, state: &SessionState, about: &[About]) -> Result<Asked, QueryError> {
+/// Reads a query; `system` has the tables of PostgreSQL's clients.
+pub(super) fn read<'s>(
+    sql: &str,
+    state: &SessionState,
+    about: &[About],
+    system: impl FnOnce() -> Result<&'s System, QueryError>,
+) -> Result<Asked, QueryError> {
     let refused = |refusal| Err(QueryError::Refused(refusal));
     if sql.len() > MAX_BYTES {
         let n = sql.len();
@@ -54,23 +62,31 @@ pub(super) fn read(sql: &str, state: &SessionState, about: &[About]) -> Result<A
             "the query has more than {MAX_PARTS} operators and names"
         )));
     }
-    let parser = DFParserBuilder::new(sql).with_dialect(&dialect).with_recursion_limit(MAX_DEPTH);
-    let failed = |e| refusal::of(sql, &e);
-    let mut statements = parser.build().map_err(failed)?.parse_statements().map_err(failed)?;
-    let Some(statement) = statements.pop_front() else {
+    let is_system = system::is_asked(&tokens);
+    let statements = if is_system {
+        system()?.parse(sql).map_err(|e| refusal::parse(sql, &e))?
+    } else {
+        let parser =
+            DFParserBuilder::new(sql).with_dialect(&dialect).with_recursion_limit(MAX_DEPTH);
+        let failed = |e| refusal::of(sql, &e);
+        parser.build().map_err(failed)?.parse_statements().map_err(failed)?.into()
+    };
+    let mut statements = statements.into_iter();
+    let Some(statement) = statements.next() else {
         return refused(Refusal::whole("there is no query").help("write SELECT … FROM …"));
     };
-    if !statements.is_empty() {
+    if statements.next().is_some() {
         return refused(
             Refusal::whole("there is more than one statement").help("send them one by one"),
         );
     }
     if let Some(what) = writes(&statement) {
         let refusal = Refusal::whole(format!("{what} is refused: queries only read"));
-        return refused(refusal.help("there is SELECT, EXPLAIN, DESCRIBE and SHOW TABLES"));
+        let help = "there is SELECT, EXPLAIN, DESCRIBE and SHOW TABLES";
+        return refused(refusal.of(Kind::ReadOnly).help(help));
     }
-    let tables = tables(sql, &statement, state, about)?;
-    Ok(Asked { statement, tables })
+    let tables = tables(sql, &statement, state, about, is_system)?;
+    Ok(Asked { statement, tables, is_system })
 }
 
 /// The tables that a statement names, each once.
@@ -79,6 +95,7 @@ fn tables(
     statement: &Statement,
     state: &SessionState,
     about: &[About],
+    is_system: bool,
 ) -> Result<Vec<String>, QueryError> {
     let named = state.resolve_table_references(statement).map_err(|e| refusal::of(sql, &e))?;
     let mut tables = Vec::new();
@@ -86,7 +103,8 @@ fn tables(
         let name = reference.table().to_owned();
         let schema = reference.schema();
         let is_function = schema.is_none() && state.table_functions().contains_key(&name);
-        if schema == Some(INFORMATION) || is_function {
+        let is_told = schema == Some(INFORMATION) || is_system && schema == Some(system::SCHEMA);
+        if is_told || is_function {
             continue;
         }
         let is_ours = schema.is_none_or(|s| s == "public")

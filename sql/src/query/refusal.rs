@@ -5,9 +5,27 @@ use datafusion::sql::sqlparser::parser::ParserError;
 
 use crate::message::{located, tidy};
 
+/// What is wrong with a statement that is not carried out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// It does more than read.
+    ReadOnly,
+    /// It cannot be parsed.
+    Syntax,
+    /// It names a table that there is not.
+    Table,
+    /// It names a column that there is not.
+    Column,
+    /// Something else: types, functions, its size.
+    #[default]
+    Other,
+}
+
 /// A statement that is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
+    /// What kind of thing is wrong.
+    pub kind: Kind,
     /// What is wrong.
     pub message: String,
     /// Where: line and column, from 1.
@@ -34,7 +52,7 @@ pub enum QueryError {
 impl std::fmt::Display for QueryError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            QueryError::Refused(Refusal { message, at, help }) => {
+            QueryError::Refused(Refusal { message, at, help, .. }) => {
                 write!(f, "{message}")?;
                 if let Some((line, column)) = at {
                     write!(f, " (line {line}, column {column})")?;
@@ -54,7 +72,12 @@ impl std::error::Error for QueryError {}
 impl Refusal {
     /// One about the statement as a whole.
     pub(super) fn whole(message: impl Into<String>) -> Self {
-        Refusal { message: message.into(), at: None, help: None }
+        Refusal { kind: Kind::Other, message: message.into(), at: None, help: None }
+    }
+
+    pub(super) fn of(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
@@ -71,7 +94,8 @@ impl Refusal {
 
 /// A name that is not known, among those that are.
 pub(super) fn unknown(sql: &str, what: &str, name: &str, known: &[String]) -> QueryError {
-    let refusal = Refusal::whole(format!("there is no {what} '{name}'")).about(sql, name);
+    let kind = if what == "column" { Kind::Column } else { Kind::Table };
+    let refusal = Refusal::whole(format!("there is no {what} '{name}'")).of(kind).about(sql, name);
     let help = match (nearest(name, known), known.is_empty()) {
         (Some(near), _) => format!("did you mean '{near}'?"),
         (None, true) => format!("there is no {what} at all"),
@@ -132,11 +156,13 @@ pub(super) fn of(sql: &str, error: &DataFusionError) -> QueryError {
 /// What the parser says.
 pub(super) fn parse(sql: &str, error: &ParserError) -> QueryError {
     let (ParserError::ParserError(message) | ParserError::TokenizerError(message)) = error else {
-        return QueryError::Refused(Refusal::whole("the query is nested too deeply"));
+        let refusal = Refusal::whole("the query is nested too deeply");
+        return QueryError::Refused(refusal.of(Kind::Syntax));
     };
     let found = located(sql, message, None);
     let at = found.at.map(|range| place(sql, range.start));
-    QueryError::Refused(Refusal { message: found.message, at, help: None })
+    let kind = Kind::Syntax;
+    QueryError::Refused(Refusal { kind, message: found.message, at, help: None })
 }
 
 /// The name that was probably meant: as far off as a third of its letters, without regard to case.

@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{
+    CatalogProvider as _, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider,
+};
 use datafusion::common::{Column, DataFusionError, JoinType, plan_err};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -92,16 +95,20 @@ pub struct Part {
     pub recent_corrections: Vec<RecordBatch>,
 }
 
-/// Gives a query its tables. Those that it does not read are there with their columns, so that they can be listed.
+/// Gives a query its tables, and `system` where it is asked for. Those that it does not read are there with their columns, so
+/// that they can be listed.
 pub(super) async fn register(
     context: &SessionContext,
     about: &[About],
     names: &[String],
     snapshot: Snapshot,
+    system: Option<Arc<dyn SchemaProvider>>,
 ) -> Result<(), DataFusionError> {
-    let catalogue = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
-    let schema = Arc::new(datafusion::catalog::MemorySchemaProvider::new());
-    datafusion::catalog::CatalogProvider::register_schema(&*catalogue, "public", schema)?;
+    let catalogue = Arc::new(MemoryCatalogProvider::new());
+    catalogue.register_schema("public", Arc::new(MemorySchemaProvider::new()))?;
+    if let Some(system) = system {
+        catalogue.register_schema(super::system::SCHEMA, system)?;
+    }
     context.register_catalog("foreline", catalogue);
     if names.len() != snapshot.tables.len() {
         return plan_err!("a table is missing");

@@ -64,14 +64,23 @@ struct Bench {
     folder: tempfile::TempDir,
 }
 
-fn bench(limits: Limits) -> Bench {
-    let folder = tempfile::tempdir().unwrap();
+/// Readings of two machines at epoch 7.
+pub(crate) fn plant() -> Arc<dyn Catalogue> {
+    made()
+}
+
+fn made() -> Arc<Plant> {
     let some = |values: &[f64]| values.iter().map(|v| Some(*v)).collect::<Vec<_>>();
     let readings = vec![
         readings("P-1", 0, &some(&[1.0, 2.0, 4.0, 8.0, 16.0])),
         readings("P-2", 0, &[Some(3.0), None, Some(-3.0)]),
     ];
-    let plant = Arc::new(Plant { readings, files: Mutex::default() });
+    Arc::new(Plant { readings, files: Mutex::default() })
+}
+
+fn bench(limits: Limits) -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let plant = made();
     let catalogue: Arc<dyn Catalogue> = Arc::clone(&plant) as _;
     let queries = Queries::new(catalogue, limits, &folder.path().join("spill")).unwrap();
     Bench { queries, plant, folder }
@@ -351,6 +360,49 @@ fn aggregates_agree_with_pandas_and_scipy() {
         ["1970-01-01T00:00:00Z 4", "1970-01-01T00:00:02Z 3", "1970-01-01T00:00:04Z 1"]
     );
     assert_eq!(bench.rows("SELECT kurtosis(Vib) FROM readings WHERE machine = 'P-9'"), [""]);
+}
+
+/// pandas: `pd.Series([1., 2., 4., 8., 16.]).ewm(alpha=.3, adjust=False, ignore_na=True).mean()`, the same of
+/// `[3., np.nan, -3.]`, and `.ffill()`.
+#[test]
+fn values_are_smoothed_and_carried_forward() {
+    let bench = bench(Limits::default());
+    let smoothed = "SELECT machine, round(ema(Vib, 0.3) OVER (PARTITION BY machine ORDER BY ts), 9) AS e, \
+                    locf(Vib) OVER (PARTITION BY machine ORDER BY ts) AS c FROM readings ORDER BY machine, ts";
+    assert_eq!(
+        bench.rows(smoothed),
+        [
+            "P-1 1.0 1.0",
+            "P-1 1.3 2.0",
+            "P-1 2.11 4.0",
+            "P-1 3.877 8.0",
+            "P-1 7.5139 16.0",
+            "P-2 3.0 3.0",
+            "P-2 3.0 3.0",
+            "P-2 1.2 -3.0"
+        ]
+    );
+    let wrong = bench.ask("SELECT ema(Vib, 1.5) OVER (ORDER BY ts) FROM readings").unwrap_err();
+    assert!(wrong.to_string().contains("above 0 and at most 1"), "{wrong}");
+    // Alone it would depend on the order in which rows happen to be read.
+    assert!(bench.ask("SELECT ema(Vib, 0.5) FROM readings").is_err());
+    let at = |second: &str| {
+        let time = format!("1970-01-01T00:00:{second}Z");
+        bench.rows(&format!(
+            "SELECT machine, as_of(Vib, ts, '{time}') AS v FROM readings GROUP BY machine ORDER BY machine"
+        ))
+    };
+    assert_eq!(at("00"), ["P-1 1.0", "P-2 3.0"]);
+    assert_eq!(at("02.5"), ["P-1 4.0", "P-2 -3.0"], "the newest that is not after it");
+    assert_eq!(at("01"), ["P-1 2.0", "P-2 3.0"], "a missing value is none");
+    assert_eq!(bench.rows("SELECT as_of(Vib, ts, '1969-12-31T00:00:00Z') FROM readings"), [""]);
+    // Gaps are filled from a series of times.
+    let filled = "SELECT t.value AS t, locf(r.Vib) OVER (ORDER BY t.value) AS v \
+        FROM generate_series(TIMESTAMP '1970-01-01T00:00:03', TIMESTAMP '1970-01-01T00:00:07', INTERVAL '1 second') t \
+        LEFT JOIN (SELECT * FROM readings WHERE machine = 'P-1') r ON r.ts = t.value ORDER BY t";
+    let filled = bench.rows(filled);
+    let values: Vec<&str> = filled.iter().map(|row| row.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(values, ["8.0", "16.0", "16.0", "16.0", "16.0"], "{filled:?}");
 }
 
 const REFERENCES: [(&str, f64); 3] = [

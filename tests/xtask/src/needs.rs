@@ -22,6 +22,8 @@ struct Need {
 const SECOND_S3: &str = "the tests of S3 against a second store (moto_server)";
 /// What is left out where there is no MLflow.
 const TRACKING: &str = "the test against a real MLflow server";
+/// What is left out where there is no psycopg.
+const DRIVER: &str = "the PostgreSQL wire asked by a driver of Python";
 
 /// What is left out where nothing builds for WebAssembly.
 const NETWORKS: &str = "the tests of neural networks in the sandbox";
@@ -130,6 +132,23 @@ const NEEDS: &[Need] = &[
         ],
         root: false,
         skipped: Some(TRACKING),
+    },
+    Need {
+        what: "psycopg",
+        probe: &[
+            "sh",
+            "-c",
+            "\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-psycopg/bin/python\" -c \"import psycopg; \
+             assert psycopg.__version__ == '3.3.9'\"",
+        ],
+        install: &[
+            "sh",
+            "-c",
+            "at=\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-psycopg\"; python3 -m venv --clear \"$at\" && \
+             timeout 900 \"$at/bin/pip\" install --quiet 'psycopg[binary]==3.3.9'",
+        ],
+        root: false,
+        skipped: Some(DRIVER),
     },
     Need {
         what: "a compiler for wasm32",

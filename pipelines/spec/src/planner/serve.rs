@@ -26,17 +26,42 @@ impl Planner<'_> {
         };
         let tokens = self.tokens(&config.tokens, node, owner);
         if !listen.ip().is_loopback() {
-            if config.tokens.is_empty() {
+            // With accounts it is for the run to see that there is one.
+            if config.tokens.is_empty() && node.get("accounts").is_none() {
                 let message = format!("others can reach '{listen}', and anybody may use it");
                 let error = Diagnostic::error(Code::CONFIGURATION, span, message);
                 self.out.push(
-                    error.help("write tokens: [\"${env:FORELINE_TOKEN}\"], or listen on 127.0.0.1"),
+                    error.help("write accounts: {} and make one with 'foreline user add', or tokens: [\"${env:FORELINE_TOKEN}\"], or listen on 127.0.0.1"),
                 );
             }
             let note = "tokens and rows cross the network in the clear: put a proxy that speaks TLS before it";
             self.out.push(Diagnostic::warning(Code::NOTE, span, note));
         }
-        self.plan.serve = Some(ServePlan { listen, tokens });
+        let signup = config.accounts.signup;
+        let postgres = config.postgres.as_deref();
+        let postgres = postgres.and_then(|at| self.postgres(at, node.place("postgres", owner)));
+        self.plan.serve = Some(ServePlan { listen, tokens, signup, postgres });
+    }
+
+    /// Where the PostgreSQL wire listens. Its passwords are not encrypted.
+    fn postgres(&mut self, text: &str, span: Span) -> Option<SocketAddr> {
+        let error = match address(text) {
+            Some(at) if at.ip().is_loopback() => return Some(at),
+            Some(at) => {
+                let message = format!(
+                    "others can reach '{at}', and passwords would cross the network in the clear"
+                );
+                let error = Diagnostic::error(Code::CONFIGURATION, span, message);
+                error.help("listen on 127.0.0.1, and put a proxy that speaks TLS before it")
+            }
+            None => {
+                let message = format!("'{text}' is not an address and a port");
+                let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+                error.help("write an address of this machine, such as 127.0.0.1:5433")
+            }
+        };
+        self.out.push(error);
+        None
     }
 
     fn tokens(&mut self, tokens: &[String], node: &Node, owner: Span) -> Vec<Secret> {
