@@ -17,6 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::progress::Progress;
 use crate::session::{Purpose, RowBar, keep_progress, load, options, stop_on_signal};
 use crate::table::{Table, grouped};
+use crate::watching::Watching;
 
 /// What `foreline run` takes.
 #[derive(Debug, Args)]
@@ -98,18 +99,20 @@ pub fn carry_out(
     on_change: OnChange,
 ) -> Result<(Report, Duration), Failure> {
     let bar = Progress::detect(running.quiet).counter("running", "rows");
+    let watching = Watching::of(plan);
     let options = Options {
         stop: stop_on_signal()?,
         observer: Some(RowBar::of(bar, plan)),
+        vitals: Some(Arc::clone(&watching.vitals)),
         ..options(plan, running.workers())
     };
     let options = keep_progress(plan, on_change, options)?;
     keep_keys(plan);
     #[expect(clippy::disallowed_methods, reason = "how long the run took is for the report only")]
     let begun = Instant::now();
-    let graph = plan.graph(Vec::new()).map_err(anyhow::Error::from)?;
+    let graph = plan.graph(watching.sinks()).map_err(anyhow::Error::from)?;
     let tables = graph.views.iter().map(|v| (v.name.clone(), Arc::clone(&v.table))).collect();
-    let _server = serve(plan, tables)?;
+    let _server = serve(plan, tables, &watching)?;
     let report = run_graph(graph, &options)?;
     Ok((report, begun.elapsed()))
 }
@@ -125,7 +128,11 @@ fn keep_keys(plan: &Plan) {
 
 /// Starts the server, if the pipeline has one. It serves until it is dropped.
 #[expect(clippy::print_stderr, reason = "whoever asked for a free port must be told which")]
-fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>, Failure> {
+fn serve(
+    plan: &Plan,
+    tables: Vec<(String, Arc<View>)>,
+    watching: &Watching,
+) -> Result<Option<Server>, Failure> {
     let Some(serve) = &plan.serve else { return Ok(None) };
     let (mut doors, mut references, mut bells) = (Vec::new(), Vec::new(), Vec::new());
     let commands = plan.commands().and_then(|source| source.source.door.clone());
@@ -141,7 +148,7 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
     }
     let rules = plan.alerts.iter().map(|alert| alert.name.clone()).collect();
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let queries = Asked::running(plan, &tables).map_err(anyhow::Error::from)?;
+    let queries = Asked::running(plan, &tables, watching).map_err(anyhow::Error::from)?;
     let server = Server::start(
         serve.listen,
         Served {
@@ -154,6 +161,7 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
             bells,
             tables,
             queries: Some(Arc::new(queries)),
+            watched: watching.watched(plan),
             tokens,
         },
     )?;

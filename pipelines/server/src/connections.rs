@@ -21,6 +21,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
+    room: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -30,7 +31,6 @@ pub(crate) async fn serve(
             return;
         }
     };
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&room).acquire_owned() => permit,

@@ -14,7 +14,7 @@ use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use foreline_engine::{Page, Table};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX, RETRY_AFTER};
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
-use crate::{access, follow};
+use crate::{access, follow, recent};
 
 /// The views: their columns, how many rows they have, and as of which epoch.
 pub(crate) async fn tables(
@@ -30,7 +30,10 @@ pub(crate) async fn tables(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     access::check(&site.tokens, &headers)?;
-    let tables: Vec<Value> = site.tables.iter().map(|(name, table)| about(name, table)).collect();
+    let views = site.tables.iter().map(|(name, table)| about(name, table));
+    let kept = site.watch.about.kept.iter();
+    let kept = kept.map(|(name, recent)| recent::about(&site, name, recent));
+    let tables: Vec<Value> = views.chain(kept).collect();
     Ok(as_json(&json!({ "tables": tables })))
 }
 
@@ -62,10 +65,15 @@ pub(crate) async fn rows(
     State(site): State<Arc<Site>>,
     table: Result<Path<String>, PathRejection>,
     Query(mut query): Query<BTreeMap<String, String>>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     access::check(&site.tokens, &headers)?;
     let name = table.map(|Path(name)| name).unwrap_or_default();
+    if let Some(kept) = site.watch.kept(&name) {
+        let is_latest = uri.path().ends_with("/latest");
+        return recent::rows(&site, kept, query, is_latest).await;
+    }
     let (table, edition) = site.table(&name)?;
     if let Some(same) = not_modified(table, edition, &headers) {
         return Ok(same);
