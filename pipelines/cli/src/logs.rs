@@ -3,12 +3,19 @@
 //! What a reader would get wrong: standard output has reports alone. What a sink of the kind `log` writes is there whatever
 //! the level, unless its target is named.
 
+use std::fmt as text;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use foreline_engine::{Clock as _, SystemClock};
+use serde_json::{Map, Value, json};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{self, FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
 
 /// The variable that says what is written: `info`, `warn,foreline_engine=debug`.
 const VARIABLE: &str = "FORELINE_LOG";
@@ -38,7 +45,7 @@ pub fn begin(form: Form) -> Result<(), ExitCode> {
     let registry = tracing_subscriber::registry();
     match form {
         Form::Pretty => registry.with(lines.with_target(false).with_filter(filter)).init(),
-        Form::Json => registry.with(lines.json().flatten_event(true).with_filter(filter)).init(),
+        Form::Json => registry.with(lines.event_format(Json).with_filter(filter)).init(),
     }
     Ok(())
 }
@@ -58,6 +65,61 @@ fn filter(said: Option<&str>) -> Result<Targets, String> {
         true => filter,
         false => filter.with_target(sinks, LevelFilter::DEBUG),
     })
+}
+
+/// An event as one object on a line: its time, level and target, and all its fields by name.
+#[derive(Debug)]
+struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> text::Result {
+        let metadata = event.metadata();
+        let mut fields = Fields(Map::new());
+        let time = chrono::DateTime::from_timestamp_nanos(SystemClock.now_ns());
+        fields.0.insert("time".to_owned(), json!(time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)));
+        fields.0.insert("level".to_owned(), json!(metadata.level().as_str()));
+        fields.0.insert("target".to_owned(), json!(metadata.target()));
+        event.record(&mut fields);
+        writeln!(writer, "{}", Value::Object(fields.0))
+    }
+}
+
+/// The fields of an event.
+struct Fields(Map<String, Value>);
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.0.insert(field.name().to_owned(), json!(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), json!(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), json!(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(field.name().to_owned(), json!(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), json!(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn text::Debug) {
+        self.0.insert(field.name().to_owned(), json!(format!("{value:?}")));
+    }
 }
 
 #[cfg(test)]

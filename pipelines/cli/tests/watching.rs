@@ -235,3 +235,36 @@ fn what_holds_it_up_is_named() {
     let said = Command::new(COMMAND).arg("why-stuck").arg(file).output().unwrap();
     assert!(!said.status.success(), "port 0 tells nobody where it listens");
 }
+
+#[test]
+fn logs_are_lines_or_objects() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.yaml");
+    let pipeline = "version: 1
+name: p
+sources:
+  readings:
+    csv: { path: in.csv }
+    columns: { machine: string, ts: timestamp, v: float64 }
+    key: [machine]
+    time: ts
+sinks: { told: { from: readings, log: {} } }
+";
+    std::fs::write(&file, pipeline).unwrap();
+    std::fs::write(folder.path().join("in.csv"), "machine,ts,v\nM,2026-03-01T00:00:00Z,1\n").unwrap();
+    let run = |log: &str| {
+        let output = Command::new(COMMAND)
+            .args(["--log", log, "run", "--quiet", "--fresh"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = run("json");
+    let objects: Vec<Value> = said.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(objects.iter().any(|o| o["level"].is_string() && o["message"].is_string()), "{said}");
+    assert!(run("pretty").lines().all(|l| serde_json::from_str::<Value>(l).is_err()));
+    let output = Command::new(COMMAND).arg("schema").env("FORELINE_LOG", "a=loud").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
