@@ -266,7 +266,8 @@ mod tests {
         use arrow::array::AsArray as _;
         let times = stood.rows.rows.column(1).as_primitive::<Int64Type>();
         let values = stood.rows.rows.column(2).as_primitive::<Float64Type>();
-        let mut all: Vec<_> = times.values().iter().copied().zip(values.values().iter().copied()).collect();
+        let mut all: Vec<_> =
+            times.values().iter().copied().zip(values.values().iter().copied()).collect();
         all.sort_by(|a, b| a.partial_cmp(b).unwrap());
         all
     }

@@ -305,8 +305,10 @@ impl Vitals {
             _ => None,
         };
         let nodes = graph.sources.iter().map(|s| (&s.name, "source", Vec::new()));
-        let steps =
-            graph.steps.iter().map(|s| (&s.name, s.kind, s.inputs.iter().filter_map(input).collect()));
+        let steps = graph
+            .steps
+            .iter()
+            .map(|s| (&s.name, s.kind, s.inputs.iter().filter_map(input).collect()));
         let nodes: Vec<Node> = nodes
             .chain(steps)
             .map(|(name, kind, inputs)| Node { name: name.clone(), kind, inputs })

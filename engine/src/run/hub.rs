@@ -134,7 +134,7 @@ impl Hub {
             before: names.zip(before.accounts.iter().copied()).collect(),
             ..Report::default()
         };
-        Ok(Hub {
+        let mut hub = Hub {
             outlets,
             exits,
             views: graph.views.clone(),
@@ -156,7 +156,10 @@ impl Hub {
                 edition: before.generation,
                 is_open: false,
             },
-        })
+        };
+        // Whoever looks before the first epoch is through sees what earlier runs have done.
+        hub.sum_up();
+        Ok(hub)
     }
 
     /// Works until every worker has hung up and the sinks have everything; what the run did.

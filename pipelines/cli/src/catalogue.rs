@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::watching::Watching;
 use foreline_connectors::parquet::{Lake, LakePart, Seen};
 use foreline_engine::{Column, Table as View};
 use foreline_server::{Ask, Found, NotFound};
 use foreline_spec::Plan;
-use crate::watching::Watching;
 use foreline_sql::{
     About, Catalogue, Content, Files, Limits, Part, Queries, QueryError, Refusal, Snapshot,
 };
@@ -29,11 +29,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// Those of a pipeline that runs, with its views.
-    pub(crate) fn running(
-        plan: &Plan,
-        views: &[(String, Arc<View>)],
-        watching: &Watching,
-    ) -> Self {
+    pub(crate) fn running(plan: &Plan, views: &[(String, Arc<View>)], watching: &Watching) -> Self {
         let views = views.iter().map(|(name, view)| (name.clone(), Arc::clone(view))).collect();
         let (lakes, mut watching) = (lakes(plan), watching.clone());
         watching.kept.retain(|name, _| !lakes.contains_key(name));

@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreline_plugins::COMPILE_SUBCOMMAND;
 
 use crate::{
-    check, demo, evaluate, fleet, graph, journal, logs, model, operators, replay, retrain, run, sink,
-    sql, tap, tests, top, train, tune,
+    check, demo, evaluate, fleet, graph, journal, logs, model, operators, replay, retrain, run,
+    sink, sql, tap, tests, top, train, tune,
 };
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.

@@ -57,9 +57,9 @@ fn filter(said: Option<&str>) -> Result<Targets, String> {
         // What a sink writes into the log is why it is there.
         return Ok(usual.with_target(foreline_connectors::LOG_TARGET, LevelFilter::DEBUG));
     };
-    let filter: Targets = said.parse().map_err(|e| {
-        format!("{VARIABLE} is like warn,foreline_engine=debug, not '{said}': {e}")
-    })?;
+    let filter: Targets = said
+        .parse()
+        .map_err(|e| format!("{VARIABLE} is like warn,foreline_engine=debug, not '{said}': {e}"))?;
     let sinks = foreline_connectors::LOG_TARGET;
     Ok(match said.contains(sinks) {
         true => filter,
@@ -85,7 +85,10 @@ where
         let metadata = event.metadata();
         let mut fields = Fields(Map::new());
         let time = chrono::DateTime::from_timestamp_nanos(SystemClock.now_ns());
-        fields.0.insert("time".to_owned(), json!(time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)));
+        fields.0.insert(
+            "time".to_owned(),
+            json!(time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
+        );
         fields.0.insert("level".to_owned(), json!(metadata.level().as_str()));
         fields.0.insert("target".to_owned(), json!(metadata.target()));
         event.record(&mut fields);
@@ -130,10 +133,11 @@ mod tests {
 
     #[test]
     fn a_filter_is_obeyed_or_refused() {
-        let is_there = |said: Option<&str>, target: &str, level: tracing_subscriber::filter::LevelFilter| {
-            let level = level.into_level().unwrap();
-            filter(said).unwrap().would_enable(target, &level)
-        };
+        let is_there =
+            |said: Option<&str>, target: &str, level: tracing_subscriber::filter::LevelFilter| {
+                let level = level.into_level().unwrap();
+                filter(said).unwrap().would_enable(target, &level)
+            };
         assert!(is_there(None, "foreline_engine::run", LevelFilter::WARN));
         assert!(!is_there(None, "foreline_engine::run", LevelFilter::INFO));
         assert!(is_there(Some("error"), foreline_connectors::LOG_TARGET, LevelFilter::DEBUG));

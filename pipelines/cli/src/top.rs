@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn reasons_name_what_stands_still() {
-        let sink = json!({ "what": "sink", "name": "db/hot", "why": "it takes no rows", "seconds": 3.0 });
+        let sink =
+            json!({ "what": "sink", "name": "db/hot", "why": "it takes no rows", "seconds": 3.0 });
         let said = json!({ "epoch": 4, "epoch_closed": 9, "held_up_by": [sink], "silent": [] });
         let text = "held up at epoch 4 of 9:\nsink 'db/hot' (3.0 s): it takes no rows\n";
         assert_eq!(reasons(&said), text);

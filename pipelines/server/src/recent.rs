@@ -128,10 +128,12 @@ fn key<'c>(
     }
     let value = |column: &Column| {
         let text = query.get(&column.name);
-        let text = text.ok_or_else(|| bad(format!("rows are found by their whole key: {names}")))?;
+        let text =
+            text.ok_or_else(|| bad(format!("rows are found by their whole key: {names}")))?;
         let text: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
         let value = cast(&text, &column.data_type).ok().filter(|value| value.null_count() == 0);
-        value.ok_or_else(|| bad(format!("'{}' is no {}", column.name, type_name(&column.data_type))))
+        value
+            .ok_or_else(|| bad(format!("'{}' is no {}", column.name, type_name(&column.data_type))))
     };
     columns.map(value).collect::<Result<_, _>>().map(Some)
 }
@@ -175,9 +177,9 @@ pub(crate) async fn series(
     access::check(&site.tokens, &headers)?;
     let name = table.map(|Path(name)| name).unwrap_or_default();
     let points = points(query.remove("points"))?;
-    let columns = query.remove("columns").ok_or_else(|| {
-        bad("name the columns that are wanted: columns=vibration,temperature")
-    })?;
+    let columns = query
+        .remove("columns")
+        .ok_or_else(|| bad("name the columns that are wanted: columns=vibration,temperature"))?;
     let columns: Vec<String> = columns.split(',').map(|c| c.trim().to_owned()).collect();
     if columns.len() > SERIES_COLUMNS {
         return Err(bad(format!("a series has at most {SERIES_COLUMNS} columns")));
@@ -239,9 +241,9 @@ fn of_view(
     let is_time = |c: &Column| matches!(c.data_type, DataType::Timestamp(TimeUnit::Nanosecond, _));
     let at = match time {
         None => columns.iter().position(is_time),
-        Some(name) => columns.iter().position(|c| {
-            c.name == name && (is_time(c) || c.data_type == DataType::Int64)
-        }),
+        Some(name) => columns
+            .iter()
+            .position(|c| c.name == name && (is_time(c) || c.data_type == DataType::Int64)),
     };
     let at = at.ok_or_else(|| {
         bad("the view has no such column of times: name one of times or whole numbers as 'time'")
@@ -310,7 +312,8 @@ fn extremes(rows: &[(i64, f64)], points: usize) -> Vec<(i64, f64)> {
     let stretch = |time: i64| (i128::from(time) - i128::from(first.0)) * points as i128 / span;
     let mut thin = Vec::with_capacity(2 * points);
     for run in rows.chunk_by(|a, b| stretch(a.0) == stretch(b.0)) {
-        let by_value = |a: &&(usize, &(i64, f64)), b: &&(usize, &(i64, f64))| a.1.1.total_cmp(&b.1.1);
+        let by_value =
+            |a: &&(usize, &(i64, f64)), b: &&(usize, &(i64, f64))| a.1.1.total_cmp(&b.1.1);
         let numbered: Vec<(usize, &(i64, f64))> = run.iter().enumerate().collect();
         let least = numbered.iter().min_by(by_value);
         // The last of equal ones is what `max_by` says; from behind it is the first.

@@ -13,11 +13,11 @@ use axum::response::{IntoResponse, Response};
 use foreline_engine::{Account, Reading, Seen};
 use serde_json::Value;
 
+use crate::access;
 use crate::limits::FOLLOWERS;
 use crate::problem::Problem;
 use crate::routes::Site;
 use crate::watch::{KEEPS, Sort, behind, resident_bytes};
-use crate::access;
 
 /// A figure that is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ metrics! {
     KEPT_ROWS "foreline_kept_rows" gauge ["stream"] "rows of a stream with 'keep'"
     KEPT_BYTES "foreline_kept_bytes" gauge ["stream"] "bytes that they take"
     KEPT_FORGOTTEN "foreline_kept_rows_forgotten_total" counter ["stream"] "rows of it that were forgotten early, at a limit"
-    MODEL_ROWS "foreline_model_rows_total" counter ["step", "version", "role"] "rows that a version scored; the role is acting or shadow"
+    MODEL_ROWS "foreline_model_rows_total" counter ["step", "version", "role"] "rows that a version of a model with versions scored; the role is acting or shadow"
     MODEL_FAILED "foreline_model_rows_failed_total" counter ["step", "version", "role"] "those of them that it could not score"
     REQUESTS "foreline_http_requests_total" counter ["route", "method", "status"] "requests that were answered"
     CONNECTIONS "foreline_http_connections" gauge [] "connections that are open"
@@ -103,7 +103,8 @@ impl Page {
         writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
         for (of, value) in values {
             debug_assert_eq!(of.len(), labels.len(), "{name}");
-            let pairs = labels.iter().zip(&of).map(|(label, of)| format!("{label}=\"{}\"", escaped(of)));
+            let pairs =
+                labels.iter().zip(&of).map(|(label, of)| format!("{label}=\"{}\"", escaped(of)));
             let pairs = pairs.collect::<Vec<_>>().join(",");
             let braces = if pairs.is_empty() { pairs } else { format!("{{{pairs}}}") };
             writeln!(self.0, "{name}{braces} {value}").ok();
@@ -155,7 +156,9 @@ fn page(site: &Site) -> String {
     sources(&mut page, site, &seen);
     steps(&mut page, site, &seen);
     let letters = seen.report.dead.iter().flat_map(|(operator, reasons)| {
-        reasons.iter().map(move |(reason, count)| (vec![operator.clone(), reason.clone()], n(*count)))
+        reasons
+            .iter()
+            .map(move |(reason, count)| (vec![operator.clone(), reason.clone()], n(*count)))
     });
     page.family(DEAD, letters);
     page.family(BUSY, seen.busy.iter().map(|(s, time)| (vec![s.clone()], time.as_secs_f64())));
@@ -208,9 +211,7 @@ fn steps(page: &mut Page, site: &Site, seen: &Seen) {
     let is_step = |sort| matches!(sort, Sort::Step | Sort::Alert);
     let all: Vec<_> = site.watch.about.nodes.iter().filter(|node| is_step(node.sort)).collect();
     let of = |get: fn(&Account) -> f64| {
-        all.iter().map(move |s| {
-            (vec![s.name.clone(), s.kind.clone()], get(&seen.of_run(&s.name)))
-        })
+        all.iter().map(move |s| (vec![s.name.clone(), s.kind.clone()], get(&seen.of_run(&s.name))))
     };
     page.family(STEP_IN, of(|a| n(a.input)));
     let outcome = all.iter().flat_map(|s| {

@@ -100,7 +100,9 @@ fn watermark(source: &SourceVitals) -> Value {
     match source.watermark {
         None => Value::Null,
         Some(at) if !source.is_utc => json!(at),
-        Some(ns) => json!(DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+        Some(ns) => {
+            json!(DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        }
     }
 }
 

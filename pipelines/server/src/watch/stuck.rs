@@ -27,7 +27,7 @@ const SILENCE_S: f64 = 10.0;
 /// Something that holds the pipeline up.
 #[derive(Debug, Serialize)]
 pub(crate) struct Finding {
-    /// `sink`, `step`, `source`, `reference` or `journal`.
+    /// `sink`, `view`, `step`, `source`, `reference` or `journal`.
     what: &'static str,
     name: String,
     why: String,
@@ -88,9 +88,10 @@ pub(super) fn findings(watch: &Watch, seen: &Seen) -> Vec<Finding> {
                 seconds: Some(waiting),
             },
             None => Finding {
-                what: "sink",
-                name: "sinks".to_owned(),
-                why: "an epoch is computed and not with the sinks".to_owned(),
+                what: "view",
+                name: "views".to_owned(),
+                why: "an epoch is through all steps, and the views are not through with it"
+                    .to_owned(),
                 seconds: Some(waiting),
             },
         });
@@ -135,8 +136,12 @@ fn silent(watch: &Watch, seen: &Seen) -> Vec<Finding> {
     all.filter_map(|s| {
         let seconds = s.heard_ns.map_or(watch.uptime().as_secs_f64(), behind);
         let why = match s.heard_ns {
-            Some(_) => "it has brought nothing since; windows stay open until its event time goes on",
-            None => "it has brought nothing in this run; windows stay open until its event time goes on",
+            Some(_) => {
+                "it has brought nothing since; windows stay open until its event time goes on"
+            }
+            None => {
+                "it has brought nothing in this run; windows stay open until its event time goes on"
+            }
         };
         (seconds > SILENCE_S).then(|| Finding {
             what: "source",
