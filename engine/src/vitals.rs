@@ -554,6 +554,39 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_the_frontier_back_is_the_first_that_is_furthest_behind() {
+        let node = |name: &str, kind, inputs: &[usize]| Node {
+            name: name.to_owned(),
+            kind,
+            inputs: inputs.to_vec(),
+        };
+        let at = |epochs: [u64; 3]| epochs.map(AtomicU64::new).into_iter().collect();
+        let vitals = Vitals::default();
+        let nodes = vec![
+            node("readings", "source", &[]),
+            node("rms", "window", &[0]),
+            node("rul", "model", &[1]),
+        ];
+        // Worker 1 is in its model; worker 0 waits for what it would send of the next epoch.
+        let reached = vec![at([8, 8, 8]), at([8, 8, 7])];
+        vitals.shape.set(Shape { nodes, sources: Vec::new(), reached, first: 5 }).unwrap();
+        vitals.dispatch(9);
+        let held = vitals.look(0).held.unwrap();
+        assert_eq!((&*held.name, held.kind, held.worker, held.epoch), ("rul", "model", 1, 8));
+        // All that follows a step waits with it, and the step is what is named.
+        vitals.dispatch(10);
+        for (worker, node) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2)] {
+            vitals.reach(worker, node, 10);
+        }
+        assert_eq!(vitals.look(0).held.unwrap().name, "rms");
+        vitals.reach(1, 1, 10);
+        assert_eq!(vitals.look(0).held, None);
+        let reads: Vec<_> =
+            vitals.reads().into_iter().map(|(name, reads)| (name, reads.join(","))).collect();
+        assert_eq!(reads[2], ("rul".to_owned(), "rms".to_owned()));
+    }
+
+    #[test]
     fn nothing_waits_where_all_that_is_closed_is_through() {
         let vitals = Vitals::default();
         vitals.close(1, 1_000);

@@ -155,14 +155,14 @@ fn screen(said: &Value) -> String {
         let row = std::iter::once(text(&s["name"])).chain(counts);
         table.push(row.chain([watermark, time(&s["lag_seconds"])]));
     }
-    writeln!(out, "\n{table}").ok();
+    write!(out, "\n{table}").ok();
     let mut table = Table::new(["step", "kind", "in", "in/s", "out", "filtered", "dead", "busy"]);
     for s in list("steps") {
         let counts = ["in", "in_per_second", "out", "filtered", "dead"].map(|k| whole(&s[k]));
         let row = [text(&s["name"]), text(&s["kind"])].into_iter().chain(counts);
         table.push(row.chain([time(&s["busy_seconds"])]));
     }
-    writeln!(out, "\n{table}").ok();
+    write!(out, "\n{table}").ok();
     let mut table = Table::new(["sink", "rows", "epoch", "waiting", "retries", "state"]);
     for s in list("sinks") {
         let name = format!("{}/{}", text(&s["name"]), text(&s["stream"]));
@@ -170,7 +170,7 @@ fn screen(said: &Value) -> String {
         let state = plain(s["trouble"].as_str().unwrap_or("well"));
         table.push(std::iter::once(name).chain(counts).chain([state]));
     }
-    writeln!(out, "\n{table}").ok();
+    write!(out, "\n{table}").ok();
     out
 }
 

@@ -167,6 +167,12 @@ impl Within {
     }
 }
 
+/// Rows as of the end of an epoch, and which column is their time.
+type Timed = (u64, RecordBatch, usize);
+
+/// Looks rows up.
+type Look = Box<dyn FnOnce() -> Result<Timed, Problem> + Send>;
+
 /// `GET /api/v1/tables/{table}/series`: numeric columns over time, thinned out.
 pub(crate) async fn series(
     State(site): State<Arc<Site>>,
@@ -187,18 +193,17 @@ pub(crate) async fn series(
     let time = query.remove("time");
     let (from, to) = (query.remove("from"), query.remove("to"));
     let upto = site.watch.about.vitals.through();
-    let look: Box<dyn FnOnce() -> Result<(u64, RecordBatch, usize), Problem> + Send> =
-        match site.watch.kept(&name) {
-            Some(recent) => {
-                let recent = Arc::clone(recent);
-                Box::new(move || of_stream(&recent, upto, &query))
-            }
-            None => {
-                let (table, _) = site.table(&name)?;
-                let table = Arc::clone(table);
-                Box::new(move || of_view(&table, time.as_deref(), &query))
-            }
-        };
+    let look: Look = match site.watch.kept(&name) {
+        Some(recent) => {
+            let recent = Arc::clone(recent);
+            Box::new(move || of_stream(&recent, upto, &query))
+        }
+        None => {
+            let (table, _) = site.table(&name)?;
+            let table = Arc::clone(table);
+            Box::new(move || of_view(&table, time.as_deref(), &query))
+        }
+    };
     let body = aside(move || {
         let (epoch, rows, time) = look()?;
         let within =
@@ -223,7 +228,7 @@ fn of_stream(
     recent: &Recent,
     upto: u64,
     query: &BTreeMap<String, String>,
-) -> Result<(u64, RecordBatch, usize), Problem> {
+) -> Result<Timed, Problem> {
     let schema = recent.schema();
     let key = key(schema.key().iter().map(|&k| &schema.columns()[k]), query)?;
     let stood = recent.rows(upto, key.as_deref()).map_err(|e| broken(&e))?;
@@ -235,7 +240,7 @@ fn of_view(
     table: &Table,
     time: Option<&str>,
     query: &BTreeMap<String, String>,
-) -> Result<(u64, RecordBatch, usize), Problem> {
+) -> Result<Timed, Problem> {
     let relation = table.relation();
     let columns = relation.columns();
     let is_time = |c: &Column| matches!(c.data_type, DataType::Timestamp(TimeUnit::Nanosecond, _));

@@ -128,6 +128,9 @@ impl Watch {
 
     fn counts(&self, seen: &Seen) -> Vec<(u64, u64)> {
         let of = |node: &NodeAbout| {
+            if node.sort == Sort::Sink {
+                return (given(node, seen), 0);
+            }
             let account = seen.report.accounts.get(&node.name).copied().unwrap_or_default();
             (account.input, account.emitted)
         };
@@ -160,6 +163,12 @@ impl Watch {
         let pairs = first.rows.iter().zip(&last.rows);
         pairs.map(|(a, b)| (rate(a.0, b.0), rate(a.1, b.1))).collect()
     }
+}
+
+/// Rows that a sink was given in this run, of all its streams.
+fn given(sink: &NodeAbout, seen: &Seen) -> u64 {
+    let is_its = |name: &str| name.split_once('/').is_some_and(|(own, _)| own == sink.name);
+    seen.sinks.iter().filter(|s| is_its(&s.name)).map(|s| s.rows).sum()
 }
 
 /// Looks at the counts now and then until the server ends.

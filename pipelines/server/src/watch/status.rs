@@ -16,7 +16,7 @@ use crate::access;
 use crate::alerts::open_alerts;
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
-use crate::watch::{KEEPS, NodeAbout, Sort, Watch, behind, resident_bytes, stuck};
+use crate::watch::{KEEPS, NodeAbout, Sort, Watch, behind, given, resident_bytes, stuck};
 
 /// How the pipeline goes.
 pub(crate) async fn pipeline(
@@ -157,12 +157,16 @@ pub(crate) async fn graph(
     let (watch, seen) = (&site.watch, site.watch.seen());
     let id = |node: &NodeAbout| format!("{}/{}", node.sort.word(), node.name);
     let all = watch.about.nodes.iter().zip(watch.rates());
-    let nodes = all.map(|(node, (rows_in, rows_out))| {
+    let nodes = all.map(|(node, rate)| {
         let account = seen.report.accounts.get(&node.name).copied().unwrap_or_default();
+        let rows_in = match node.sort {
+            Sort::Sink => given(node, &seen),
+            _ => account.input,
+        };
         json!({
             "id": id(node), "sort": node.sort.word(), "name": node.name, "kind": node.kind,
-            "rows_in": account.input, "rows_out": account.emitted,
-            "in_per_second": rows_in, "out_per_second": rows_out,
+            "rows_in": rows_in, "rows_out": account.emitted,
+            "in_per_second": rate.0, "out_per_second": rate.1,
         })
     });
     let nodes: Vec<Value> = nodes.collect();
