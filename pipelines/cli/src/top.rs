@@ -81,7 +81,7 @@ pub fn top(arguments: &Arguments) -> Outcome {
         let looks = REDRAW.as_millis() / LOOK.as_millis();
         for _ in 0..looks {
             if !stop.load(Ordering::Acquire) {
-                std::thread::sleep(LOOK);
+                std::thread::park_timeout(LOOK);
             }
         }
         let text = look().map_or_else(|e| format!("{e:#}\n"), |said| screen(&said));
