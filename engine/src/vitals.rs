@@ -252,7 +252,8 @@ impl Vitals {
         let Some(shape) = self.shape.get() else { return Vec::new() };
         let of = |(node, s): (&Node, &SourceState)| SourceVitals {
             name: node.name.clone(),
-            watermark: some(s.watermark.load(Ordering::Acquire)),
+            // A count may well be 0.
+            watermark: Some(s.watermark.load(Ordering::Acquire)).filter(|at| *at != i64::MIN),
             is_utc: s.domain == TimeDomain::UtcNanos,
             is_relation: s.is_relation,
             heard_ns: some(s.heard_ns.load(Ordering::Acquire)),
