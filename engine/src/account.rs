@@ -46,6 +46,23 @@ impl Account {
         self.restamped += more.restamped;
     }
 
+    /// What happened since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Account) -> Account {
+        Account {
+            input: self.input - before.input,
+            used: self.used - before.used,
+            filtered: self.filtered - before.filtered,
+            late: self.late - before.late,
+            deduplicated: self.deduplicated - before.deduplicated,
+            dead: self.dead - before.dead,
+            in_flight: self.in_flight - before.in_flight,
+            emitted: self.emitted - before.emitted,
+            corrected: self.corrected - before.corrected,
+            restamped: self.restamped - before.restamped,
+        }
+    }
+
     /// Whether every row that came in is accounted for.
     #[must_use]
     pub fn balances(&self) -> bool {

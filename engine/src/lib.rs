@@ -36,6 +36,7 @@ mod memory;
 mod operator;
 mod order;
 mod parcel;
+mod recent;
 mod relation;
 mod run;
 mod schema;
@@ -44,6 +45,7 @@ mod snapshot;
 mod source;
 mod tail;
 mod units;
+mod vitals;
 mod watermarks;
 
 pub use account::Account;
@@ -79,6 +81,7 @@ pub use operator::{
     Build, Family, Fault, Input, LateSupport, Operator, OperatorKind, Out, Planned, Registration,
     StepConfig, WorkerContext,
 };
+pub use recent::{RECENT_BYTES_MAX, RECENT_ROWS_MAX, Recent, Stood};
 pub use relation::{
     Aggregate, CHANGED_AT, Cell, Changes, Function, GONE, LATEST_ROWS_MAX, Page, Relation, Table,
     VIEW_ROWS_MAX, ViewKind, ViewNode, latest,
@@ -98,4 +101,5 @@ pub use source::{
 };
 pub use tail::{Tail, Tailed};
 pub use units::{Conversion, NoConversion};
+pub use vitals::{DEAD_LETTERS_MAX, Dead, Held, Reading, Seen, SinkVitals, SourceVitals, Vitals};
 pub use watermarks::Watermarks;

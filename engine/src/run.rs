@@ -53,6 +53,7 @@ use crate::run::worker::{Seat, StepWiring, Wiring};
 use crate::sink::{RunId, SinkError};
 use crate::snapshot::SnapshotError;
 use crate::source::SourceError;
+use crate::vitals::Vitals;
 use crate::watermarks::Watermarks;
 
 /// How a graph is run. None of it changes a result.
@@ -84,6 +85,8 @@ pub struct Options {
     /// The run is to carry out what the journal of another one has, and nothing else: sources are read where the
     /// journal says, never polled. It keeps no progress of its own.
     pub history: Option<History>,
+    /// Where the run says how it goes, for readers outside it.
+    pub vitals: Option<Arc<Vitals>>,
 }
 
 impl Default for Options {
@@ -101,6 +104,7 @@ impl Default for Options {
             durable: None,
             hold: None,
             history: None,
+            vitals: None,
         }
     }
 }
@@ -237,8 +241,7 @@ pub fn run(graph: Graph, options: &Options) -> Result<Report, RunError> {
     }
     let mut report = report.map_err(|_| RunError::Engine("a sink panicked (a bug)".to_owned()))?;
     report.stopped = stopped;
-    let mut busy = busy.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    report.busy.append(&mut busy);
+    report.busy = busy.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
     if let (Some(durable), false) = (&options.durable, stopped) {
         recovery::finish(durable)?;
     }

@@ -26,6 +26,7 @@ use crate::run::worker::{Order, Share};
 use crate::run::{Options, RunError};
 use crate::snapshot::{block_of, partitions_in};
 use crate::source::{Chunk, KnownPartition, Partition, Poll, Range, ReadUpTo, Replay};
+use crate::vitals::{Reading, Vitals};
 
 /// Most bytes asked of a source at a time. Small enough that an epoch has chunks for every worker, large enough
 /// that a read costs little beside the parsing of what it brought.
@@ -59,6 +60,7 @@ pub(crate) struct Conductor {
     pub done: Receiver<u64>,
     pub places: Places,
     pub failure: Arc<Failure>,
+    pub vitals: Arc<Vitals>,
     pub options: Options,
     /// What makes epochs durable, if anything does.
     pub keeping: Option<Keeping>,
@@ -304,6 +306,7 @@ impl Conductor {
             return Ok(Phase::Done);
         };
         self.cut.closed = epoch.id;
+        self.vitals.close(epoch.id, self.options.clock.now_ns());
         self.cut.note(&epoch);
         let told = Told { epoch: Arc::new(epoch), snapshot: Snapshot::No };
         self.dispatch(&told, chunks);
@@ -376,6 +379,7 @@ impl Conductor {
         let has_room = self.has_room()?;
         self.tell_of_the_backlog();
         if !has_room && !self.reads_on() {
+            self.not_reading(Reading::WaitsForSinks);
             self.rest(patience)?;
             return Ok(Phase::Filling(filling, since));
         }
@@ -388,6 +392,7 @@ impl Conductor {
             self.make_room();
         }
         if full && (!has_room || self.cut.held.is_empty()) {
+            self.not_reading(Reading::JournalFull);
             self.rest(patience)?;
             return Ok(Phase::Filling(filling, since));
         }
@@ -452,6 +457,7 @@ impl Conductor {
         let must_wait = self.sources.iter().any(|s| s.front.is_relation() && !s.source.is_there());
         for source in 0..self.sources.len() {
             if must_wait && !self.sources[source].front.is_relation() {
+                self.vitals.reading(source, Reading::WaitsForReference);
                 continue;
             }
             let its = match turn {
@@ -459,6 +465,7 @@ impl Conductor {
                 Turn::CannotWait => self.cannot_wait(source),
                 Turn::Holds => self.cut.held.iter().any(|(of, _)| *of == source),
             };
+            self.vitals.reading(source, self.reading(source, its, turn));
             if its && !self.cut.ended.contains(&source) {
                 had |= self.poll(source, filling)?;
             }
@@ -467,6 +474,24 @@ impl Conductor {
             }
         }
         Ok(had)
+    }
+
+    /// Whether a source is read, for readers of the vitals.
+    fn reading(&self, source: usize, its: bool, turn: Turn) -> Reading {
+        match turn {
+            _ if self.cut.ended.contains(&source) => Reading::Ended,
+            _ if its => Reading::Read,
+            Turn::Holds => Reading::JournalFull,
+            Turn::Everybody | Turn::CannotWait => Reading::WaitsForSinks,
+        }
+    }
+
+    /// Says of all sources why they are not read.
+    fn not_reading(&self, why: Reading) {
+        for source in 0..self.sources.len() {
+            let ended = self.cut.ended.contains(&source);
+            self.vitals.reading(source, if ended { Reading::Ended } else { why });
+        }
     }
 
     /// Takes what its source no longer holds back into the epoch, until that is full; whether there was something.
@@ -502,6 +527,7 @@ impl Conductor {
         let polled = node.source.poll(epoch_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES));
         match polled.map_err(|e| RunError::Source(node.name.clone(), e))? {
             Poll::Ready(chunk) => {
+                self.vitals.hear(source, self.options.clock.now_ns());
                 self.meet(source, chunk.partition);
                 let chunk = Arc::new(chunk);
                 let from = &self.sources[source].source;
@@ -564,6 +590,7 @@ impl Conductor {
             ended: filling.ended,
         });
         self.cut.closed = id;
+        self.vitals.close(id, self.options.clock.now_ns());
         self.cut.note(&epoch);
         let snapshot = self.snapshot(&epoch);
         let chunks = filling.chunks.iter().map(|(_, chunk)| Arc::clone(chunk)).collect();
@@ -661,6 +688,8 @@ impl Conductor {
     /// Hands an epoch to the workers, its chunks in turn.
     fn dispatch(&mut self, told: &Told, chunks: Share) {
         self.cut.dispatched = told.epoch.id;
+        self.vitals.close(told.epoch.id, self.options.clock.now_ns());
+        self.vitals.dispatch(told.epoch.id);
         let workers = self.orders.len();
         let mut shares = vec![Share::new(); workers];
         for (i, chunk) in chunks.into_iter().enumerate() {

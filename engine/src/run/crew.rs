@@ -68,7 +68,13 @@ impl Crew {
         let wiring = Arc::new(wire(&graph)?);
         let kept = keep(&graph, options)?;
         resume(&mut graph, &kept.known, &kept.start)?;
-        let (places, busy, failure) = (Places::default(), Busy::default(), Arc::default());
+        let (places, failure) = (Places::default(), Arc::default());
+        let vitals = options.vitals.clone().unwrap_or_default();
+        vitals.begin(&graph, options.workers, kept.start.after, kept.generation);
+        if let Some(keeping) = &kept.keeping {
+            vitals.keeps_journal(&keeping.log.bytes, keeping.journal_limit_bytes);
+        }
+        let busy: Busy = Arc::clone(&vitals.busy);
         note_places(&places, &kept.known);
         let (news_sender, news) = unbounded();
         let (done_sender, done) = unbounded();
@@ -86,6 +92,7 @@ impl Crew {
             nodes,
             places: Arc::clone(&places),
             busy: Arc::clone(&busy),
+            vitals: Arc::clone(&vitals),
             done: done_sender,
         };
         let hub = Hub::open(&mut graph, &wiring, options, before)?;
@@ -102,6 +109,7 @@ impl Crew {
                 orders: receiver,
                 news: news_sender.clone(),
                 busy: Arc::clone(&busy),
+                vitals: Arc::clone(&vitals),
                 decoders: graph.sources.iter().map(|s| s.source.decoder()).collect(),
                 start: Arc::clone(&start),
             });
@@ -112,6 +120,7 @@ impl Crew {
             done,
             places,
             failure: Arc::clone(&failure),
+            vitals,
             options: options.clone(),
             keeping: kept.keeping,
             phase: match kept.history {

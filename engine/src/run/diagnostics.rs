@@ -7,6 +7,7 @@ use crate::dead::{DeadLetter, dead_letters_to_batch};
 use crate::late::{LateRow, late_rows_to_batch};
 use crate::run::hub::Places;
 use crate::source::Position;
+use crate::vitals::About;
 
 /// What is known of where rows come from.
 pub(crate) struct Origins {
@@ -41,6 +42,14 @@ impl Origins {
         late.sort_by_key(|l| (self.rank(&l.operator), l.position));
         let places: Vec<_> = late.iter().map(|l| self.place(&l.operator, l.position)).collect();
         (!late.is_empty()).then(|| late_rows_to_batch(&late, &places, epoch))
+    }
+
+    /// The source of a dead letter, and there the file and line.
+    pub(crate) fn about(&self, letter: &DeadLetter) -> About {
+        let node = self.nodes.iter().find(|(name, _)| **name == *letter.operator);
+        let source = node.and_then(|(_, source)| self.nodes.get((*source)?));
+        let place = letter.position.and_then(|at| self.place(&letter.operator, at));
+        (source.map(|(name, _)| name.clone()), place)
     }
 
     fn rank(&self, operator: &str) -> Option<usize> {

@@ -24,6 +24,7 @@ use crate::run::worker::{Busy, Lane, News, Wiring};
 use crate::run::{Options, Report, RunError};
 use crate::sink::RunId;
 use crate::source::Partition;
+use crate::vitals::{SinkVitals, Vitals};
 
 /// What a person calls the partitions of each source, as far as they were read.
 pub(crate) type Places = Arc<Mutex<BTreeMap<(usize, Partition), String>>>;
@@ -63,6 +64,7 @@ pub(crate) struct Hub {
     report: Report,
     options: Options,
     busy: Busy,
+    vitals: Arc<Vitals>,
     /// The epoch that is written next.
     next: u64,
     under_way: Option<UnderWay>,
@@ -89,6 +91,7 @@ pub(crate) struct Before {
     pub nodes: Vec<(String, Option<usize>)>,
     pub places: Places,
     pub busy: Busy,
+    pub vitals: Arc<Vitals>,
     /// Told each epoch that is with the sinks.
     pub done: Sender<u64>,
     pub run: RunId,
@@ -131,7 +134,7 @@ impl Hub {
             before: names.zip(before.accounts.iter().copied()).collect(),
             ..Report::default()
         };
-        Ok(Hub {
+        let mut hub = Hub {
             outlets,
             exits,
             views: graph.views.clone(),
@@ -142,6 +145,7 @@ impl Hub {
             report,
             options: options.clone(),
             busy: before.busy,
+            vitals: before.vitals,
             next: before.first,
             under_way: None,
             done: before.done,
@@ -152,7 +156,10 @@ impl Hub {
                 edition: before.generation,
                 is_open: false,
             },
-        })
+        };
+        // Whoever looks before the first epoch is through sees what earlier runs have done.
+        hub.sum_up();
+        Ok(hub)
     }
 
     /// Works until every worker has hung up and the sinks have everything; what the run did.
@@ -218,6 +225,7 @@ impl Hub {
             let epoch = under_way.epoch;
             if !self.advance(epoch, epoch == complete, under_way.snapshot.is_some())? {
                 self.under_way = Some(under_way);
+                self.sum_up();
                 return Ok(false);
             }
             self.conclude(under_way, complete)?;
@@ -297,6 +305,7 @@ impl Hub {
         self.balance()?;
         let letters = self.origins.sorted(dead);
         self.count(&letters);
+        self.vitals.bury(epoch, &letters, |letter| self.origins.about(letter));
         let mut by_exit: Vec<Vec<Batch>> = self.exits.iter().map(|_| Vec::new()).collect();
         // In the order of the map: new before revised, and by worker, which is by key hash.
         for ((exit, _, _), batches) in rows {
@@ -329,7 +338,10 @@ impl Hub {
             }
             let stage = format!("{} sink", outlet.name);
             let now_ns = self.options.clock.now_ns();
-            all &= time_into(&self.busy, stage, || outlet.advance(now_ns))?;
+            self.vitals.hands(Some(&outlet.name), now_ns);
+            let done = time_into(&self.busy, stage, || outlet.advance(now_ns));
+            self.vitals.hands(None, now_ns);
+            all &= done?;
         }
         Ok(all)
     }
@@ -348,6 +360,7 @@ impl Hub {
             self.snapshot(epoch, facts, states);
         }
         self.report.epochs += 1;
+        self.vitals.conclude(epoch, self.options.clock.now_ns());
         if epoch == complete {
             self.sum_up();
             if let Some(observer) = &self.options.observer {
@@ -407,6 +420,18 @@ impl Hub {
                 self.report.left_out.insert(outlet.name.clone(), reasons);
             }
         }
+        self.vitals.tell(&self.report, self.outlets.iter().map(vitals_of).collect());
+    }
+}
+
+fn vitals_of(outlet: &Outlet) -> SinkVitals {
+    SinkVitals {
+        name: outlet.name.clone(),
+        rows: outlet.written,
+        committed: outlet.committed,
+        held: outlet.held(),
+        retries: outlet.retries,
+        trouble: outlet.trouble_text(),
     }
 }
 

@@ -182,6 +182,10 @@ pub(crate) fn order<'s>(
                 let late = ordered.late.as_ref().map_or(0, Batch::len);
                 ordered.account.emitted = (rows + late) as u64;
                 shared.ledger.add(epoch.id, wiring.node, &ordered.account);
+                shared.reach(epoch.id, wiring.node);
+                if let Some(at) = ordered.watermarks.at.values().iter().max() {
+                    shared.vitals.watermark(wiring.node.0, *at);
+                }
                 let news = !ordered.watermarks.key_hash.is_empty() || ordered.watermarks.ended();
                 let parcels = ordered
                     .rows

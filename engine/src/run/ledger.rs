@@ -128,8 +128,12 @@ impl Meter {
     /// Adds what this worker measured to what others did.
     pub(crate) fn hand_in(&self, to: &Mutex<BTreeMap<String, Duration>>) {
         let mut to = to.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        for (stage, time) in self.0.take() {
-            *to.entry(stage).or_default() += time;
+        for (stage, time) in self.0.borrow_mut().iter_mut() {
+            let time = std::mem::take(time);
+            match to.get_mut(stage) {
+                Some(sum) => *sum += time,
+                None => drop(to.insert(stage.clone(), time)),
+            }
         }
     }
 }

@@ -138,6 +138,16 @@ impl Outlet {
         self.sink.left_out()
     }
 
+    /// Epochs that are not known to be committed.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The same as [`Outlet::trouble`], in words, and also while it is tried again.
+    pub(crate) fn trouble_text(&self) -> Option<String> {
+        self.last_error.as_ref().map(ToString::to_string)
+    }
+
     /// Why the sink does not take rows at the moment, if it does not.
     pub(crate) fn trouble(&self) -> Option<RunError> {
         self.waiting.as_ref()?;

@@ -75,6 +75,7 @@ pub(crate) fn relation<'s>(
                 let batches = waiting.remove(&epoch.id).unwrap_or_default();
                 let mut changed = shared.meter.time(&stage, || reference.epoch(epoch, batches))?;
                 shared.ledger.add(epoch.id, wiring.node, &changed.account);
+                shared.reach(epoch.id, wiring.node);
                 let [went, came] = changed.now.marked();
                 for (batch, wrap) in
                     [(went, Parcel::Revised as fn(Batch) -> Parcel), (came, Parcel::Rows)]

@@ -29,6 +29,7 @@ use crate::run::ledger::{EpochBook, Failure, Ledger, Meter, NodeId, Snapshot, To
 use crate::run::start::WorkerStart;
 use crate::run::worker::News;
 use crate::schema::Schema;
+use crate::vitals::Vitals;
 use crate::watermarks::Watermarks;
 
 /// What all operators of a worker share.
@@ -40,11 +41,17 @@ pub(crate) struct Shared {
     pub failure: Arc<Failure>,
     pub start: Arc<WorkerStart>,
     pub news: Sender<News>,
+    pub vitals: Arc<Vitals>,
     /// Whether somebody wants to hear of late rows.
     pub tells_late: bool,
 }
 
 impl Shared {
+    /// Says that this worker is through with an epoch in a source or step.
+    pub(crate) fn reach(&self, epoch: u64, node: NodeId) {
+        self.vitals.reach(self.start.worker(), node.0, epoch);
+    }
+
     /// Sends off state of a source or step as of the end of an epoch, if it is asked for.
     pub(crate) fn save(
         &self,
@@ -265,6 +272,7 @@ impl Link {
             )));
         }
         shared.ledger.add(epoch.id, self.node, &said.account);
+        shared.reach(epoch.id, self.node);
         for letter in &mut said.dead {
             letter.operator = Arc::clone(&self.name);
         }

@@ -35,6 +35,7 @@ use crate::run::step::{self, Link, Shared};
 use crate::run::views::{self, Arranged, Rows, ViewWiring};
 use crate::schema::Schema;
 use crate::source::{Chunk, Decoder};
+use crate::vitals::Vitals;
 
 /// How long a worker waits for other workers before it looks for new epochs again.
 const PARK: Duration = Duration::from_micros(200);
@@ -134,6 +135,7 @@ pub(crate) struct Seat {
     pub news: Sender<News>,
     pub decoders: Vec<Box<dyn Decoder>>,
     pub busy: Busy,
+    pub vitals: Arc<Vitals>,
     pub start: Arc<Start>,
 }
 
@@ -164,7 +166,7 @@ impl Station {
         failure: &Arc<Failure>,
     ) -> Self {
         let context = WorkerContext { index: worker.index(), peers: worker.peers() };
-        let Seat { orders, news, decoders, busy, start } = seat;
+        let Seat { orders, news, decoders, busy, vitals, start } = seat;
         let before = start.after;
         let shared = Shared {
             book: EpochBook::default(),
@@ -173,6 +175,7 @@ impl Station {
             failure: Arc::clone(failure),
             start: Arc::new(start.of_worker(context)),
             news: news.clone(),
+            vitals,
             tells_late: wiring.exits.contains(&StreamId::Late),
         };
         let probe = ProbeHandle::new();
@@ -210,7 +213,9 @@ impl Station {
             }
             worker.step_or_park(Some(park));
         }
-        self.desk.tell();
+        if self.desk.tell() {
+            self.desk.shared.meter.hand_in(&self.busy);
+        }
         true
     }
 
@@ -275,21 +280,23 @@ impl Desk {
         }
     }
 
-    /// Reports the epochs that are through.
-    fn tell(&mut self) {
+    /// Reports the epochs that are through; whether there were any.
+    fn tell(&mut self) -> bool {
         if !self.stood && !self.probe.less_than(&self.first) {
             self.stood = true;
             self.news.send(News::Stood).ok();
         }
         let open = self.probe.with_frontier(|f| f.first().copied()).unwrap_or(self.seen + 1);
         let upto = open.saturating_sub(1).min(self.seen);
-        if upto > self.told && !self.shared.failure.is_raised() {
+        let is_news = upto > self.told && !self.shared.failure.is_raised();
+        if is_news {
             self.told = upto;
             self.shared.book.forget_before(upto + 1);
             let accounts = self.shared.ledger.take(upto);
             // The other end is gone only when the run has failed, and then this thread ends too.
             self.news.send(News::Through { upto, worker: self.worker, accounts }).ok();
         }
+        is_news
     }
 }
 

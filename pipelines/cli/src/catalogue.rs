@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::watching::Watching;
 use foreline_connectors::parquet::{Lake, LakePart, Seen};
 use foreline_engine::{Column, Table as View};
 use foreline_server::{Ask, Found, NotFound};
@@ -20,20 +21,25 @@ use foreline_sql::{
 pub(crate) struct Tables {
     views: BTreeMap<String, Arc<View>>,
     lakes: BTreeMap<String, Lake>,
+    /// Streams whose last rows are kept in memory, and that are in no folder.
+    watching: Watching,
     /// Whether rows come while it is asked.
     runs: bool,
 }
 
 impl Tables {
     /// Those of a pipeline that runs, with its views.
-    pub(crate) fn running(plan: &Plan, views: &[(String, Arc<View>)]) -> Self {
+    pub(crate) fn running(plan: &Plan, views: &[(String, Arc<View>)], watching: &Watching) -> Self {
         let views = views.iter().map(|(name, view)| (name.clone(), Arc::clone(view))).collect();
-        Tables { views, lakes: lakes(plan), runs: true }
+        let (lakes, mut watching) = (lakes(plan), watching.clone());
+        watching.kept.retain(|name, _| !lakes.contains_key(name));
+        Tables { views, lakes, watching, runs: true }
     }
 
     /// Those of a pipeline at rest: what its sinks have written.
     pub(crate) fn at_rest(plan: &Plan) -> Self {
-        Tables { views: BTreeMap::new(), lakes: lakes(plan), runs: false }
+        let watching = Watching::default();
+        Tables { views: BTreeMap::new(), lakes: lakes(plan), watching, runs: false }
     }
 
     /// One look at all of them; `None` where they did not show one epoch.
@@ -59,8 +65,12 @@ impl Tables {
             epoch = Some(page.epoch);
             pages.insert(name, page.rows);
         }
+        let is_kept = names.iter().any(|name| self.watching.kept.contains_key(name));
+        // Of what is kept in memory nothing is shown that is not with all sinks.
+        let through = Some(self.watching.vitals.through()).filter(|_| is_kept);
         if self.runs {
-            epoch = epoch.or_else(|| seen.values().filter_map(Seen::epoch).min());
+            let of_files = seen.values().filter_map(Seen::epoch);
+            epoch = epoch.or_else(|| of_files.chain(through).min());
             let is_ahead = |s: &Seen| s.committed() > epoch && epoch.is_some();
             let is_behind = |s: &Seen| s.epoch().is_some() && s.epoch() < epoch;
             if seen.values().any(|s| is_ahead(s) || is_behind(s)) {
@@ -78,7 +88,14 @@ impl Tables {
             tables.push(match (pages.remove(name), seen.remove(name)) {
                 (Some(rows), _) => Content::Rows(vec![rows]),
                 (None, Some(seen)) => Content::Files(self.files(name, seen, upto)?),
-                (None, None) => return Err(format!("there is no table '{name}'")),
+                (None, None) => match self.watching.kept.get(name) {
+                    Some(recent) => {
+                        let stood = recent.rows(epoch.unwrap_or(0), None);
+                        let stood = stood.map_err(|e| format!("'{name}' cannot be read: {e}"))?;
+                        Content::Rows(vec![stood.rows.rows])
+                    }
+                    None => return Err(format!("there is no table '{name}'")),
+                },
             });
         }
         Ok(Some(Snapshot { epoch, tables }))
@@ -130,7 +147,13 @@ impl Catalogue for Tables {
             schema: lake.file_schema(),
             units: units(lake.schema().columns()),
         });
-        let mut tables: Vec<About> = views.chain(lakes).collect();
+        let kept = self.watching.kept.iter().map(|(name, recent)| About {
+            name: name.clone(),
+            kind: "stream, in memory".to_owned(),
+            schema: recent.schema().arrow().clone(),
+            units: units(recent.schema().columns()),
+        });
+        let mut tables: Vec<About> = views.chain(lakes).chain(kept).collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         tables
     }
@@ -146,8 +169,12 @@ pub(crate) struct Asked(pub(crate) Arc<Queries>);
 
 impl Asked {
     /// Queries over the tables of a plan that runs.
-    pub(crate) fn running(plan: &Plan, views: &[(String, Arc<View>)]) -> std::io::Result<Self> {
-        let tables = Arc::new(Tables::running(plan, views));
+    pub(crate) fn running(
+        plan: &Plan,
+        views: &[(String, Arc<View>)],
+        watching: &Watching,
+    ) -> std::io::Result<Self> {
+        let tables = Arc::new(Tables::running(plan, views, watching));
         Queries::new(tables, Limits::default(), &plan.data_dir.join("sql"))
             .map(|queries| Asked(Arc::new(queries)))
     }

@@ -7,19 +7,19 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use foreline_plugins::COMPILE_SUBCOMMAND;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
-use tracing_subscriber::prelude::*;
 
 use crate::{
-    check, demo, evaluate, fleet, graph, journal, model, operators, people, replay, retrain, run,
-    sink, sql, tap, tests, train, tune,
+    check, demo, evaluate, fleet, graph, journal, logs, model, operators, people, replay, retrain,
+    run, sink, sql, tap, tests, top, train, tune,
 };
 
 /// Turns machine sensor readings into features, predictions of remaining life, and alerts.
 #[derive(Debug, Parser)]
 #[command(name = "foreline", version, max_term_width = 100)]
 struct Cli {
+    /// The form of the log on standard error; FORELINE_LOG says what is written, such as warn,foreline_engine=debug.
+    #[arg(long, value_enum, default_value_t = logs::Form::Pretty, global = true)]
+    log: logs::Form,
     #[command(subcommand)]
     command: Command,
 }
@@ -35,6 +35,10 @@ enum Command {
     Run(run::Arguments),
     /// Shows the rows that a source brings, as they are decoded; takes nothing from the pipeline.
     Tap(tap::Arguments),
+    /// Shows how a pipeline that runs goes: sources, steps, sinks, alerts, live.
+    Top(top::Arguments),
+    /// Names what holds a pipeline up that runs.
+    WhyStuck(top::WhyArguments),
     /// Runs the `tests:` of a pipeline file.
     Test(tests::Arguments),
     /// Draws a pipeline.
@@ -116,17 +120,17 @@ pub fn main() -> ExitCode {
         return foreline_plugins::compile_child_main();
     }
     end_quietly_when_nobody_reads();
-    // What the engine has to say while it works: damage that it got round, a disk that is full.
-    let said = Targets::new().with_default(LevelFilter::WARN);
-    // What a sink writes into the log is why it is there.
-    let said = said.with_target(foreline_connectors::LOG_TARGET, LevelFilter::DEBUG);
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(said)).init();
-    let done = match Cli::parse().command {
+    let Cli { log, command } = Cli::parse();
+    if let Err(wrong) = logs::begin(log) {
+        return wrong;
+    }
+    let done = match command {
         Command::Demo(a) => demo::demo(&a),
         Command::Check(a) => check::check(&a),
         Command::Run(a) => run::run(&a),
         Command::Tap(a) => tap::tap(&a),
+        Command::Top(a) => top::top(&a),
+        Command::WhyStuck(a) => top::why_stuck(&a),
         Command::Test(a) => tests::test(&a),
         Command::Graph(a) => graph::graph(&a),
         Command::Simulate(a) => fleet::simulate(&a),

@@ -83,7 +83,7 @@ impl Engine {
         kind: &str,
         body: &[u8],
     ) -> anyhow::Result<Answered> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "/_-.".contains(c);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "/_-.?=&".contains(c);
         if !path.chars().all(allowed) {
             bail!("'{path}' has characters that names do not have");
         }

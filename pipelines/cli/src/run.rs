@@ -20,6 +20,7 @@ use crate::keeper::Keeper;
 use crate::progress::Progress;
 use crate::session::{Purpose, RowBar, keep_progress, load, options, stop_on_signal};
 use crate::table::{Table, grouped};
+use crate::watching::Watching;
 
 /// What `foreline run` takes.
 #[derive(Debug, Args)]
@@ -101,18 +102,20 @@ pub fn carry_out(
     on_change: OnChange,
 ) -> Result<(Report, Duration), Failure> {
     let bar = Progress::detect(running.quiet).counter("running", "rows");
+    let watching = Watching::of(plan);
     let options = Options {
         stop: stop_on_signal()?,
         observer: Some(RowBar::of(bar, plan)),
+        vitals: Some(Arc::clone(&watching.vitals)),
         ..options(plan, running.workers())
     };
     let options = keep_progress(plan, on_change, options)?;
     keep_keys(plan);
     #[expect(clippy::disallowed_methods, reason = "how long the run took is for the report only")]
     let begun = Instant::now();
-    let graph = plan.graph(Vec::new()).map_err(anyhow::Error::from)?;
+    let graph = plan.graph(watching.sinks()).map_err(anyhow::Error::from)?;
     let tables = graph.views.iter().map(|v| (v.name.clone(), Arc::clone(&v.table))).collect();
-    let _served = serve(plan, tables)?;
+    let _served = serve(plan, tables, &watching)?;
     let report = run_graph(graph, &options)?;
     Ok((report, begun.elapsed()))
 }
@@ -131,6 +134,7 @@ fn keep_keys(plan: &Plan) {
 fn serve(
     plan: &Plan,
     tables: Vec<(String, Arc<View>)>,
+    watching: &Watching,
 ) -> Result<Option<(Server, Option<Wire>)>, Failure> {
     let Some(serve) = &plan.serve else { return Ok(None) };
     let (mut doors, mut references, mut bells) = (Vec::new(), Vec::new(), Vec::new());
@@ -147,7 +151,7 @@ fn serve(
     }
     let rules = plan.alerts.iter().map(|alert| alert.name.clone()).collect();
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let queries = Asked::running(plan, &tables).map_err(anyhow::Error::from)?;
+    let queries = Asked::running(plan, &tables, watching).map_err(anyhow::Error::from)?;
     let signup = match serve.signup {
         foreline_spec::Signup::Closed => Signup::Closed,
         foreline_spec::Signup::Invited => Signup::Invited,
@@ -174,6 +178,7 @@ fn serve(
             bells,
             tables,
             queries: Some(Arc::new(queries)),
+            watched: watching.watched(plan),
             tokens,
             accounts: Some(accounts),
         },

@@ -79,6 +79,35 @@ pub(crate) async fn list(
     Ok(tagged(response, edition, page.changed))
 }
 
+/// How many alerts are open, by severity, and how many of them nobody has acknowledged; `null` where there are no rules, or the
+/// table is not there yet.
+pub(crate) fn open_alerts(site: &Site) -> Value {
+    let Some(rows) = table(site).ok().and_then(|(table, _)| table.all().ok()) else {
+        return Value::Null;
+    };
+    let text = |name: &str| {
+        let column = rows.rows.column_by_name(name)?;
+        cast(column, &DataType::Utf8).ok()
+    };
+    let (Some(state), Some(severity), Some(seen)) =
+        (text("state"), text("severity"), text("acknowledged"))
+    else {
+        return Value::Null;
+    };
+    let mut open: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut unseen = 0_u64;
+    let columns = state.as_string::<i32>().iter().zip(severity.as_string::<i32>());
+    for ((state, severity), seen) in columns.zip(seen.as_string::<i32>()) {
+        if state == Some("open") {
+            let number = severity.and_then(|s| s.parse::<usize>().ok()).unwrap_or(0);
+            let name = SEVERITIES.get(number.wrapping_sub(1)).copied().unwrap_or("unknown");
+            *open.entry(name).or_default() += 1;
+            unseen += u64::from(seen != Some("true"));
+        }
+    }
+    json!({ "open": open.values().sum::<u64>(), "by_severity": open, "unacknowledged": unseen })
+}
+
 /// The text that a column has where it is what is asked for.
 fn filter(name: &str, value: &str, rules: &[String]) -> Result<String, Problem> {
     let of = |known: &[&str]| match known.contains(&value) {

@@ -16,6 +16,9 @@
 //! POST /api/v1/query                   SQL over views and streams
 //! POST /api/v1/auth/login              begins a session; signup, logout, password, GET me
 //! GET  /api/v1/users                   users, tokens, invitations, audit: for administrators
+//! GET  /api/v1/tables/{table}/series   columns over time, thinned out
+//! GET  /api/v1/pipeline                how the pipeline goes; .../graph, .../dead_letters, .../why-stuck
+//! GET  /metrics                        the same for Prometheus
 //! GET  /                               the dashboard, which reads all of this
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
@@ -39,10 +42,12 @@ mod limits;
 mod models;
 mod problem;
 mod query;
+mod recent;
 mod routes;
 mod site;
 mod tables;
 mod wake;
+mod watch;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -51,11 +56,12 @@ use std::thread::JoinHandle;
 
 use foreline_connectors::{Bell, Door};
 use foreline_engine::Table;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 
 pub use access::Token;
 pub use models::{Board, Refusal};
 pub use query::{Ask, Asking, Found, NotFound};
+pub use watch::{KEEPS, METRICS, Metric, NodeAbout, Sort, Watched};
 
 /// What is served.
 #[derive(Debug)]
@@ -78,6 +84,8 @@ pub struct Served {
     pub tables: Vec<(String, Arc<Table>)>,
     /// Carries queries out, if there are to be any.
     pub queries: Option<Arc<dyn Ask>>,
+    /// What is known of the pipeline that runs.
+    pub watched: Watched,
     /// Who may use the API: whoever shows one of these; anybody where there is none.
     pub tokens: Vec<Token>,
     /// Users, tokens of their own, and who is logged in.
@@ -88,7 +96,7 @@ pub struct Served {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
+    stop: tokio::sync::watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -108,13 +116,12 @@ impl Server {
             .enable_all()
             .max_blocking_threads(limits::BLOCKING_THREADS)
             .build()?;
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
         let thread = std::thread::Builder::new().name("server".to_owned()).spawn(move || {
-            runtime.block_on(connections::serve(
-                listener,
-                routes::router(served, stopped.clone()),
-                stopped,
-            ));
+            let (router, watched) = routes::router(served, &room, stopped.clone());
+            runtime.spawn(watch::look(watched, stopped.clone()));
+            runtime.block_on(connections::serve(listener, router, room, stopped));
             // A request that still waits for a disk is not waited for.
             runtime.shutdown_background();
         })?;

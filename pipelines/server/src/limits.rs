@@ -34,6 +34,12 @@ pub(crate) const QUERY_BYTES: usize = 512 << 10;
 pub(crate) const QUERY_ROWS: usize = 10_000;
 /// Most rows of a query's answer; its bytes have a limit, too.
 pub(crate) const QUERY_ROWS_MAX: usize = 1_000_000;
+/// Stretches of a series, unless asked for less or more; each has two points a column.
+pub(crate) const SERIES_POINTS: usize = 500;
+/// Most stretches of a series: more than a screen has dots.
+pub(crate) const SERIES_POINTS_MAX: usize = 10_000;
+/// Most columns of a series.
+pub(crate) const SERIES_COLUMNS: usize = 32;
 /// Most readers that follow tables, each with a connection of its own.
 pub(crate) const FOLLOWERS: usize = 256;
 /// Rows of a view in one answer, unless asked for less or more.

@@ -92,6 +92,17 @@ pub(crate) struct Models {
     told: Mutex<Option<Rows>>,
 }
 
+impl Models {
+    /// What each version of each step did in this run.
+    pub(crate) fn works(&self) -> Vec<(String, String, Value)> {
+        let of = |(step, board): (&String, &Arc<dyn Board>)| {
+            let works = board.works().into_iter();
+            works.map(|(version, work)| (step.clone(), version, work)).collect::<Vec<_>>()
+        };
+        self.boards.iter().flat_map(of).collect()
+    }
+}
+
 /// Rows of the relation, by step and version.
 type Rows = BTreeMap<(String, String), Row>;
 

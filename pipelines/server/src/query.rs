@@ -162,7 +162,9 @@ pub(crate) async fn query(
     })?;
     let form = Form::accepted(&headers)?;
     let (sql, rows) = asked(&headers, &body)?;
-    let found = ask.ask(&sql, rows).await?;
+    let found = ask.ask(&sql, rows).await;
+    site.watch.requests.query(found.is_ok());
+    let found = found?;
     let written = tokio::task::spawn_blocking(move || answer(form, &found)).await;
     let internal = || Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a bug");
     written.map_err(|_| internal())?.map_err(|e| broken(&e))

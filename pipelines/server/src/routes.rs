@@ -15,10 +15,13 @@ use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accounts::Accounts;
-use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, QUERY_BYTES, RETRY_AFTER};
+use crate::limits::{
+    BODIES_KIB, COMMAND_BYTES, CONNECTIONS, FOLLOWERS, IDLE_TIME, QUERY_BYTES, RETRY_AFTER,
+};
 use crate::models::{self, Models};
 use crate::problem::{Problem, json as as_json};
-use crate::{Ask, Served, Token, access, alerts, auth, intake, query, site, tables, wake};
+use crate::watch::Watch;
+use crate::{Ask, Served, Token, access, alerts, auth, intake, query, recent, site, tables, wake};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -42,9 +45,15 @@ pub(crate) struct Site {
     pub(crate) stopped: watch::Receiver<bool>,
     /// Kibibytes that bodies may still take.
     pub(crate) memory: Arc<Semaphore>,
+    pub(crate) watch: Arc<Watch>,
 }
 
-pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
+pub(crate) fn router(
+    served: Served,
+    connections: &Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+) -> (Router, Arc<Watch>) {
+    let watch = Arc::new(Watch::new(served.watched, (Arc::clone(connections), CONNECTIONS)));
     let site = Site {
         doors: served.doors.into_iter().collect(),
         references: served.references.into_iter().collect(),
@@ -60,6 +69,7 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         stopped,
         memory: Arc::new(Semaphore::new(BODIES_KIB)),
+        watch: Arc::clone(&watch),
     };
     let site = Arc::new(site);
     let people = Router::new()
@@ -75,7 +85,7 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         .route("/api/v1/tokens/{id}", delete(auth::remove_token).fallback(wrong_method))
         .route("/api/v1/audit", get(auth::audit).fallback(wrong_method))
         .layer(DefaultBodyLimit::max(COMMAND_BYTES));
-    Router::new()
+    let router = Router::new()
         .merge(people)
         .route("/api/v1/sources/{source}/rows", post(intake::rows).fallback(wrong_method))
         .route("/api/v1/sources/{source}/wake", post(wake::wake).fallback(wrong_method))
@@ -120,13 +130,21 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
             "/api/v1/query",
             post(query::query).layer(DefaultBodyLimit::max(QUERY_BYTES)).fallback(wrong_method),
         )
+        .route("/api/v1/tables/{table}/series", get(recent::series).fallback(wrong_method))
+        .route("/api/v1/pipeline", get(crate::watch::pipeline).fallback(wrong_method))
+        .route("/api/v1/graph", get(crate::watch::graph).fallback(wrong_method))
+        .route("/api/v1/dead_letters", get(crate::watch::dead_letters).fallback(wrong_method))
+        .route("/api/v1/why-stuck", get(crate::watch::why_stuck).fallback(wrong_method))
+        .route("/metrics", get(crate::watch::metrics).fallback(wrong_method))
         .route("/", get(site::index).fallback(wrong_method))
         .route("/assets/{*file}", get(site::asset).fallback(wrong_method))
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)
         .layer(from_fn_with_state(Arc::clone(&site), access::guard))
-        .with_state(site)
+        .layer(from_fn_with_state(Arc::clone(&site), crate::watch::count))
+        .with_state(site);
+    (router, watch)
 }
 
 async fn live() -> Response {

@@ -14,19 +14,22 @@ use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use foreline_engine::{Page, Table};
 use serde_json::{Value, json};
 
-use crate::follow;
 use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX, RETRY_AFTER};
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
+use crate::{follow, recent};
 
-/// The views: their columns, how many rows they have, and as of which epoch.
+/// The views and what is kept of streams: their columns, how many rows they have, and as of which epoch.
 pub(crate) async fn tables(State(site): State<Arc<Site>>) -> Response {
-    let tables: Vec<Value> = site.tables.iter().map(|(name, table)| about(name, table)).collect();
+    let views = site.tables.iter().map(|(name, table)| about(name, table));
+    let kept = site.watch.about.kept.iter();
+    let kept = kept.map(|(name, recent)| recent::about(&site, name, recent));
+    let tables: Vec<Value> = views.chain(kept).collect();
     as_json(&json!({ "tables": tables }))
 }
 
@@ -58,9 +61,14 @@ pub(crate) async fn rows(
     State(site): State<Arc<Site>>,
     table: Result<Path<String>, PathRejection>,
     Query(mut query): Query<BTreeMap<String, String>>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = table.map(|Path(name)| name).unwrap_or_default();
+    if let Some(kept) = site.watch.kept(&name) {
+        let is_latest = uri.path().ends_with("/latest");
+        return recent::rows(&site, kept, query, is_latest).await;
+    }
     let (table, edition) = site.table(&name)?;
     if let Some(same) = not_modified(table, edition, &headers) {
         return Ok(same);

@@ -52,6 +52,10 @@ pub struct SourceCommon {
     /// `{ parquet: … }` or `{ s3: … }`. The source is connected meanwhile. `dedupe` takes rows out that come both ways.
     #[serde(default)]
     pub history: Option<History>,
+    /// How far behind its newest row, by event time, the rows of the stream are kept in memory: so much of it is a table for
+    /// dashboards and queries, at most 2,000,000 rows and 256 MiB. Default: nothing.
+    #[serde(default)]
+    pub keep: Option<Extent>,
 }
 
 /// What every relation that comes from outside has beside its kind.
@@ -188,6 +192,10 @@ pub struct StepCommon {
     /// The stream it reads: a source or another step. A list where the step reads several; `join` reads a stream and a
     /// reference.
     pub from: Names,
+    /// How far behind its newest row, by event time, the rows of the stream are kept in memory: so much of it is a table for
+    /// dashboards and queries, at most 2,000,000 rows and 256 MiB. Default: nothing.
+    #[serde(default)]
+    pub keep: Option<Extent>,
 }
 
 /// A relation that is kept up while rows come and change: exactly one of the keys but `from` and `max_rows` says how.

@@ -49,8 +49,8 @@ pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
 pub use outline::{Outline, TrainedModel, outline};
 pub use plan::{
-    AlertPlan, ExtraSink, FittingPlan, GraphError, Plan, ServePlan, SinkPlan, SourcePlan, StepPlan,
-    TrainingPlan, TrainingTarget, ViewPlan,
+    AlertPlan, ExtraSink, FittingPlan, GraphError, KeptPlan, Plan, ServePlan, SinkPlan, SourcePlan,
+    StepPlan, TrainingPlan, TrainingTarget, ViewPlan,
 };
 pub use read::{DEAD_LETTERS, LATE};
 pub use render::RenderStyle;

@@ -60,6 +60,17 @@ pub struct Plan {
     pub serve: Option<ServePlan>,
     /// The models that can be changed while they run; they read the [swaps](Plan::swaps).
     pub models: Vec<Arc<Switchboard>>,
+    /// The streams whose last rows are kept in memory.
+    pub kept: Vec<KeptPlan>,
+}
+
+/// A stream of a [`Plan`] whose last rows are kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptPlan {
+    /// The stream.
+    pub stream: StreamId,
+    /// How far behind its newest row, in the unit of its time.
+    pub length: i64,
 }
 
 /// The HTTP server of a [`Plan`].
@@ -485,7 +496,8 @@ impl ViewPlan {
     }
 
     /// What it is made of, as people see it: of a view of the latest rows the stream that they are of.
-    pub(crate) fn made_of(&self, plan: &Plan) -> Vec<StreamId> {
+    #[must_use]
+    pub fn made_of(&self, plan: &Plan) -> Vec<StreamId> {
         match self.how {
             ViewKind::Standing(StreamId::Step(i)) if plan.steps[i].kind == "alert_book" => {
                 plan.alerts.iter().map(|alert| alert.stream).collect()

@@ -7,6 +7,7 @@ mod book;
 mod clock;
 mod evaluation;
 mod fitting;
+mod keep;
 mod models;
 mod order;
 mod reference;
@@ -131,6 +132,7 @@ impl<'a> Planner<'a> {
             journal_keep: file.journal.keep.map_or(Duration::ZERO, length),
             serve: None,
             models: Vec::new(),
+            kept: Vec::new(),
         };
         let (streams, used) = (BTreeMap::new(), BTreeSet::new());
         Planner { text, root, file, given, out, streams, used, swaps: None, plan }
@@ -182,6 +184,7 @@ impl<'a> Planner<'a> {
         self.training(wanted.is_some());
         if wanted.is_none() {
             self.sinks();
+            self.keeps();
             self.evaluation();
             self.tuning();
             self.tests();
@@ -360,7 +363,7 @@ impl<'a> Planner<'a> {
             Ok(planned) => {
                 self.notes(kind.entry.key_span, &planned.notes);
                 let name = step.name.to_owned();
-                let config = step.node.written(self.text);
+                let config = step.node.written_without(self.text, "keep");
                 Some(StepPlan {
                     name,
                     kind: kind.name,

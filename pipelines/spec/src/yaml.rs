@@ -132,6 +132,19 @@ impl Node {
         self.as_json(&raw).to_string()
     }
 
+    /// The same without a key that results do not depend on.
+    #[must_use]
+    pub(crate) fn written_without(&self, text: &str, key: &str) -> String {
+        let raw = |node: &Node, _: &Secret| {
+            text.get(node.span.start..node.span.end).unwrap_or_default().to_owned()
+        };
+        let mut written = self.as_json(&raw);
+        if let Some(entries) = written.as_object_mut() {
+            entries.shift_remove(key);
+        }
+        written.to_string()
+    }
+
     fn as_json(&self, secret_text: &dyn Fn(&Node, &Secret) -> String) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,

@@ -13,6 +13,7 @@ const FOLDERS: &[&str] = &[
     ".cargo",
     ".ci",
     "benches",
+    "contrib",
     "docs",
     "engine",
     "operators",

@@ -53,7 +53,7 @@ impl<'a> Planner<'a> {
             name: source.name.to_owned(),
             kind: kind.name,
             columns: common.columns.0.clone(),
-            config: source.node.written(self.text),
+            config: source.node.written_without(self.text, "keep"),
             front: Front::Stream(OrderRules { device_clock: clock, ..order? }),
             schema: out,
             source: planned,
