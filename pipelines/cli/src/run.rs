@@ -155,6 +155,7 @@ fn serve(plan: &Plan, tables: Vec<(String, Arc<View>)>) -> Result<Option<Server>
             tables,
             queries: Some(Arc::new(queries)),
             tokens,
+            origins: serve.origins.clone(),
         },
     )?;
     eprintln!("listening on http://{}", server.address());

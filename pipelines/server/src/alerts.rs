@@ -12,7 +12,7 @@ use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -25,8 +25,8 @@ use serde_json::{Value, json};
 use crate::intake::What;
 use crate::problem::Problem;
 use crate::routes::Site;
-use crate::tables::{bad, broken, cursor, follow, limit, not_modified, page_body, tagged};
-use crate::{access, intake};
+use crate::tables::{bad, broken, cursor, follow, limit, page_body, tagged};
+use crate::{access, body, intake, wait};
 
 /// The table of alerts.
 pub(crate) const ALERTS: &str = "alerts";
@@ -54,12 +54,14 @@ const FILTERS: [&str; 6] = ["state", "rule", "machine", "severity", "acknowledge
 /// Alerts: all, or those whose columns have the values that are asked for.
 pub(crate) async fn list(
     State(site): State<Arc<Site>>,
-    Query(mut query): Query<BTreeMap<String, String>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     access::check(&site.tokens, &headers)?;
+    let Query(mut query) = query.map_err(|e| bad(format!("the query cannot be read: {e}")))?;
     let (table, edition) = table(&site)?;
-    if let Some(same) = not_modified(table, edition, &headers) {
+    let wait = wait::asked(query.remove("wait"))?;
+    if let Some(same) = wait::not_modified(&site, table, edition, &headers, wait).await? {
         return Ok(same);
     }
     let limit = limit(query.remove("limit"))?;
@@ -102,7 +104,7 @@ fn filter(name: &str, value: &str, rules: &[String]) -> Result<String, Problem> 
         }
         other => {
             let names = FILTERS.join(", ");
-            Err(bad(format!("'{other}' is neither 'limit' nor 'cursor' nor one of {names}")))
+            Err(bad(format!("'{other}' is neither 'limit', 'cursor' nor 'wait' nor one of {names}")))
         }
     }
 }
@@ -174,7 +176,7 @@ pub(crate) async fn command(
     let Path((alert, verb)) = path.map_err(|_| bad("the path is not text"))?;
     let command = COMMANDS.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
     let command = command.ok_or_else(|| unknown_verb(&verb, &COMMANDS))?;
-    let said = said(body)?;
+    let said = said(&headers, body)?;
     let (machine, rule) = named(table(&site)?.0, &alert)?;
     tell(&site, command, [&machine, &rule], Some(&alert), said).await
 }
@@ -197,11 +199,11 @@ pub(crate) async fn rule_command(
         let detail = format!("there is no rule '{shown}'; there is: {}", site.rules.join(", "));
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-rule", detail));
     }
-    tell(&site, command, [&machine, &rule], None, said(body)?).await
+    tell(&site, command, [&machine, &rule], None, said(&headers, body)?).await
 }
 
-fn said(body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
-    let body = body.map_err(|e| bad(format!("the body cannot be read: {e}")))?;
+fn said(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
+    let body = body::json(headers, body)?;
     match body.trim_ascii() {
         [] => Ok(Said::default()),
         // A struct could be read from a list, too.

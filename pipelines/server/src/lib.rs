@@ -15,6 +15,7 @@
 //! PUT  /api/v1/models/{step}/versions/{name}  a new version
 //! POST /api/v1/query                   SQL over views and streams
 //! GET  /                               the dashboard, which reads all of this
+//! GET  /openapi.json                   all of this for programs; /docs: for people
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -28,16 +29,21 @@
 
 mod access;
 mod alerts;
+mod body;
+mod compress;
 mod connections;
+mod cors;
 mod follow;
 mod intake;
 mod limits;
 mod models;
+mod openapi;
 mod problem;
 mod query;
 mod routes;
 mod site;
 mod tables;
+mod wait;
 mod wake;
 
 use std::io;
@@ -76,6 +82,8 @@ pub struct Served {
     pub queries: Option<Arc<dyn Ask>>,
     /// Who may use the API: whoever shows one of these; anybody where there is none.
     pub tokens: Vec<Token>,
+    /// The origins whose pages may use the API, such as `https://board.example`; none but its own where there is none.
+    pub origins: Vec<String>,
 }
 
 /// A server that runs.

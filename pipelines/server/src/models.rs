@@ -27,7 +27,7 @@ use crate::limits::MODEL_BYTES;
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
 use crate::tables::{bad, broken, written};
-use crate::{access, intake};
+use crate::{access, body, intake};
 
 /// The table of what stands.
 const MODELS: &str = "models";
@@ -112,6 +112,11 @@ impl Models {
     pub(crate) fn new(door: Option<Arc<Door>>, boards: Vec<Arc<dyn Board>>) -> Self {
         let boards = boards.into_iter().map(|board| (board.step().to_owned(), board)).collect();
         Models { door, boards, told: Mutex::new(None) }
+    }
+
+    /// The steps that have them.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.boards.keys().cloned().collect()
     }
 
     fn board(&self, step: &str) -> Result<&Arc<dyn Board>, Problem> {
@@ -287,7 +292,7 @@ pub(crate) async fn command(
             format!("nothing is called '{verb}' that can be done with a model; there is: {known}");
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-command", detail));
     }
-    let said = said(body)?;
+    let said = said(&headers, body)?;
     let mut standing = Standing::of(&site).await?;
     let now = standing.acting(&*board);
     let known =
@@ -359,8 +364,8 @@ fn changed(
     }
 }
 
-fn said(body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
-    let body = body.map_err(|e| bad(format!("the body cannot be read: {e}")))?;
+fn said(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
+    let body = body::json(headers, body)?;
     let wrong =
         |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", detail);
     let said: Said = match body.trim_ascii() {

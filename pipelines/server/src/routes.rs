@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use foreline_connectors::{Bell, Door};
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, QUERY_BYTES, RETRY_AFTER};
 use crate::models::{self, Models};
 use crate::problem::{Problem, json as as_json};
-use crate::{Ask, Served, Token, alerts, intake, query, site, tables, wake};
+use crate::{Ask, Served, Token, alerts, compress, cors, intake, openapi, query, site, tables, wake};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(crate) struct Site {
 }
 
 pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
+    let origins: Arc<[String]> = served.origins.into();
     let site = Site {
         doors: served.doors.into_iter().collect(),
         references: served.references.into_iter().collect(),
@@ -100,9 +102,14 @@ pub(crate) fn router(served: Served, stopped: watch::Receiver<bool>) -> Router {
         )
         .route("/", get(site::index).fallback(wrong_method))
         .route("/assets/{*file}", get(site::asset).fallback(wrong_method))
+        .route("/openapi.json", get(openapi::document).fallback(wrong_method))
+        .route("/docs", get(openapi::viewer).fallback(wrong_method))
+        .route("/docs/viewer.js", get(openapi::viewer_script).fallback(wrong_method))
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)
+        .layer(from_fn(compress::compress))
+        .layer(from_fn_with_state(origins, cors::cors))
         .with_state(Arc::new(site))
 }
 

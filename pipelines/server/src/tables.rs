@@ -12,7 +12,7 @@ use arrow::compute::cast;
 use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX, RETRY_AFTER};
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
-use crate::{access, follow};
+use crate::{access, follow, wait};
 
 /// The views: their columns, how many rows they have, and as of which epoch.
 pub(crate) async fn tables(
@@ -61,13 +61,15 @@ fn about(name: &str, table: &Table) -> Value {
 pub(crate) async fn rows(
     State(site): State<Arc<Site>>,
     table: Result<Path<String>, PathRejection>,
-    Query(mut query): Query<BTreeMap<String, String>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     access::check(&site.tokens, &headers)?;
+    let Query(mut query) = query.map_err(|e| bad(format!("the query cannot be read: {e}")))?;
     let name = table.map(|Path(name)| name).unwrap_or_default();
     let (table, edition) = site.table(&name)?;
-    if let Some(same) = not_modified(table, edition, &headers) {
+    let wait = wait::asked(query.remove("wait"))?;
+    if let Some(same) = wait::not_modified(&site, table, edition, &headers, wait).await? {
         return Ok(same);
     }
     let limit = limit(query.remove("limit"))?;
@@ -103,17 +105,8 @@ pub(crate) fn version(edition: u64, epoch: u64) -> String {
     format!("g{edition:x}e{epoch}")
 }
 
-/// The answer to who has seen the table as it is.
-pub(crate) fn not_modified(table: &Table, edition: u64, headers: &HeaderMap) -> Option<Response> {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok())?;
-    let changed = table.changed();
-    let tag = format!("\"{}\"", version(edition, changed));
-    let same = || tagged(StatusCode::NOT_MODIFIED.into_response(), edition, changed);
-    names(known, &tag).then(same)
-}
-
 /// Whether an `If-None-Match` names `tag`: several may be there, and a proxy that compresses makes them weak.
-fn names(known: &str, tag: &str) -> bool {
+pub(crate) fn names(known: &str, tag: &str) -> bool {
     known.split(',').map(str::trim).any(|k| k == "*" || k.trim_start_matches("W/") == tag)
 }
 
@@ -186,7 +179,7 @@ fn key(table: &Table, query: &BTreeMap<String, String>) -> Result<Vec<ArrayRef>,
     let names = columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some(other) = query.keys().find(|name| columns.iter().all(|c| c.name != **name)) {
         return Err(bad(format!(
-            "'{other}' is neither 'limit' nor 'cursor' nor a column of the key: {names}"
+            "'{other}' is neither 'limit', 'cursor' nor 'wait' nor a column of the key: {names}"
         )));
     }
     let value = |column: &&foreline_engine::Column| {

@@ -461,6 +461,9 @@ pub struct ServeConfig {
     /// Who shows one of these in `authorization: bearer ...` may use the API. Default: anybody who can reach it.
     #[serde(default)]
     pub tokens: Vec<String>,
+    /// Origins whose pages may use the API from a browser, such as `[https://board.example]`. Default: none but its own.
+    #[serde(default)]
+    pub cors: Vec<String>,
 }
 
 impl fmt::Debug for ServeConfig {
@@ -471,7 +474,7 @@ impl fmt::Debug for ServeConfig {
 
 impl Default for ServeConfig {
     fn default() -> Self {
-        ServeConfig { listen: loopback(), tokens: Vec::new() }
+        ServeConfig { listen: loopback(), tokens: Vec::new(), cors: Vec::new() }
     }
 }
 

@@ -69,6 +69,8 @@ pub struct ServePlan {
     pub listen: SocketAddr,
     /// Who may use it; anybody where there is none, which only an address of this machine may have.
     pub tokens: Vec<Secret>,
+    /// The origins whose pages may use it from a browser.
+    pub origins: Vec<String>,
 }
 
 /// A source of a [`Plan`].
