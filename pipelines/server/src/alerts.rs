@@ -104,7 +104,9 @@ fn filter(name: &str, value: &str, rules: &[String]) -> Result<String, Problem> 
         }
         other => {
             let names = FILTERS.join(", ");
-            Err(bad(format!("'{other}' is neither 'limit', 'cursor' nor 'wait' nor one of {names}")))
+            Err(bad(format!(
+                "'{other}' is neither 'limit', 'cursor' nor 'wait' nor one of {names}"
+            )))
         }
     }
 }

@@ -13,7 +13,8 @@ use axum::response::{IntoResponse as _, Response};
 /// Methods that the API has.
 const METHODS: &str = "GET, POST, PUT, DELETE";
 /// Headers that a page may send beside those that need no permission.
-const TAKEN: &str = "authorization, content-type, content-encoding, idempotency-key, if-none-match, last-event-id";
+const TAKEN: &str =
+    "authorization, content-type, content-encoding, idempotency-key, if-none-match, last-event-id";
 /// Headers of answers that a page may read beside those that need no permission.
 const SHOWN: &str = "etag, retry-after, foreline-epoch, foreline-request, foreline-truncated";
 /// Seconds for which a browser need not ask again.

@@ -134,7 +134,8 @@ mod tests {
             let path = path.replace("{*", "{");
             let handlers = route.split_once('"').unwrap().1.split(".with_state").next().unwrap();
             for method in ["get", "post", "put", "delete", "patch"] {
-                let is_there = [' ', '.', '\n'].iter().any(|b| handlers.contains(&format!("{b}{method}(")));
+                let is_there =
+                    [' ', '.', '\n'].iter().any(|b| handlers.contains(&format!("{b}{method}(")));
                 if is_there {
                     found.insert((method.to_owned(), path.clone()));
                 }
@@ -168,10 +169,16 @@ mod tests {
                 assert!(named.contains(format!("components/{sort}/{name}").as_str()), "{name}");
             }
         }
-        let ids: Vec<&Value> = document["paths"].as_object().unwrap().values()
+        let ids: Vec<&Value> = document["paths"]
+            .as_object()
+            .unwrap()
+            .values()
             .flat_map(|path| path.as_object().unwrap().values().map(|o| &o["operationId"]))
             .collect();
-        assert_eq!(ids.iter().map(|id| id.as_str().unwrap()).collect::<BTreeSet<_>>().len(), ids.len());
+        assert_eq!(
+            ids.iter().map(|id| id.as_str().unwrap()).collect::<BTreeSet<_>>().len(),
+            ids.len()
+        );
     }
 
     /// What is in a path is a parameter, and the other way round.
@@ -183,7 +190,8 @@ mod tests {
                 path.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
             for operation in methods.as_object().unwrap().values() {
                 let declared = operation["parameters"].as_array().into_iter().flatten();
-                let declared = declared.map(|p| p["$ref"].as_str().unwrap().trim_start_matches('#'));
+                let declared =
+                    declared.map(|p| p["$ref"].as_str().unwrap().trim_start_matches('#'));
                 let declared = declared.map(|at| document.pointer(at).unwrap());
                 let declared: BTreeSet<&str> = declared
                     .filter(|p| p["in"] == "path")
@@ -206,9 +214,25 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_problem_is_in_the_table_of_the_docs() {
+        let document = written().to_string();
+        let kinds: BTreeSet<&str> = document
+            .split("\"urn:foreline:problem:")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        let page = include_str!("../../../docs/api.md");
+        let missing: Vec<_> =
+            kinds.iter().filter(|kind| !page.contains(&format!("`{kind}`"))).collect();
+        assert!(kinds.len() > 30 && missing.is_empty(), "{missing:?} of {kinds:?}");
+    }
+
+    #[test]
     fn the_viewer_is_what_was_published() {
         let digest: String = Sha256::digest(VIEWER).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(digest, "affbd173a65e870e18f392cca963113bcdafb6e50e88cd2f6a834a65b22db94d");
-        assert!(!PAGE.contains("https://") && !PAGE.contains("<script>") && !PAGE.contains("style="));
+        assert!(
+            !PAGE.contains("https://") && !PAGE.contains("<script>") && !PAGE.contains("style=")
+        );
     }
 }

@@ -22,11 +22,11 @@ use foreline_connectors::parquet::parquet_bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{access, body};
 use crate::limits::{QUERY_ROWS, QUERY_ROWS_MAX, RETRY_AFTER};
 use crate::problem::Problem;
 use crate::routes::Site;
 use crate::tables::{bad, broken};
+use crate::{access, body};
 
 /// Carries queries out.
 pub trait Ask: Debug + Send + Sync {
@@ -176,7 +176,9 @@ fn asked(headers: &HeaderMap, body: &[u8]) -> Result<(String, usize), Problem> {
         "" | "application/json" => serde_json::from_str(text).map_err(|e| {
             bad(format!("the body is no query: {e}; send {{\"sql\": \"SELECT …\"}} or text/plain"))
         })?,
-        other => return Err(body::wrong_type(other, "application/json, text/plain, application/sql")),
+        other => {
+            return Err(body::wrong_type(other, "application/json, text/plain, application/sql"));
+        }
     };
     let limit = asked.limit.unwrap_or(QUERY_ROWS);
     if !(1..=QUERY_ROWS_MAX).contains(&limit) {

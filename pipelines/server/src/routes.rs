@@ -17,7 +17,9 @@ use tokio::sync::{Semaphore, watch};
 use crate::limits::{BODIES_KIB, COMMAND_BYTES, FOLLOWERS, IDLE_TIME, QUERY_BYTES, RETRY_AFTER};
 use crate::models::{self, Models};
 use crate::problem::{Problem, json as as_json};
-use crate::{Ask, Served, Token, alerts, compress, cors, intake, openapi, query, site, tables, wake};
+use crate::{
+    Ask, Served, Token, alerts, compress, cors, intake, openapi, query, site, tables, wake,
+};
 
 /// What all requests share.
 #[derive(Debug)]

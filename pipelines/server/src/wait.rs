@@ -22,7 +22,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) fn asked(text: Option<String>) -> Result<Duration, Problem> {
     let Some(text) = text else { return Ok(Duration::ZERO) };
     let of = |digits: &str, unit_ms: u64| {
-        let is_number = (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+        let is_number =
+            (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
         let n = digits.parse::<u64>().ok().filter(|_| is_number)?;
         Some(Duration::from_millis(n.checked_mul(unit_ms)?))
     };

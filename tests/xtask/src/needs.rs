@@ -23,6 +23,9 @@ const SECOND_S3: &str = "the tests of S3 against a second store (moto_server)";
 /// What is left out where there is no MLflow.
 const TRACKING: &str = "the test against a real MLflow server";
 
+/// What is left out where there is no schemathesis.
+const ASKED_AT_RANDOM: &str = "the test of the API against its own document (schemathesis)";
+
 /// What is left out where nothing builds for WebAssembly.
 const NETWORKS: &str = "the tests of neural networks in the sandbox";
 
@@ -130,6 +133,23 @@ const NEEDS: &[Need] = &[
         ],
         root: false,
         skipped: Some(TRACKING),
+    },
+    Need {
+        what: "schemathesis",
+        probe: &[
+            "sh",
+            "-c",
+            "\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-schemathesis/bin/python\" -c \"from importlib.metadata import version; \
+             assert version('schemathesis') == '4.32.5'\"",
+        ],
+        install: &[
+            "sh",
+            "-c",
+            "at=\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-schemathesis\"; python3 -m venv --clear \"$at\" && \
+             timeout 900 \"$at/bin/pip\" install --quiet schemathesis==4.32.5",
+        ],
+        root: false,
+        skipped: Some(ASKED_AT_RANDOM),
     },
     Need {
         what: "a compiler for wasm32",

@@ -60,7 +60,8 @@ fn asked(name: &str, about: &str, schema: &Value) -> Value {
 
 fn in_query() -> Value {
     let truth = json!({ "type": "boolean" });
-    let rows = json!({ "type": "integer", "minimum": 1, "maximum": PAGE_ROWS_MAX, "default": PAGE_ROWS });
+    let rows =
+        json!({ "type": "integer", "minimum": 1, "maximum": PAGE_ROWS_MAX, "default": PAGE_ROWS });
     let severity = json!({ "oneOf": [
         { "type": "integer", "minimum": 1, "maximum": 5 },
         { "type": "string", "enum": ["info", "minor", "warning", "major", "critical"] },
@@ -89,9 +90,7 @@ fn in_query() -> Value {
 }
 
 fn in_head() -> Value {
-    let head = |name: &str, about: &str, schema: &Value| {
-        json!({ "name": name, "in": "header", "description": about, "schema": schema })
-    };
+    let head = |name: &str, about: &str, schema: &Value| json!({ "name": name, "in": "header", "description": about, "schema": schema });
     let text = json!({ "type": "string" });
     json!({
         "If-None-Match": head("If-None-Match", "The `ETag` of what is known: 304 if that is all there is.", &text),
@@ -123,7 +122,8 @@ fn headers() -> Value {
 
 /// An object all of whose members are there.
 fn object(properties: &Value) -> Value {
-    let required: Vec<&String> = properties.as_object().into_iter().flatten().map(|(k, _)| k).collect();
+    let required: Vec<&String> =
+        properties.as_object().into_iter().flatten().map(|(k, _)| k).collect();
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
@@ -146,7 +146,8 @@ fn of_rows() -> Value {
     let count = json!({ "type": "integer", "minimum": 0 });
     let text = json!({ "type": "string" });
     let row = json!({ "$ref": "#/components/schemas/Row" });
-    let column = object(&json!({ "name": text, "type": text, "unit": { "type": ["string", "null"] } }));
+    let column =
+        object(&json!({ "name": text, "type": text, "unit": { "type": ["string", "null"] } }));
     let found_column = object(&json!({ "name": text, "type": text }));
     let error = object(&json!({ "index": count, "reason": text, "detail": text }));
     json!({
@@ -214,7 +215,9 @@ fn of_commands() -> Value {
 
 fn of_models() -> Value {
     let text = json!({ "type": ["string", "null"] });
-    let canary = object(&json!({ "version": { "type": "string" }, "share": { "type": ["number", "null"] } }));
+    let canary = object(
+        &json!({ "version": { "type": "string" }, "share": { "type": ["number", "null"] } }),
+    );
     json!({
         "Models": object(&json!({ "models": { "type": "array", "items": { "$ref": "#/components/schemas/Model" } } })),
         "Model": object(&json!({

@@ -102,7 +102,8 @@ impl Operation {
             "content": { "application/problem+json": { "schema": schema } },
         });
         if matches!(status, 409 | 429 | 503) {
-            answer["headers"]["Retry-After"] = json!({ "$ref": "#/components/headers/Retry-After" });
+            answer["headers"]["Retry-After"] =
+                json!({ "$ref": "#/components/headers/Retry-After" });
         }
         self.answers.insert(status.to_string(), answer);
         self

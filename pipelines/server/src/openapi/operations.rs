@@ -19,7 +19,12 @@ fn pushed() -> Vec<Operation> {
         let example = json!({ "accepted": 1, "rejected": 0, "errors": [] });
         operation
             .body(&row_bodies())
-            .gives_with(200, "Durable: the sender may forget the rows.", &json_of("Taken", &example), &["Foreline-Request"])
+            .gives_with(
+                200,
+                "Durable: the sender may forget the rows.",
+                &json_of("Taken", &example),
+                &["Foreline-Request"],
+            )
             .fails(400, &["malformed", "bad-gzip", "broken-body", "bad-idempotency-key"])
             .fails(404, &[unknown])
             .fails(408, &["too-slow"])
@@ -34,17 +39,32 @@ fn pushed() -> Vec<Operation> {
     let rows = Operation::new("post /api/v1/sources/{source}/rows", "sources", "pushRows", "Give rows to a source")
         .about("Rows that cannot be used become dead letters and are named in `errors`; the others are used. Sent again with the same `Idempotency-Key`, or to a source with `dedupe`, rows count once.")
         .takes(&["source", "Idempotency-Key", "Content-Encoding"]);
-    let wake = Operation::new("post /api/v1/sources/{source}/wake", "sources", "wakeSource", "Have a source look for new objects at once")
-        .about("The body does not matter: the notifications of any object store will do.")
-        .takes(&["source"])
-        .may_have(&json!({ "application/json": { "schema": {} } }))
-        .gives(202, "It will look.", &json_of("Status", &json!({ "status": "woken" })))
-        .fails(404, &["unknown-source"])
-        .fails(503, &["unavailable"]);
-    let put = Operation::new("put /api/v1/reference/{reference}", "sources", "putReference", "Put rows in the place of those with their keys")
-        .takes(&["reference", "Idempotency-Key", "Content-Encoding"]);
-    let delete = Operation::new("delete /api/v1/reference/{reference}", "sources", "deleteReference", "Take the rows with these keys away")
-        .takes(&["reference", "Idempotency-Key", "Content-Encoding"]);
+    let wake = Operation::new(
+        "post /api/v1/sources/{source}/wake",
+        "sources",
+        "wakeSource",
+        "Have a source look for new objects at once",
+    )
+    .about("The body does not matter: the notifications of any object store will do.")
+    .takes(&["source"])
+    .may_have(&json!({ "application/json": { "schema": {} } }))
+    .gives(202, "It will look.", &json_of("Status", &json!({ "status": "woken" })))
+    .fails(404, &["unknown-source"])
+    .fails(503, &["unavailable"]);
+    let put = Operation::new(
+        "put /api/v1/reference/{reference}",
+        "sources",
+        "putReference",
+        "Put rows in the place of those with their keys",
+    )
+    .takes(&["reference", "Idempotency-Key", "Content-Encoding"]);
+    let delete = Operation::new(
+        "delete /api/v1/reference/{reference}",
+        "sources",
+        "deleteReference",
+        "Take the rows with these keys away",
+    )
+    .takes(&["reference", "Idempotency-Key", "Content-Encoding"]);
     vec![
         taken(rows, "unknown-source"),
         wake,
@@ -72,16 +92,26 @@ fn row_bodies() -> Value {
 
 /// Tables are read and followed.
 fn tables() -> Vec<Operation> {
-    let list = Operation::new("get /api/v1/tables", "tables", "listTables", "The tables: columns, key, rows and epoch")
-        .gives(200, "All of them.", &json_of("Tables", &json!({ "tables": [table_example()] })))
-        .fails(500, &["internal"]);
+    let list = Operation::new(
+        "get /api/v1/tables",
+        "tables",
+        "listTables",
+        "The tables: columns, key, rows and epoch",
+    )
+    .gives(200, "All of them.", &json_of("Tables", &json!({ "tables": [table_example()] })))
+    .fails(500, &["internal"]);
     vec![
         list,
         rows_of("get /api/v1/tables/{table}/rows", "readRows"),
         rows_of("get /api/v1/tables/{table}/latest", "readLatest"),
-        followed("get /api/v1/tables/{table}/stream", "tables", "followTable", "What changes of a table, as it does")
-            .takes(&["table", "Last-Event-ID"])
-            .fails(404, &["unknown-table"]),
+        followed(
+            "get /api/v1/tables/{table}/stream",
+            "tables",
+            "followTable",
+            "What changes of a table, as it does",
+        )
+        .takes(&["table", "Last-Event-ID"])
+        .fails(404, &["unknown-table"]),
     ]
 }
 
@@ -116,7 +146,8 @@ fn page(row: &Value) -> Value {
 /// A stream of server-sent events.
 fn followed(line: &'static str, tag: &str, id: &str, summary: &str) -> Operation {
     let example = "event: at\nid: g1e7\ndata: {\"epoch\":7}\n\nevent: change\nid: g1e9\ndata: {\"epoch\":9,\"came\":[],\"went\":[]}\n\n";
-    let content = json!({ "text/event-stream": { "schema": { "type": "string" }, "example": example } });
+    let content =
+        json!({ "text/event-stream": { "schema": { "type": "string" }, "example": example } });
     Operation::new(line, tag, id, summary)
         .about("Server-sent events: `at` (where the reader begins), `change` (one an epoch, with the rows that came and went) and `reset` (too much was missed: read the table again). With `Last-Event-ID` it goes on where it was.")
         .gives(200, "Events, until one of both goes.", &content)
@@ -127,23 +158,55 @@ fn followed(line: &'static str, tag: &str, id: &str, summary: &str) -> Operation
 /// Alerts, and what people do with them.
 fn alerts() -> Vec<Operation> {
     let row = json!({ "alert": "bb07db4b54f1e2a0", "machine": "P-7", "rule": "hot", "severity": 3, "state": "open", "acknowledged": false });
-    let list = Operation::new("get /api/v1/alerts", "alerts", "listAlerts", "The alerts of all rules")
-        .takes(&["limit", "cursor", "wait", "state", "rule_filter", "machine_filter", "severity", "acknowledged", "suppressed", "If-None-Match"])
-        .gives_with(200, "Alerts, the epoch they are of, and where the next page begins.", &page(&row), &["ETag"])
-        .gives_with(304, "Nothing has changed since the tag of `If-None-Match`.", &json!({}), &["ETag"])
-        .fails(400, &["bad-request"])
-        .fails(404, &["no-alerts"])
-        .fails(500, &["internal"])
-        .fails(503, &["not-ready", "unavailable"]);
-    let stream = followed("get /api/v1/alerts/stream", "alerts", "followAlerts", "What changes of the alerts, as it does")
-        .takes(&["Last-Event-ID"])
-        .fails(404, &["no-alerts"]);
+    let list =
+        Operation::new("get /api/v1/alerts", "alerts", "listAlerts", "The alerts of all rules")
+            .takes(&[
+                "limit",
+                "cursor",
+                "wait",
+                "state",
+                "rule_filter",
+                "machine_filter",
+                "severity",
+                "acknowledged",
+                "suppressed",
+                "If-None-Match",
+            ])
+            .gives_with(
+                200,
+                "Alerts, the epoch they are of, and where the next page begins.",
+                &page(&row),
+                &["ETag"],
+            )
+            .gives_with(
+                304,
+                "Nothing has changed since the tag of `If-None-Match`.",
+                &json!({}),
+                &["ETag"],
+            )
+            .fails(400, &["bad-request"])
+            .fails(404, &["no-alerts"])
+            .fails(500, &["internal"])
+            .fails(503, &["not-ready", "unavailable"]);
+    let stream = followed(
+        "get /api/v1/alerts/stream",
+        "alerts",
+        "followAlerts",
+        "What changes of the alerts, as it does",
+    )
+    .takes(&["Last-Event-ID"])
+    .fails(404, &["no-alerts"]);
     let told = |operation: Operation, unknown: &str| {
         let example = json!({ "by": "kim", "comment": "on my way" });
         let taken = json!({ "accepted": 1, "rejected": 0, "errors": [] });
         operation
             .may_have(&json_of("AlertCommand", &example))
-            .gives_with(200, "Durable; carried out some milliseconds later.", &json_of("Taken", &taken), &["Foreline-Request"])
+            .gives_with(
+                200,
+                "Durable; carried out some milliseconds later.",
+                &json_of("Taken", &taken),
+                &["Foreline-Request"],
+            )
             .fails(400, &["bad-request", "malformed"])
             .fails(404, &["unknown-command", unknown, "no-alerts"])
             .fails(413, &["too-large"])
@@ -153,12 +216,22 @@ fn alerts() -> Vec<Operation> {
             .fails(500, &["internal"])
             .fails(503, &["not-ready", "unavailable", "outcome-unknown"])
     };
-    let command = Operation::new("post /api/v1/alerts/{alert}/{command}", "alerts", "tellAlert", "Acknowledge, comment or shelve an alert")
-        .about("`comment` needs a comment, `shelve` needs `until`.")
-        .takes(&["alert", "alert_command"]);
-    let rule = Operation::new("post /api/v1/rules/{rule}/{machine}/{command}", "alerts", "tellRule", "Shelve a rule on a machine, or take it out of service")
-        .about("Whether or not it has an alert there. `shelve` needs `until`.")
-        .takes(&["rule", "machine", "rule_command"]);
+    let command = Operation::new(
+        "post /api/v1/alerts/{alert}/{command}",
+        "alerts",
+        "tellAlert",
+        "Acknowledge, comment or shelve an alert",
+    )
+    .about("`comment` needs a comment, `shelve` needs `until`.")
+    .takes(&["alert", "alert_command"]);
+    let rule = Operation::new(
+        "post /api/v1/rules/{rule}/{machine}/{command}",
+        "alerts",
+        "tellRule",
+        "Shelve a rule on a machine, or take it out of service",
+    )
+    .about("Whether or not it has an alert there. `shelve` needs `until`.")
+    .takes(&["rule", "machine", "rule_command"]);
     vec![list, stream, told(command, "unknown-alert"), told(rule, "unknown-rule")]
 }
 
@@ -168,10 +241,15 @@ fn models() -> Vec<Operation> {
         "step": "rul", "acts": "champion", "previous": null, "canary": null, "by": null, "comment": null, "since_epoch": 1,
         "routed": false, "shadow": [], "versions": { "champion": { "from": "file" } },
     });
-    let list = Operation::new("get /api/v1/models", "models", "listModels", "The models that can be changed")
-        .gives(200, "All of them.", &json_of("Models", &json!({ "models": [model] })))
-        .fails(500, &["internal"])
-        .fails(503, &["not-ready"]);
+    let list = Operation::new(
+        "get /api/v1/models",
+        "models",
+        "listModels",
+        "The models that can be changed",
+    )
+    .gives(200, "All of them.", &json_of("Models", &json!({ "models": [model] })))
+    .fails(500, &["internal"])
+    .fails(503, &["not-ready"]);
     let one = |operation: Operation| {
         operation
             .gives(200, "The model as it is.", &json_of("Model", &model))
@@ -183,9 +261,14 @@ fn models() -> Vec<Operation> {
             .fails(429, &["too-many-requests"])
             .fails(503, &["not-ready", "unavailable", "outcome-unknown"])
     };
-    let read = Operation::new("get /api/v1/models/{step}", "models", "readModel", "A model: versions, which acts, what each did")
-        .takes(&["step"])
-        .fails(503, &["not-ready"]);
+    let read = Operation::new(
+        "get /api/v1/models/{step}",
+        "models",
+        "readModel",
+        "A model: versions, which acts, what each did",
+    )
+    .takes(&["step"])
+    .fails(503, &["not-ready"]);
     let command = Operation::new("post /api/v1/models/{step}/{command}", "models", "tellModel", "Have another version act")
         .about("200 says that the change is durable; all workers obey it from one epoch on (`since_epoch`).")
         .takes(&["step", "model_command"])
@@ -205,11 +288,16 @@ fn models() -> Vec<Operation> {
         .fails(413, &["too-large"])
         .fails(422, &["bad-name", "not-admitted", "nothing-usable"])
         .fails(507, &["not-kept"]);
-    let delete = Operation::new("delete /api/v1/models/{step}/versions/{version}", "models", "deleteVersion", "Have a version go that came while it ran")
-        .takes(&["step", "version"])
-        .fails(400, &["bad-request", "malformed"])
-        .fails(409, &["in-use"])
-        .fails(422, &["nothing-usable"]);
+    let delete = Operation::new(
+        "delete /api/v1/models/{step}/versions/{version}",
+        "models",
+        "deleteVersion",
+        "Have a version go that came while it ran",
+    )
+    .takes(&["step", "version"])
+    .fails(400, &["bad-request", "malformed"])
+    .fails(409, &["in-use"])
+    .fails(422, &["nothing-usable"]);
     vec![list, one(read), changed(command), changed(put), changed(delete)]
 }
 
@@ -252,11 +340,18 @@ fn query() -> Vec<Operation> {
 fn health() -> Vec<Operation> {
     let well = json_of("Status", &json!({ "status": "ok" }));
     vec![
-        Operation::new("get /livez", "health", "live", "Whether the process serves").open().gives(200, "It does.", &well),
-        Operation::new("get /readyz", "health", "ready", "Whether every source takes rows and every table can be read")
+        Operation::new("get /livez", "health", "live", "Whether the process serves")
             .open()
-            .gives(200, "They do.", &well)
-            .fails(503, &["not-ready"]),
+            .gives(200, "It does.", &well),
+        Operation::new(
+            "get /readyz",
+            "health",
+            "ready",
+            "Whether every source takes rows and every table can be read",
+        )
+        .open()
+        .gives(200, "They do.", &well)
+        .fails(503, &["not-ready"]),
     ]
 }
 

@@ -123,8 +123,15 @@ mod tests {
             assert!(is_origin(right), "{right}");
         }
         for wrong in [
-            "*", "", "board.example", "https://", "https://board.example/", "https://Board.example",
-            "https://board.example:443", "null", "ftp://board.example",
+            "*",
+            "",
+            "board.example",
+            "https://",
+            "https://board.example/",
+            "https://Board.example",
+            "https://board.example:443",
+            "null",
+            "ftp://board.example",
         ] {
             assert!(!is_origin(wrong), "{wrong}");
         }
