@@ -131,6 +131,7 @@ fn bombs() -> Vec<(String, &'static str)> {
 fn what_is_too_large_ends_by_a_limit_and_takes_no_more_memory_than_that() {
     let mut running = start();
     let before = resident_kib(&running);
+    let bombs = bombs();
     let most = AtomicU64::new(0);
     let (done, is_done) = channel::<()>();
     thread::scope(|scope| {
@@ -142,7 +143,6 @@ fn what_is_too_large_ends_by_a_limit_and_takes_no_more_memory_than_that() {
                 most.fetch_max(resident_kib(running), Ordering::Relaxed);
             }
         });
-        let bombs = bombs();
         let asked: Vec<_> = bombs
             .iter()
             .map(|(sql, _)| {
