@@ -110,7 +110,7 @@ fn bombs() -> Vec<(String, &'static str)> {
         (format!("SELECT count(*) FROM {many} a, {many} b"), "query-limit"),
         (format!("SELECT sum(value) FROM {many}"), "query-limit"),
         (format!("SELECT {wide} value FROM {many} ORDER BY c7 DESC, c3"), "query-limit"),
-        (format!("SELECT value, count(*) FROM {many} GROUP BY value"), "query-limit"),
+        (format!("SELECT max(n) FROM (SELECT value, count(*) AS n FROM {many} GROUP BY value)"), "query-limit"),
         (
             "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r"
                 .to_owned(),
@@ -163,12 +163,7 @@ fn what_is_too_large_ends_by_a_limit_and_takes_no_more_memory_than_that() {
         drop(done);
         for ((sql, kind), answer) in bombs.iter().zip(answers) {
             let sql: String = sql.chars().take(80).collect();
-            assert!(
-                [400, 422].contains(&answer.status),
-                "{sql}: {} {}",
-                answer.status,
-                answer.body
-            );
+            assert!([400, 422].contains(&answer.status), "{sql}: {}", answer.status);
             let (found, detail) = problem(&answer);
             assert!(found == *kind && !detail.is_empty(), "{sql}: {found}: {detail}");
         }
@@ -190,7 +185,9 @@ fn what_is_too_large_ends_by_a_limit_and_takes_no_more_memory_than_that() {
     }
 }
 
-/// A client that goes away in the middle: its query ends, and its memory comes back.
+/// Clients that go away in the middle: their queries end, and what they held is there for others.
+///
+/// Resident memory is bounded and does not grow with their number; that it shrinks is for the system's allocator to decide, which keeps some for the next.
 #[test]
 fn whoever_goes_away_leaves_nothing_behind() {
     let running = start();
@@ -202,14 +199,20 @@ fn whoever_goes_away_leaves_nothing_behind() {
     let request = format!(
         "POST /api/v1/query HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n{sql}"
     );
-    let mut client = TcpStream::connect(running.address).unwrap();
-    client.write_all(request.as_bytes()).unwrap();
-    let half = MEMORY_KIB / 2;
-    eventually("it has taken memory", || resident_kib(&running) > before + half);
-    drop(client);
-    eventually("its memory is back", || resident_kib(&running) < before + half / 2);
-    eventually("its files are gone", || {
-        let answer = query(&running, "SELECT count(*) AS n FROM latest");
-        answer.status == 200 && answer.body.contains("[[100]]")
-    });
+    let quarter = MEMORY_KIB / 4;
+    // A quarter of all memory at least, so with another one's share left over it would not be answered.
+    let large = "SELECT count(*) AS n FROM (SELECT value, count(*) FROM generate_series(1, 1000000) GROUP BY value)";
+    for _ in 0..4 {
+        let mut client = TcpStream::connect(running.address).unwrap();
+        client.write_all(request.as_bytes()).unwrap();
+        eventually("it has taken memory", || resident_kib(&running) > before + quarter);
+        drop(client);
+        eventually("there is room again", || {
+            let answer = query(&running, large);
+            assert!([200, 422, 429].contains(&answer.status), "{}", answer.body);
+            answer.status == 200 && answer.body.contains("[[1000000]]")
+        });
+    }
+    let (now, allowed) = (resident_kib(&running), before + MEMORY_KIB + quarter);
+    assert!(now <= allowed, "{now} KiB of {allowed}; {before} before");
 }
