@@ -181,6 +181,7 @@ fn serve(
             watched: watching.watched(plan),
             tokens,
             accounts: Some(accounts),
+            origins: serve.origins.clone(),
         },
     )?;
     eprintln!("listening on http://{}", server.address());

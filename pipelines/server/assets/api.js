@@ -13,6 +13,7 @@ export class Refused extends Error {
 
 export function show(next) {
   token = next;
+  kept.clear();
   sessionStorage.setItem("foreline-token", next);
 }
 
@@ -37,6 +38,15 @@ export async function get(path) {
 export async function post(path, body) {
   const headers = { "content-type": "application/json" };
   return (await ask(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
+}
+
+/** Who is logged in, and whether anybody can be. */
+export const me = async () => (await ask("/api/v1/auth/me").catch(() => null))?.json() ?? { accounts: false, user: null };
+
+/** Logs in: from then on the browser shows the session. */
+export async function login(name, password) {
+  show("");
+  return post("/api/v1/auth/login", { name, password });
 }
 
 export async function query(sql, limit = 1000) {

@@ -1,16 +1,17 @@
 // The dashboard: which page is shown, and that it is kept up to date.
 
-import { get, Refused, show } from "./api.js";
+import { get, login, me, post, Refused, show } from "./api.js";
 import { el, field } from "./dom.js";
 import { alerts } from "./pages/alerts.js";
 import { fleet } from "./pages/fleet.js";
 import { machine } from "./pages/machine.js";
 import { models } from "./pages/models.js";
+import { pipeline } from "./pages/pipeline.js";
 import { sql } from "./pages/sql.js";
 import { tables } from "./pages/tables.js";
 import { choose, language, say, WORDS } from "./words.js";
 
-const PAGES = { fleet, alerts, models, tables, sql };
+const PAGES = { fleet, alerts, models, pipeline, tables, sql };
 const THEME = "foreline-theme";
 /** Between two looks; one that finds nothing new is answered in a few bytes. */
 const PAUSE_MS = 1000;
@@ -56,6 +57,7 @@ async function open() {
     const drawn = (await draw(body, ...parts)) ?? {};
     if (mine !== shownPage) return;
     page = drawn;
+    who();
     await look();
   } catch (e) {
     if (e instanceof Refused && e.status === 401) return ask(body);
@@ -63,13 +65,40 @@ async function open() {
   }
 }
 
-/** Asks for a token. */
-function ask(into) {
-  const input = el("input", { type: "password", autocomplete: "off", required: true });
-  const send = (event) => { event.preventDefault(); show(input.value); open(); };
-  into.replaceChildren(el("form", { class: "card", onsubmit: send }, el("h2", {}, say("token")), field("Token", input),
-    el("p", { class: "soft" }, say("token_hint")), el("button", { class: "main" }, say("send"))));
-  input.focus();
+/** Asks who it is: a name and a password where there are accounts, and otherwise a token. */
+async function ask(into) {
+  const token = el("input", { type: "password", autocomplete: "off", required: true });
+  const send = (event) => { event.preventDefault(); show(token.value); open(); };
+  const { accounts } = await me();
+  const show_token = el("form", { class: "card", onsubmit: send }, el("h2", {}, say(accounts ? "or_token" : "token")), field("Token", token),
+    el("p", { class: "soft" }, say("token_hint")), el("button", { class: accounts ? "" : "main" }, say("send")));
+  if (!accounts) {
+    into.replaceChildren(show_token);
+    return token.focus();
+  }
+  const name = el("input", { autocomplete: "username", required: true });
+  const password = el("input", { type: "password", autocomplete: "current-password", required: true });
+  const wrong = el("p", { class: "error", role: "alert" });
+  const enter = async (event) => {
+    event.preventDefault();
+    wrong.textContent = "";
+    try {
+      await login(name.value, password.value);
+      open();
+    } catch (e) {
+      wrong.textContent = e.message;
+    }
+  };
+  into.replaceChildren(el("form", { class: "card", onsubmit: enter }, el("h2", {}, say("login")), field(say("name"), name), field(say("password"), password), wrong,
+    el("p", { class: "soft" }, say("login_hint")), el("button", { class: "main" }, say("login"))), show_token);
+  name.focus();
+}
+
+/** Says who is logged in, and lets them out. */
+async function who() {
+  const { user } = await me();
+  const out = async () => { await post("/api/v1/auth/logout", {}); show(""); open(); };
+  document.getElementById("who").replaceChildren(...(user ? [el("span", { class: "soft" }, `${user.name} (${user.role}) `), el("button", { type: "button", onclick: out }, say("logout"))] : []));
 }
 
 async function look() {

@@ -13,6 +13,14 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** The same within a drawing. */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 export function badge(severity) {
   const level = severity ?? 0;
   return el("span", { class: `badge s${level}` }, level ? say(`s${level}`) : say("good"));

@@ -16,6 +16,9 @@ export const WORDS = {
     history: "History", column: "Column", stream: "Stream", span: "Span", hour: "last hour", day: "last day", week: "last week", everything: "everything",
     back: "All machines", no_history: "No stream of this machine is kept in a Parquet folder of this engine, so there is no history to draw.",
     token: "This pipeline asks for a token", token_hint: "It is kept in this tab until it is closed.", actions: "Actions", good: "no alert", not_found: "There is no such page.",
+    pipeline: "Pipeline", graph: "What flows where", sources: "Sources", steps: "Steps", sinks: "Sinks", dead_letters: "Rows that could not be used", per_second: "rows a second",
+    is_running: "running", is_starting: "starting", is_held_up: "held up", login: "Log in", name: "Name", password: "Password", logout: "Log out",
+    or_token: "or show a token", login_hint: "An administrator makes accounts: foreline user add",
     s1: "info", s2: "minor", s3: "warning", s4: "major", s5: "critical", failed: "failed", now: "now",
   },
   ko: {
@@ -33,6 +36,9 @@ export const WORDS = {
     history: "이력", column: "열", stream: "스트림", span: "기간", hour: "최근 1시간", day: "최근 1일", week: "최근 1주", everything: "전체",
     back: "모든 설비", no_history: "이 설비의 스트림이 Parquet 폴더에 저장되지 않아 그릴 이력이 없습니다.",
     token: "이 파이프라인은 토큰이 필요합니다", token_hint: "이 탭을 닫을 때까지만 보관합니다.", actions: "작업", good: "알람 없음", not_found: "그런 화면은 없습니다.",
+    pipeline: "파이프라인", graph: "데이터 흐름", sources: "소스", steps: "단계", sinks: "싱크", dead_letters: "사용하지 못한 행", per_second: "초당 행",
+    is_running: "실행 중", is_starting: "시작 중", is_held_up: "멈춰 있음", login: "로그인", name: "이름", password: "비밀번호", logout: "로그아웃",
+    or_token: "또는 토큰 입력", login_hint: "계정은 관리자가 만듭니다: foreline user add",
     s1: "정보", s2: "경미", s3: "경고", s4: "중대", s5: "심각", failed: "실패", now: "지금",
   },
 };

@@ -115,6 +115,9 @@ pub(crate) const NEEDS: &[(Method, &str, Need)] = &[
     (Method::GET, "/api/v1/audit", ADMIN),
     (Method::GET, "/", Need::Nothing),
     (Method::GET, "/assets/{*file}", Need::Nothing),
+    (Method::GET, "/openapi.json", Need::Nothing),
+    (Method::GET, "/docs", Need::Nothing),
+    (Method::GET, "/docs/viewer.js", Need::Nothing),
     (Method::GET, "/livez", Need::Nothing),
     (Method::GET, "/readyz", Need::Nothing),
 ];

@@ -12,7 +12,7 @@ use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -27,7 +27,8 @@ use crate::intake;
 use crate::intake::What;
 use crate::problem::Problem;
 use crate::routes::Site;
-use crate::tables::{bad, broken, cursor, follow, limit, not_modified, page_body, tagged};
+use crate::tables::{bad, broken, cursor, follow, limit, page_body, tagged};
+use crate::{body, wait};
 
 /// The table of alerts.
 pub(crate) const ALERTS: &str = "alerts";
@@ -55,11 +56,13 @@ const FILTERS: [&str; 6] = ["state", "rule", "machine", "severity", "acknowledge
 /// Alerts: all, or those whose columns have the values that are asked for.
 pub(crate) async fn list(
     State(site): State<Arc<Site>>,
-    Query(mut query): Query<BTreeMap<String, String>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Query(mut query) = query.map_err(|e| bad(format!("the query cannot be read: {e}")))?;
     let (table, edition) = table(&site)?;
-    if let Some(same) = not_modified(table, edition, &headers) {
+    let wait = wait::asked(query.remove("wait"))?;
+    if let Some(same) = wait::not_modified(&site, table, edition, &headers, wait).await? {
         return Ok(same);
     }
     let limit = limit(query.remove("limit"))?;
@@ -131,7 +134,9 @@ fn filter(name: &str, value: &str, rules: &[String]) -> Result<String, Problem> 
         }
         other => {
             let names = FILTERS.join(", ");
-            Err(bad(format!("'{other}' is neither 'limit' nor 'cursor' nor one of {names}")))
+            Err(bad(format!(
+                "'{other}' is neither 'limit', 'cursor' nor 'wait' nor one of {names}"
+            )))
         }
     }
 }
@@ -196,12 +201,13 @@ pub(crate) async fn command(
     State(site): State<Arc<Site>>,
     Extension(who): Extension<Who>,
     path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let Path((alert, verb)) = path.map_err(|_| bad("the path is not text"))?;
     let command = COMMANDS.iter().find(|(name, _)| *name == verb).map(|(_, command)| *command);
     let command = command.ok_or_else(|| unknown_verb(&verb, &COMMANDS))?;
-    let said = said(body, &who)?;
+    let said = said(&headers, body, &who)?;
     let (machine, rule) = named(table(&site)?.0, &alert)?;
     tell(&site, command, [&machine, &rule], Some(&alert), said).await
 }
@@ -211,6 +217,7 @@ pub(crate) async fn rule_command(
     State(site): State<Arc<Site>>,
     Extension(who): Extension<Who>,
     path: Result<Path<(String, String, String)>, PathRejection>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let Path((rule, machine, verb)) = path.map_err(|_| bad("the path is not text"))?;
@@ -223,11 +230,15 @@ pub(crate) async fn rule_command(
         let detail = format!("there is no rule '{shown}'; there is: {}", site.rules.join(", "));
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-rule", detail));
     }
-    tell(&site, command, [&machine, &rule], None, said(body, &who)?).await
+    tell(&site, command, [&machine, &rule], None, said(&headers, body, &who)?).await
 }
 
-fn said(body: Result<Bytes, BytesRejection>, who: &Who) -> Result<Said, Problem> {
-    let body = body.map_err(|e| bad(format!("the body cannot be read: {e}")))?;
+fn said(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    who: &Who,
+) -> Result<Said, Problem> {
+    let body = body::json(headers, body)?;
     let said = match body.trim_ascii() {
         [] => Ok(Said::default()),
         // A struct could be read from a list, too.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
@@ -102,7 +102,7 @@ pub(crate) async fn login(
 ) -> Result<Response, Problem> {
     same_site(&headers)?;
     let accounts = accounts(&site)?;
-    let Login { name, password } = read(body)?;
+    let Login { name, password } = read(&headers, body)?;
     let found = accounts.user(&name, &password, who.from).await;
     if !matches!(found, Err(Denied::TooMany(_))) {
         let outcome = if found.is_ok() { "done" } else { "wrong name or password" };
@@ -121,7 +121,7 @@ pub(crate) async fn signup(
 ) -> Result<Response, Problem> {
     same_site(&headers)?;
     let accounts = accounts(&site)?;
-    let SignUp { name, password, invitation } = read(body)?;
+    let SignUp { name, password, invitation } = read(&headers, body)?;
     check_name(&name).and_then(|()| check_password(&password)).map_err(unfit)?;
     let refused = |what: &str| Problem::new(StatusCode::FORBIDDEN, "forbidden", what);
     match (accounts.signup(), &invitation) {
@@ -165,10 +165,11 @@ pub(crate) async fn logout(
 pub(crate) async fn password(
     State(site): State<Arc<Site>>,
     Extension(who): Extension<Who>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let accounts = accounts(&site)?;
-    let NewPassword { old, new } = read(body)?;
+    let NewPassword { old, new } = read(&headers, body)?;
     let name = who.user.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
     check_password(&new).map_err(unfit)?;
     let user = accounts.user(&name, &old, who.from).await;
@@ -199,10 +200,11 @@ pub(crate) async fn users(State(site): State<Arc<Site>>) -> Result<Response, Pro
 /// Makes one.
 pub(crate) async fn add_user(
     State(site): State<Arc<Site>>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let accounts = accounts(&site)?;
-    let NewUser { name, password, role } = read(body)?;
+    let NewUser { name, password, role } = read(&headers, body)?;
     check_name(&name).and_then(|()| check_password(&password)).map_err(unfit)?;
     let hash = accounts.hash(password).await.map_err(denied)?;
     let user = change(accounts, move |book| {
@@ -215,11 +217,14 @@ pub(crate) async fn add_user(
 /// Changes role, password, or whether the account is switched off.
 pub(crate) async fn change_user(
     State(site): State<Arc<Site>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    // A name that is not text is nobody's.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
     let accounts = accounts(&site)?;
-    let Change { role, disabled, password } = read(body)?;
+    let Change { role, disabled, password } = read(&headers, body)?;
     let hash = match password {
         Some(password) => {
             check_password(&password).map_err(unfit)?;
@@ -252,13 +257,17 @@ pub(crate) async fn change_user(
 }
 
 /// Makes a code with which somebody makes an account.
-pub(crate) async fn invite(State(site): State<Arc<Site>>, body: Body) -> Result<Response, Problem> {
+pub(crate) async fn invite(
+    State(site): State<Arc<Site>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let accounts = accounts(&site)?;
     if accounts.signup() == Signup::Closed {
         let detail = "nobody can sign up: 'serve: { accounts: { signup: closed } }'";
         return Err(Problem::new(StatusCode::CONFLICT, "conflict", detail));
     }
-    let Invite { role } = read(body)?;
+    let Invite { role } = read(&headers, body)?;
     let code = secret("fli_").map_err(|e| internal(&e))?;
     let expires = seconds(now() + INVITATION_TIME);
     let hash = digest(&code);
@@ -279,10 +288,11 @@ pub(crate) async fn tokens(State(site): State<Arc<Site>>) -> Result<Response, Pr
 /// Makes one, and shows it this once.
 pub(crate) async fn add_token(
     State(site): State<Arc<Site>>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let accounts = accounts(&site)?;
-    let NewToken { name, scopes, expires_days } = read(body)?;
+    let NewToken { name, scopes, expires_days } = read(&headers, body)?;
     let shown = secret("flt_").map_err(|e| internal(&e))?;
     let expires = expires_days.map(|days| seconds(now()) + u64::from(days) * 24 * 3600);
     let secret = shown.clone();
@@ -295,8 +305,9 @@ pub(crate) async fn add_token(
 /// Ends one.
 pub(crate) async fn remove_token(
     State(site): State<Arc<Site>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
     let accounts = accounts(&site)?;
     let wanted = id.clone();
     let found = change(accounts, move |book| {
@@ -314,8 +325,9 @@ pub(crate) async fn remove_token(
 /// What was changed, newest first.
 pub(crate) async fn audit(
     State(site): State<Arc<Site>>,
-    Query(mut query): Query<BTreeMap<String, String>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(mut query) = query.map_err(|e| bad(format!("the query cannot be read: {e}")))?;
     let accounts = Arc::clone(accounts(&site)?);
     let most = limit(query.remove("limit"))?;
     let skip = match query.remove("cursor") {
@@ -350,11 +362,8 @@ fn accounts(site: &Site) -> Result<&Arc<Accounts>, Problem> {
     })
 }
 
-fn read<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let body = body.map_err(|e| {
-        let detail = format!("the body cannot be read: {}", e.body_text());
-        Problem::new(e.status(), "bad-request", detail)
-    })?;
+fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    let body = crate::body::json(headers, body)?;
     serde_json::from_slice::<serde_json::Map<String, Value>>(&body)
         .and_then(|map| serde_json::from_value(map.into()))
         .map_err(|e| bad(format!("the body is not what is needed: {e}")))

@@ -20,6 +20,7 @@
 //! GET  /api/v1/pipeline                how the pipeline goes; .../graph, .../dead_letters, .../why-stuck
 //! GET  /metrics                        the same for Prometheus
 //! GET  /                               the dashboard, which reads all of this
+//! GET  /openapi.json                   all of this for programs; /docs: for people
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
 //! ```
@@ -35,17 +36,22 @@ mod access;
 pub mod accounts;
 mod alerts;
 mod auth;
+mod body;
+mod compress;
 mod connections;
+mod cors;
 mod follow;
 mod intake;
 mod limits;
 mod models;
+mod openapi;
 mod problem;
 mod query;
 mod recent;
 mod routes;
 mod site;
 mod tables;
+mod wait;
 mod wake;
 mod watch;
 
@@ -90,6 +96,8 @@ pub struct Served {
     pub tokens: Vec<Token>,
     /// Users, tokens of their own, and who is logged in.
     pub accounts: Option<Arc<accounts::Accounts>>,
+    /// The origins whose pages may use the API, such as `https://board.example`; none but its own where there is none.
+    pub origins: Vec<String>,
 }
 
 /// A server that runs.

@@ -46,3 +46,7 @@ pub(crate) const FOLLOWERS: usize = 256;
 pub(crate) const PAGE_ROWS: usize = 1_000;
 /// Most rows of a view in one answer.
 pub(crate) const PAGE_ROWS_MAX: usize = 10_000;
+/// How long an answer may wait for a change: shorter than the minute after which proxies give up.
+pub(crate) const WAIT_TIME: Duration = Duration::from_secs(55);
+/// Bodies from this size on are compressed: a smaller one fits into a packet or two as it is.
+pub(crate) const COMPRESS_BYTES: u64 = 2 << 10;

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::access::Who;
+use crate::body;
 use crate::intake;
 use crate::intake::What;
 use crate::limits::MODEL_BYTES;
@@ -124,6 +125,11 @@ impl Models {
     pub(crate) fn new(door: Option<Arc<Door>>, boards: Vec<Arc<dyn Board>>) -> Self {
         let boards = boards.into_iter().map(|board| (board.step().to_owned(), board)).collect();
         Models { door, boards, told: Mutex::new(None) }
+    }
+
+    /// The steps that have them.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.boards.keys().cloned().collect()
     }
 
     fn board(&self, step: &str) -> Result<&Arc<dyn Board>, Problem> {
@@ -282,6 +288,7 @@ pub(crate) async fn command(
     State(site): State<Arc<Site>>,
     Extension(who): Extension<Who>,
     path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let Path((step, verb)) = path.map_err(|_| bad("the path is not text"))?;
@@ -293,7 +300,7 @@ pub(crate) async fn command(
         return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-command", detail));
     }
     // Whoever is logged in speaks for themselves.
-    let said = said(body).map(|said| Said { by: who.author(said.by), ..said })?;
+    let said = said(&headers, body).map(|said| Said { by: who.author(said.by), ..said })?;
     let mut standing = Standing::of(&site).await?;
     let now = standing.acting(&*board);
     let known =
@@ -365,8 +372,8 @@ fn changed(
     }
 }
 
-fn said(body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
-    let body = body.map_err(|e| bad(format!("the body cannot be read: {e}")))?;
+fn said(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
+    let body = body::json(headers, body)?;
     let wrong =
         |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-command", detail);
     let said: Said = match body.trim_ascii() {

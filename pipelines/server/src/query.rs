@@ -22,6 +22,7 @@ use foreline_connectors::parquet::parquet_bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::body;
 use crate::limits::{QUERY_ROWS, QUERY_ROWS_MAX, RETRY_AFTER};
 use crate::problem::Problem;
 use crate::routes::Site;
@@ -156,10 +157,7 @@ pub(crate) async fn query(
         let detail = "queries are switched off for this pipeline";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", detail));
     };
-    let body = body.map_err(|e| {
-        let detail = format!("the body cannot be read: {}", e.body_text());
-        Problem::new(e.status(), "bad-request", detail)
-    })?;
+    let body = body::read(body)?;
     let form = Form::accepted(&headers)?;
     let (sql, rows) = asked(&headers, &body)?;
     let found = ask.ask(&sql, rows).await;
@@ -172,14 +170,16 @@ pub(crate) async fn query(
 
 /// The query of a request, and how many rows it may have.
 fn asked(headers: &HeaderMap, body: &[u8]) -> Result<(String, usize), Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = body::media_type(headers);
     let text = std::str::from_utf8(body).map_err(|_| bad("the body is no UTF-8 text"))?;
     let asked = match kind.as_str() {
         "text/plain" | "application/sql" => Asked { sql: text.to_owned(), limit: None },
-        _ => serde_json::from_str(text).map_err(|e| {
+        "" | "application/json" => serde_json::from_str(text).map_err(|e| {
             bad(format!("the body is no query: {e}; send {{\"sql\": \"SELECT …\"}} or text/plain"))
         })?,
+        other => {
+            return Err(body::wrong_type(other, "application/json, text/plain, application/sql"));
+        }
     };
     let limit = asked.limit.unwrap_or(QUERY_ROWS);
     if !(1..=QUERY_ROWS_MAX).contains(&limit) {

@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringAr
 use arrow::compute::{cast, filter_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampNanosecondType};
 use arrow::error::ArrowError;
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -176,8 +176,9 @@ type Look = Box<dyn FnOnce() -> Result<Timed, Problem> + Send>;
 pub(crate) async fn series(
     State(site): State<Arc<Site>>,
     table: Result<Path<String>, PathRejection>,
-    Query(mut query): Query<BTreeMap<String, String>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(mut query) = query.map_err(|e| bad(format!("the query cannot be read: {e}")))?;
     let name = table.map(|Path(name)| name).unwrap_or_default();
     let points = points(query.remove("points"))?;
     let columns = query

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, Uri};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{delete, get, patch, post, put};
 use foreline_connectors::{Bell, Door};
@@ -21,7 +21,10 @@ use crate::limits::{
 use crate::models::{self, Models};
 use crate::problem::{Problem, json as as_json};
 use crate::watch::Watch;
-use crate::{Ask, Served, Token, access, alerts, auth, intake, query, recent, site, tables, wake};
+use crate::{
+    Ask, Served, Token, access, alerts, auth, compress, cors, intake, openapi, query, recent, site,
+    tables, wake,
+};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub(crate) fn router(
     stopped: watch::Receiver<bool>,
 ) -> (Router, Arc<Watch>) {
     let watch = Arc::new(Watch::new(served.watched, (Arc::clone(connections), CONNECTIONS)));
+    let origins: Arc<[String]> = served.origins.into();
     let site = Site {
         doors: served.doors.into_iter().collect(),
         references: served.references.into_iter().collect(),
@@ -138,11 +142,16 @@ pub(crate) fn router(
         .route("/metrics", get(crate::watch::metrics).fallback(wrong_method))
         .route("/", get(site::index).fallback(wrong_method))
         .route("/assets/{*file}", get(site::asset).fallback(wrong_method))
+        .route("/openapi.json", get(openapi::document).fallback(wrong_method))
+        .route("/docs", get(openapi::viewer).fallback(wrong_method))
+        .route("/docs/viewer.js", get(openapi::viewer_script).fallback(wrong_method))
         .route("/livez", get(live).fallback(wrong_method))
         .route("/readyz", get(ready).fallback(wrong_method))
         .fallback(nothing)
         .layer(from_fn_with_state(Arc::clone(&site), access::guard))
         .layer(from_fn_with_state(Arc::clone(&site), crate::watch::count))
+        .layer(from_fn(compress::compress))
+        .layer(from_fn_with_state(origins, cors::cors))
         .with_state(site);
     (router, watch)
 }

@@ -3,11 +3,13 @@
 //! What a reader would get wrong: the files hold nothing of a pipeline and ask for no token; every figure comes from the API, which does.
 
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use crate::problem::Problem;
+use crate::tables::names;
 
 /// A file with its type.
 macro_rules! file {
@@ -17,7 +19,7 @@ macro_rules! file {
 }
 
 /// Files by name, with their content type.
-const FILES: [(&str, &str, &str); 15] = [
+const FILES: [(&str, &str, &str); 16] = [
     file!("index.html", "text/html; charset=utf-8"),
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
@@ -29,6 +31,7 @@ const FILES: [(&str, &str, &str); 15] = [
     file!("pages/fleet.js", "text/javascript; charset=utf-8"),
     file!("pages/machine.js", "text/javascript; charset=utf-8"),
     file!("pages/models.js", "text/javascript; charset=utf-8"),
+    file!("pages/pipeline.js", "text/javascript; charset=utf-8"),
     file!("pages/sql.js", "text/javascript; charset=utf-8"),
     file!("pages/tables.js", "text/javascript; charset=utf-8"),
     // uPlot 1.6.32, MIT: lines over time. Its licence lies beside it.
@@ -45,10 +48,12 @@ pub(crate) async fn index(uri: Uri, headers: HeaderMap) -> Result<Response, Prob
 }
 
 pub(crate) async fn asset(
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    // A name that is not text is none of ours.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
     file(&name, &uri, &headers)
 }
 
@@ -58,6 +63,11 @@ fn file(name: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Problem>
         let detail = format!("there is nothing at '{}'", uri.path());
         Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
     })?;
+    Ok(self::text(kind, text, headers))
+}
+
+/// A text that a browser keeps until it has changed.
+pub(crate) fn text(kind: &'static str, text: &str, headers: &HeaderMap) -> Response {
     let digest = Sha256::digest(text);
     let tag: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");
@@ -69,10 +79,10 @@ fn file(name: &str, uri: &Uri, headers: &HeaderMap) -> Result<Response, Problem>
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
-    if known == Some(tag.as_str()) {
-        return Ok((StatusCode::NOT_MODIFIED, about).into_response());
+    if known.is_some_and(|known| names(known, &tag)) {
+        return (StatusCode::NOT_MODIFIED, about).into_response();
     }
-    Ok((about, [(header::CONTENT_TYPE, *kind)], *text).into_response())
+    (about, [(header::CONTENT_TYPE, kind)], text.to_owned()).into_response()
 }
 
 #[cfg(test)]

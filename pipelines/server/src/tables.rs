@@ -12,7 +12,7 @@ use arrow::compute::cast;
 use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX, RETRY_AFTER};
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
-use crate::{follow, recent};
+use crate::{follow, recent, wait};
 
 /// The views and what is kept of streams: their columns, how many rows they have, and as of which epoch.
 pub(crate) async fn tables(State(site): State<Arc<Site>>) -> Response {
@@ -60,17 +60,19 @@ fn about(name: &str, table: &Table) -> Value {
 pub(crate) async fn rows(
     State(site): State<Arc<Site>>,
     table: Result<Path<String>, PathRejection>,
-    Query(mut query): Query<BTreeMap<String, String>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Query(mut query) = query.map_err(|e| bad(format!("the query cannot be read: {e}")))?;
     let name = table.map(|Path(name)| name).unwrap_or_default();
     if let Some(kept) = site.watch.kept(&name) {
         let is_latest = uri.path().ends_with("/latest");
         return recent::rows(&site, kept, query, is_latest).await;
     }
     let (table, edition) = site.table(&name)?;
-    if let Some(same) = not_modified(table, edition, &headers) {
+    let wait = wait::asked(query.remove("wait"))?;
+    if let Some(same) = wait::not_modified(&site, table, edition, &headers, wait).await? {
         return Ok(same);
     }
     let limit = limit(query.remove("limit"))?;
@@ -106,17 +108,8 @@ pub(crate) fn version(edition: u64, epoch: u64) -> String {
     format!("g{edition:x}e{epoch}")
 }
 
-/// The answer to who has seen the table as it is.
-pub(crate) fn not_modified(table: &Table, edition: u64, headers: &HeaderMap) -> Option<Response> {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok())?;
-    let changed = table.changed();
-    let tag = format!("\"{}\"", version(edition, changed));
-    let same = || tagged(StatusCode::NOT_MODIFIED.into_response(), edition, changed);
-    names(known, &tag).then(same)
-}
-
 /// Whether an `If-None-Match` names `tag`: several may be there, and a proxy that compresses makes them weak.
-fn names(known: &str, tag: &str) -> bool {
+pub(crate) fn names(known: &str, tag: &str) -> bool {
     known.split(',').map(str::trim).any(|k| k == "*" || k.trim_start_matches("W/") == tag)
 }
 
@@ -188,7 +181,7 @@ fn key(table: &Table, query: &BTreeMap<String, String>) -> Result<Vec<ArrayRef>,
     let names = columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some(other) = query.keys().find(|name| columns.iter().all(|c| c.name != **name)) {
         return Err(bad(format!(
-            "'{other}' is neither 'limit' nor 'cursor' nor a column of the key: {names}"
+            "'{other}' is neither 'limit', 'cursor' nor 'wait' nor a column of the key: {names}"
         )));
     }
     let value = |column: &&foreline_engine::Column| {

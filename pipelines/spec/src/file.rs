@@ -476,6 +476,9 @@ pub struct ServeConfig {
     /// Default: nowhere.
     #[serde(default)]
     pub postgres: Option<String>,
+    /// Origins whose pages may use the API from a browser, such as `[https://board.example]`. Default: none but its own.
+    #[serde(default)]
+    pub cors: Vec<String>,
 }
 
 impl fmt::Debug for ServeConfig {
@@ -491,6 +494,7 @@ impl Default for ServeConfig {
             tokens: Vec::new(),
             accounts: AccountsConfig::default(),
             postgres: None,
+            cors: Vec::new(),
         }
     }
 }

@@ -84,6 +84,8 @@ pub struct ServePlan {
     pub signup: Signup,
     /// Where the PostgreSQL wire listens, if it does.
     pub postgres: Option<SocketAddr>,
+    /// The origins whose pages may use it from a browser.
+    pub origins: Vec<String>,
 }
 
 /// A source of a [`Plan`].

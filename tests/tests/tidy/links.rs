@@ -103,6 +103,22 @@ fn links_are_alive() {
     none(&prose.flat_map(|file| dead(file, &paths, text)).collect::<Vec<_>>());
 }
 
+/// A page that is not in the book's list is found by nobody who reads it.
+#[test]
+fn the_book_has_every_page() {
+    let listed: Vec<String> = links(&text("docs/SUMMARY.md").unwrap_or_default())
+        .iter()
+        .map(|link| resolve("docs/SUMMARY.md", &link.target))
+        .collect();
+    let is_page = |path: &&String| {
+        path.starts_with("docs/") && path.ends_with(".md") && *path != "docs/SUMMARY.md"
+    };
+    let forgotten: Vec<_> =
+        paths().iter().filter(is_page).filter(|p| !listed.contains(p)).cloned().collect();
+    none(&forgotten);
+    assert!(listed.len() > 20, "{listed:?}");
+}
+
 #[test]
 fn dead_links_are_found() {
     let paths = ["docs/a.md", "docs/b.md", "README.md", "engine/src/lib.rs"].map(str::to_owned);

@@ -25,6 +25,9 @@ const TRACKING: &str = "the test against a real MLflow server";
 /// What is left out where there is no psycopg.
 const DRIVER: &str = "the PostgreSQL wire asked by a driver of Python";
 
+/// What is left out where there is no schemathesis.
+const ASKED_AT_RANDOM: &str = "the test of the API against its own document (schemathesis)";
+
 /// What is left out where nothing builds for WebAssembly.
 const NETWORKS: &str = "the tests of neural networks in the sandbox";
 
@@ -149,6 +152,23 @@ const NEEDS: &[Need] = &[
         ],
         root: false,
         skipped: Some(DRIVER),
+    },
+    Need {
+        what: "schemathesis",
+        probe: &[
+            "sh",
+            "-c",
+            "\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-schemathesis/bin/python\" -c \"from importlib.metadata import version; \
+             assert version('schemathesis') == '4.32.5'\"",
+        ],
+        install: &[
+            "sh",
+            "-c",
+            "at=\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-schemathesis\"; python3 -m venv --clear \"$at\" && \
+             timeout 900 \"$at/bin/pip\" install --quiet schemathesis==4.32.5",
+        ],
+        root: false,
+        skipped: Some(ASKED_AT_RANDOM),
     },
     Need {
         what: "a compiler for wasm32",

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use foreline_engine::{DEAD_LETTERS_MAX, Dead};
@@ -21,8 +22,9 @@ const FILTERS: [&str; 3] = ["source", "operator", "reason"];
 /// The last dead letters.
 pub(crate) async fn dead_letters(
     State(site): State<Arc<Site>>,
-    Query(mut query): Query<BTreeMap<String, String>>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let Query(mut query) = query.map_err(|e| bad(format!("the query cannot be read: {e}")))?;
     let limit = limit(query.remove("limit"))?;
     let before = query.remove("cursor").map(|text| {
         let wrong = || bad(format!("'{text}' is not the 'next' of a page"));

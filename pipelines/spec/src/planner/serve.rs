@@ -11,6 +11,9 @@ use crate::yaml::{Node, Span, Value};
 /// A token that is shorter could be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
 
+/// Every request from elsewhere is compared with all of them.
+const ORIGINS_MAX: usize = 32;
+
 impl Planner<'_> {
     pub(super) fn serve(&mut self) {
         let file = self.file;
@@ -37,10 +40,11 @@ impl Planner<'_> {
             let note = "tokens and rows cross the network in the clear: put a proxy that speaks TLS before it";
             self.out.push(Diagnostic::warning(Code::NOTE, span, note));
         }
+        let origins = self.origins(&config.cors, node, owner);
         let signup = config.accounts.signup;
         let postgres = config.postgres.as_deref();
         let postgres = postgres.and_then(|at| self.postgres(at, node.place("postgres", owner)));
-        self.plan.serve = Some(ServePlan { listen, tokens, signup, postgres });
+        self.plan.serve = Some(ServePlan { listen, tokens, signup, postgres, origins });
     }
 
     /// Where the PostgreSQL wire listens. Its passwords are not encrypted.
@@ -81,6 +85,24 @@ impl Planner<'_> {
         tokens.iter().map(Secret::new).collect()
     }
 
+    /// Origins as a browser names them; one that is written otherwise would never be met.
+    fn origins(&mut self, origins: &[String], node: &Node, owner: Span) -> Vec<String> {
+        for (i, origin) in origins.iter().enumerate().filter(|(_, origin)| !is_origin(origin)) {
+            let span = node.place(&format!("cors[{i}]"), owner);
+            let message = format!("'{origin}' is not an origin");
+            let error = Diagnostic::error(Code::BAD_VALUE, span, message);
+            self.out.push(error.help(
+                "write scheme and host as a browser does, in lower case and without a path, such as https://board.example",
+            ));
+        }
+        if origins.len() > ORIGINS_MAX {
+            let message = format!("{} origins; at most {ORIGINS_MAX} are let in", origins.len());
+            let span = node.place("cors", owner);
+            self.out.push(Diagnostic::error(Code::BAD_VALUE, span, message));
+        }
+        origins.to_vec()
+    }
+
     /// Reports sources that nothing could reach.
     fn needs_server(&mut self) {
         let file = self.file;
@@ -97,10 +119,46 @@ impl Planner<'_> {
     }
 }
 
+/// Whether a browser would name an origin so: `*` would let every page on the web in.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.:[]".contains(c);
+    host.is_some_and(|host| {
+        let has_default_port = (text.starts_with("https:") && host.ends_with(":443"))
+            || (text.starts_with("http:") && host.ends_with(":80"));
+        !host.is_empty() && host.chars().all(is_plain) && !has_default_port
+    })
+}
+
 /// An address and a port; `localhost` is this machine's own address whatever the names of the system say.
 fn address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
         None => text.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_written_as_browsers_do() {
+        for right in ["https://board.example", "http://127.0.0.1:3000", "http://[::1]:3000"] {
+            assert!(is_origin(right), "{right}");
+        }
+        for wrong in [
+            "*",
+            "",
+            "board.example",
+            "https://",
+            "https://board.example/",
+            "https://Board.example",
+            "https://board.example:443",
+            "null",
+            "ftp://board.example",
+        ] {
+            assert!(!is_origin(wrong), "{wrong}");
+        }
     }
 }
