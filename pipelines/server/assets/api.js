@@ -40,8 +40,16 @@ export async function post(path, body) {
   return (await ask(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-/** Who is logged in, and whether anybody can be. */
-export const me = async () => (await ask("/api/v1/auth/me").catch(() => null))?.json() ?? { accounts: false, user: null };
+/** Who is logged in. */
+export let user = null;
+
+/** The same, asked anew, and whether anybody can be. */
+export async function me() {
+  const answer = await ask("/api/v1/auth/me").catch(() => null);
+  const about = answer ? await answer.json() : { accounts: false, user: null };
+  user = about.user;
+  return about;
+}
 
 /** Logs in: from then on the browser shows the session. */
 export async function login(name, password) {

@@ -19,6 +19,8 @@ const main = document.getElementById("main");
 const live = document.getElementById("live");
 let page = {};
 let shownPage = 0;
+/** Whether somebody is being asked who they are: what they type is not taken away. */
+let asks = false;
 
 function frame() {
   document.documentElement.lang = language;
@@ -44,6 +46,7 @@ function frame() {
 /** Draws the page that the address names. */
 async function open() {
   const mine = ++shownPage;
+  asks = false;
   const [, name = "fleet", ...parts] = location.hash.split("/").map(decodeURIComponent);
   frame();
   const body = el("div");
@@ -57,20 +60,27 @@ async function open() {
     const drawn = (await draw(body, ...parts)) ?? {};
     if (mine !== shownPage) return;
     page = drawn;
-    who();
     await look();
+    if (!asks) await who();
   } catch (e) {
-    if (e instanceof Refused && e.status === 401) return ask(body);
+    if (e instanceof Refused && e.status === 401) return ask();
     body.append(el("p", { class: "error", role: "alert" }, e.message));
   }
 }
 
 /** Asks who it is: a name and a password where there are accounts, and otherwise a token. */
-async function ask(into) {
+async function ask() {
+  const into = el("div");
+  asks = true;
+  page = {};
+  document.getElementById("who").replaceChildren();
+  live.className = "live";
+  live.textContent = "";
+  main.replaceChildren(el("h1", {}, say("login")), into);
   const token = el("input", { type: "password", autocomplete: "off", required: true });
   const send = (event) => { event.preventDefault(); show(token.value); open(); };
   const { accounts } = await me();
-  const show_token = el("form", { class: "card", onsubmit: send }, el("h2", {}, say(accounts ? "or_token" : "token")), field("Token", token),
+  const show_token = el("form", { class: "card ask", onsubmit: send }, el("h2", {}, say(accounts ? "or_token" : "token")), field("Token", token),
     el("p", { class: "soft" }, say("token_hint")), el("button", { class: accounts ? "" : "main" }, say("send")));
   if (!accounts) {
     into.replaceChildren(show_token);
@@ -89,7 +99,7 @@ async function ask(into) {
       wrong.textContent = e.message;
     }
   };
-  into.replaceChildren(el("form", { class: "card", onsubmit: enter }, el("h2", {}, say("login")), field(say("name"), name), field(say("password"), password), wrong,
+  into.replaceChildren(el("form", { class: "card ask", onsubmit: enter }, field(say("name"), name), field(say("password"), password), wrong,
     el("p", { class: "soft" }, say("login_hint")), el("button", { class: "main" }, say("login"))), show_token);
   name.focus();
 }
@@ -102,6 +112,7 @@ async function who() {
 }
 
 async function look() {
+  if (asks) return;
   try {
     if (page.refresh) await page.refresh();
     const { tables: all } = await get("/api/v1/tables");
@@ -109,9 +120,9 @@ async function look() {
     live.className = "live on";
     live.textContent = `${say("live")} · ${say("epoch")} ${epoch}`;
   } catch (e) {
+    if (e instanceof Refused && e.status === 401) return ask();
     live.className = "live off";
     live.textContent = say("lost");
-    if (e instanceof Refused && e.status === 401) open();
   }
 }
 

@@ -25,6 +25,8 @@ const TRACKING: &str = "the test against a real MLflow server";
 /// What is left out where there is no psycopg.
 const DRIVER: &str = "the PostgreSQL wire asked by a driver of Python";
 
+/// What is left out where there is no browser.
+const BROWSER: &str = "the dashboard in a browser (chromium, node)";
 /// What is left out where there is no schemathesis.
 const ASKED_AT_RANDOM: &str = "the test of the API against its own document (schemathesis)";
 
@@ -169,6 +171,36 @@ const NEEDS: &[Need] = &[
         ],
         root: false,
         skipped: Some(ASKED_AT_RANDOM),
+    },
+    Need {
+        what: "chromium and node",
+        probe: &["sh", "-c", "test -x /usr/bin/chromium && node --version && npm --version"],
+        install: &[
+            "sh",
+            "-c",
+            "test -x /usr/bin/chromium || apt-get install --yes --no-install-recommends chromium; \
+             node --version && npm --version || apt-get install --yes --no-install-recommends nodejs npm",
+        ],
+        root: true,
+        skipped: Some(BROWSER),
+    },
+    Need {
+        what: "playwright-core and axe-core",
+        probe: &[
+            "sh",
+            "-c",
+            "at=\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-browser/node_modules\"; \
+             grep -q '\"version\": \"1.64.1\"' \"$at/playwright-core/package.json\" && \
+             grep -q '\"version\": \"4.14.1\"' \"$at/axe-core/package.json\"",
+        ],
+        install: &[
+            "sh",
+            "-c",
+            "at=\"${XDG_CACHE_HOME:-$HOME/.cache}/foreline-browser\"; mkdir -p \"$at\" && cd \"$at\" && \
+             timeout 600 npm install --no-audit --no-fund --prefix . playwright-core@1.64.1 axe-core@4.14.1",
+        ],
+        root: false,
+        skipped: Some(BROWSER),
     },
     Need {
         what: "a compiler for wasm32",

@@ -1,6 +1,6 @@
 // Alerts of all rules, and what people do with them.
 
-import { get, post } from "../api.js";
+import { get, post, user } from "../api.js";
 import { badge, el, field, table } from "../dom.js";
 import { say } from "../words.js";
 
@@ -42,7 +42,7 @@ export async function alerts(into) {
 
   /** Asks who it is and what there is to say. */
   function tell(row, key, command) {
-    const by = el("input", { required: true, value: localStorage.getItem(NAME) ?? "", autocomplete: "name", maxlength: 200 });
+    const by = el("input", { required: true, value: user?.name ?? localStorage.getItem(NAME) ?? "", readonly: user !== null, autocomplete: "name", maxlength: 200 });
     const text = el("input", { maxlength: 2000, required: command === "comment" });
     const soon = new Date(Date.now() + 8 * 3600e3 - new Date().getTimezoneOffset() * 60e3).toISOString().slice(0, 16);
     const until = el("input", { type: "datetime-local", value: soon, required: true });

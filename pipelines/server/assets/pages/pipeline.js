@@ -10,7 +10,7 @@ export async function pipeline(into) {
   const state = el("p", { class: "state" });
   const drawing = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": say("graph") });
   const parts = ["sources", "steps", "sinks", "dead_letters"].map((name) => [name, el("div")]);
-  into.append(state, el("div", { class: "card" }, drawing), parts.map(([name, card]) => el("section", { class: "card" }, el("h2", {}, say(name)), card)));
+  into.append(state, el("div", { class: "card" }, drawing), ...parts.map(([name, card]) => el("section", { class: "card" }, el("h2", {}, say(name)), card)));
   const card = Object.fromEntries(parts);
 
   async function refresh() {
@@ -19,11 +19,11 @@ export async function pipeline(into) {
     state.className = `state ${now.state}`;
     state.textContent = `${now.name} · ${say(`is_${now.state}`)}${held ? `: ${held}` : ""}`;
     drawing.replaceChildren(draw(graph));
-    fill(card.sources, now.sources, ["name", "kind", "rows", "rows_per_second", "late", "deduplicated", "dead", "watermark", "lag_seconds", "silent_seconds"]);
-    fill(card.steps, now.steps, ["name", "kind", "in", "used", "filtered", "late", "dead", "held", "out", "in_per_second", "busy_seconds"]);
-    fill(card.sinks, now.sinks, ["name", "stream", "kind", "rows", "committed_epoch", "lag_epochs", "waiting_epochs", "retries", "trouble"]);
+    fill(card.sources, say("sources"), now.sources, ["name", "kind", "rows", "rows_per_second", "late", "deduplicated", "dead", "watermark", "lag_seconds", "silent_seconds"]);
+    fill(card.steps, say("steps"), now.steps, ["name", "kind", "in", "used", "filtered", "late", "dead", "held", "out", "in_per_second", "busy_seconds"]);
+    fill(card.sinks, say("sinks"), now.sinks, ["name", "stream", "kind", "rows", "committed_epoch", "lag_epochs", "waiting_epochs", "retries", "trouble"]);
     const counts = Object.entries(dead.counts).flatMap(([operator, reasons]) => Object.entries(reasons).map(([reason, n]) => `${operator}: ${reason} ${shown(n)}`));
-    fill(card.dead_letters, dead.dead_letters, ["operator", "reason", "detail", "key", "epoch"]);
+    fill(card.dead_letters, say("dead_letters"), dead.dead_letters, ["operator", "reason", "detail", "key", "epoch"]);
     if (counts.length) card.dead_letters.prepend(el("p", { class: "soft" }, counts.join(" · ")));
     return now.epoch;
   }
@@ -31,10 +31,10 @@ export async function pipeline(into) {
 }
 
 /** Rows as a table whose columns are counts and rates. */
-function fill(into, rows, names) {
+function fill(into, caption, rows, names) {
   const number = (name) => rows.some((row) => typeof row[name] === "number");
   const columns = names.map((name) => ({ name, label: name.replaceAll("_", " "), type: number(name) ? "float64" : "", wrap: name === "detail" || name === "trouble" }));
-  into.replaceChildren(rows.length ? table(columns, rows, { caption: names[0] }) : el("p", { class: "soft" }, say("nothing")));
+  into.replaceChildren(rows.length ? table(columns, rows, { caption }) : el("p", { class: "soft" }, say("nothing")));
 }
 
 /** Nodes from left to right, each behind all that it reads. */
