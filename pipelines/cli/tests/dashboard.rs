@@ -55,10 +55,11 @@ fn modules() -> Option<PathBuf> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what is left out is said where its failure would be")]
 fn the_dashboard_is_used() {
     let (Some(modules), true) = (modules(), Path::new("/usr/bin/chromium").exists()) else {
-        eprintln!("SKIPPED: chromium or playwright-core is not installed; `cargo xtask test` installs them");
+        eprintln!(
+            "SKIPPED: chromium or playwright-core is not installed; `cargo xtask test` installs them"
+        );
         return;
     };
     let running = Running::new(COMMAND, PIPELINE, &[]);
