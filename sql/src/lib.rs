@@ -24,4 +24,4 @@ pub use query::{
     About, Answer, Catalogue, Content, Counts, Described, Files, Kind, Limits, Part, Queries,
     QueryError, Refusal, Snapshot,
 };
-pub use wire::{Admitting, Certificate, Doorkeeper, Wire};
+pub use wire::{Admitting, Doorkeeper, PROTOCOL as WIRE_PROTOCOL, Wire};

@@ -55,6 +55,8 @@ const STOP_TIME: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_secs(2);
 /// How often tables are looked at until they show one epoch. They do at once, unless an epoch ends at that moment.
 const LOOKS_MAX: usize = 200;
+/// How often a query is tried whose files go while it runs: a sink makes one of several, or lets old ones go.
+const TRIES_MAX: usize = 4;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -132,14 +134,19 @@ pub struct Described {
 
 /// Carries queries out.
 pub struct Queries {
-    runtime: Option<Runtime>,
+    threads: Arc<Threads>,
     shared: Arc<Shared>,
+    catalogue: Arc<dyn Catalogue>,
 }
+
+/// Ended with the last [`Queries`] that use them.
+struct Threads(Option<Runtime>);
 
 struct Shared {
     state: SessionState,
     system: OnceLock<Result<System, String>>,
-    catalogue: Arc<dyn Catalogue>,
+    /// The tables that clients of PostgreSQL are told of.
+    told: Arc<dyn Catalogue>,
     permits: Semaphore,
     limits: Limits,
     counters: Counters,
@@ -182,14 +189,22 @@ impl Queries {
         let state = state(Arc::new(environment), threads);
         let counters = Counters::default();
         let system = OnceLock::new();
-        let shared = Shared { state, system, catalogue, permits, limits, counters };
-        Ok(Queries { runtime: Some(runtime), shared: Arc::new(shared) })
+        let told = Arc::clone(&catalogue);
+        let shared = Arc::new(Shared { state, system, told, permits, limits, counters });
+        Ok(Queries { threads: Arc::new(Threads(Some(runtime))), shared, catalogue })
+    }
+
+    /// Queries over other tables, within the same limits and on the same threads.
+    #[must_use]
+    pub fn over(&self, catalogue: Arc<dyn Catalogue>) -> Self {
+        let (threads, shared) = (Arc::clone(&self.threads), Arc::clone(&self.shared));
+        Queries { threads, shared, catalogue }
     }
 
     /// The tables that there are.
     #[must_use]
     pub fn tables(&self) -> Vec<About> {
-        self.shared.catalogue.tables()
+        self.catalogue.tables()
     }
 
     /// What became of the queries so far.
@@ -224,7 +239,9 @@ impl Queries {
         rows: usize,
     ) -> Result<Answer, QueryError> {
         let (shared, sql) = (Arc::clone(&self.shared), sql.to_owned());
-        let answer = self.watched(async move { shared.answer(&sql, values, rows).await }).await;
+        let catalogue = Arc::clone(&self.catalogue);
+        let work = async move { shared.answer(&sql, values, rows, &*catalogue).await };
+        let answer = self.watched(work).await;
         let counters = &self.shared.counters;
         let counter = match &answer {
             Ok(_) => &counters.answered,
@@ -241,7 +258,8 @@ impl Queries {
     /// As [`Queries::ask`].
     pub async fn describe(&self, sql: &str) -> Result<Described, QueryError> {
         let (shared, sql) = (Arc::clone(&self.shared), sql.to_owned());
-        self.watched(async move { shared.describe(&sql).await }).await
+        let catalogue = Arc::clone(&self.catalogue);
+        self.watched(async move { shared.describe(&sql, &*catalogue).await }).await
     }
 
     /// Carries `work` out on the threads of queries, within their limits. Dropping the future ends it.
@@ -249,7 +267,7 @@ impl Queries {
         &self,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<T, QueryError> {
-        let Some(runtime) = &self.runtime else {
+        let Some(runtime) = &self.threads.0 else {
             return Err(QueryError::Failed("the engine ends".to_owned()));
         };
         let shared = Arc::clone(&self.shared);
@@ -269,16 +287,16 @@ impl Queries {
     /// # Errors
     /// As [`Queries::ask`].
     pub fn ask_and_wait(&self, sql: &str, rows: usize) -> Result<Answer, QueryError> {
-        match &self.runtime {
+        match &self.threads.0 {
             Some(runtime) => runtime.block_on(self.ask(sql, rows)),
             None => Err(QueryError::Failed("the engine ends".to_owned())),
         }
     }
 }
 
-impl Drop for Queries {
+impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_timeout(STOP_TIME);
         }
     }
@@ -376,14 +394,37 @@ impl Shared {
         sql: &str,
         values: Vec<ScalarValue>,
         rows: usize,
+        catalogue: &dyn Catalogue,
     ) -> Result<Answer, QueryError> {
         #[expect(clippy::disallowed_methods, reason = "how long it took is told to whoever asked")]
         let begun = Instant::now();
-        let about = self.catalogue.tables();
+        let about = catalogue.tables();
+        for _ in 1..TRIES_MAX {
+            let asked = self.read(sql, &about)?;
+            let snapshot = snapshot(catalogue, &asked.tables).await?;
+            let files = snapshot.files();
+            let answer = self.once(sql, values.clone(), rows, &about, (asked, snapshot)).await;
+            if answer.is_ok() || files.iter().all(|file| file.exists()) {
+                return answer.map(|answer| Answer { time: begun.elapsed(), ..answer });
+            }
+        }
         let asked = self.read(sql, &about)?;
-        let snapshot = self.snapshot(&asked.tables).await?;
+        let snapshot = snapshot(catalogue, &asked.tables).await?;
+        let answer = self.once(sql, values, rows, &about, (asked, snapshot)).await?;
+        Ok(Answer { time: begun.elapsed(), ..answer })
+    }
+
+    /// Answers from tables as they were looked at. A file of theirs may be gone by now.
+    async fn once(
+        &self,
+        sql: &str,
+        values: Vec<ScalarValue>,
+        rows: usize,
+        about: &[About],
+        (asked, snapshot): (gate::Asked, Snapshot),
+    ) -> Result<Answer, QueryError> {
         let epoch = snapshot.epoch;
-        let (context, plan) = self.planned(sql, &about, asked, snapshot).await?;
+        let (context, plan) = self.planned(sql, about, asked, snapshot).await?;
         let failed = |e: DataFusionError| refusal::of(sql, &e);
         let plan = match values.is_empty() {
             true => plan,
@@ -396,11 +437,15 @@ impl Shared {
         let stream = execute_stream(physical, task).map_err(failed)?;
         let schema = stream.schema();
         let (rows, is_truncated) = self.collect(sql, stream, rows).await?;
-        Ok(Answer { epoch, schema, rows, is_truncated, time: begun.elapsed() })
+        Ok(Answer { epoch, schema, rows, is_truncated, time: Duration::ZERO })
     }
 
-    async fn describe(&self, sql: &str) -> Result<Described, QueryError> {
-        let about = self.catalogue.tables();
+    async fn describe(
+        &self,
+        sql: &str,
+        catalogue: &dyn Catalogue,
+    ) -> Result<Described, QueryError> {
+        let about = catalogue.tables();
         let asked = self.read(sql, &about)?;
         // No row is looked at.
         let tables = asked.tables.iter().map(|_| Content::Rows(Vec::new())).collect();
@@ -430,13 +475,14 @@ impl Shared {
     }
 
     fn read(&self, sql: &str, about: &[About]) -> Result<gate::Asked, QueryError> {
-        gate::read(sql, &self.state, about, || self.system(about))
+        gate::read(sql, &self.state, about, || self.system())
     }
 
     /// What PostgreSQL's clients ask for. The tables of a pipeline are the same as long as it runs.
-    fn system(&self, about: &[About]) -> Result<&System, QueryError> {
+    fn system(&self) -> Result<&System, QueryError> {
         let made = self.system.get_or_init(|| {
-            System::new(&self.state, about).map_err(|e| format!("no tables for clients: {e}"))
+            System::new(&self.state, &self.told.tables())
+                .map_err(|e| format!("no tables for clients: {e}"))
         });
         made.as_ref().map_err(|e| QueryError::Failed(e.clone()))
     }
@@ -450,7 +496,7 @@ impl Shared {
         snapshot: Snapshot,
     ) -> Result<(SessionContext, LogicalPlan), QueryError> {
         let failed = |e: DataFusionError| refusal::of(sql, &e);
-        let system = asked.is_system.then(|| self.system(about)).transpose()?;
+        let system = asked.is_system.then(|| self.system()).transpose()?;
         let state = system.map_or(&self.state, System::state).clone();
         // Clones of a state share its catalogues; each query has its own, or it would read another one's tables.
         let own = SessionStateBuilder::new_from_existing(state)
@@ -465,19 +511,6 @@ impl Shared {
             .with_allow_statements(false);
         reads.verify_plan(&plan).map_err(failed)?;
         Ok((context, plan))
-    }
-
-    /// The tables at one epoch.
-    async fn snapshot(&self, names: &[String]) -> Result<Snapshot, QueryError> {
-        for _ in 0..LOOKS_MAX {
-            let found = self.catalogue.snapshot(names).map_err(QueryError::Unavailable)?;
-            if let Some(snapshot) = found {
-                return Ok(snapshot);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        let what = "the tables did not come to the end of one epoch: a sink is behind; try again";
-        Err(QueryError::Unavailable(what.to_owned()))
     }
 
     /// The rows, as many as were asked for; whether there are more.
@@ -508,6 +541,19 @@ impl Shared {
         }
         Ok((rows, false))
     }
+}
+
+/// The tables at one epoch.
+async fn snapshot(catalogue: &dyn Catalogue, names: &[String]) -> Result<Snapshot, QueryError> {
+    for _ in 0..LOOKS_MAX {
+        let found = catalogue.snapshot(names).map_err(QueryError::Unavailable)?;
+        if let Some(snapshot) = found {
+            return Ok(snapshot);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let what = "the tables did not come to the end of one epoch: a sink is behind; try again";
+    Err(QueryError::Unavailable(what.to_owned()))
 }
 
 #[cfg(test)]

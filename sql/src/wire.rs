@@ -6,7 +6,7 @@
 //! * A transaction is one in name only. Nothing is written, and each query in it is of an epoch of its own; `SHOW foreline.epoch`
 //!   says which the last one was.
 //! * It has a thread and a runtime of its own. A client that goes away in the middle cancels its query.
-//! * Passwords cross the wire as they are, so it serves addresses of this machine, or with TLS.
+//! * Passwords cross the wire as they are. Where others can reach it, a client must speak TLS before it says who it is.
 
 use std::fmt::Debug;
 use std::io;
@@ -22,23 +22,24 @@ use pgwire::api::cancel::DefaultCancelHandler;
 use pgwire::api::{ClientInfo as _, ConnectionManager, NoopHandler, PgWireConnectionState};
 use pgwire::error::ErrorInfo;
 use pgwire::messages::PgWireFrontendMessage;
-use pgwire::tokio::TlsAcceptor;
-use pgwire::tokio::server::{
-    MaybeTls, PgWireMessageServerCodec, negotiate_tls, process_error, process_message,
-};
+use pgwire::tokio::server::{PgWireMessageServerCodec, process_error, process_message};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::codec::Framed;
 
 use crate::query::Queries;
 
 mod answer;
 mod bounded;
+mod greeting;
 mod session;
 mod settings;
 
 use bounded::Bounded;
+use greeting::{Greeted, Stream};
 use session::{Prepared, Session};
 
 /// Connections at a time. A pool of a dashboard takes ten.
@@ -64,9 +65,6 @@ pub trait Doorkeeper: Debug + Send + Sync {
 /// An answer of a [`Doorkeeper`].
 pub type Admitting<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 
-/// Gives the certificate at the time of a connection.
-pub type Certificate = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
-
 /// A server of the PostgreSQL wire.
 #[derive(Debug)]
 pub struct Wire {
@@ -79,20 +77,26 @@ pub struct Wire {
 struct House {
     queries: Arc<Queries>,
     doorkeeper: Arc<dyn Doorkeeper>,
-    certificate: Option<Certificate>,
     connections: Arc<ConnectionManager>,
+    tls: Option<TlsAcceptor>,
+    /// Whether a client in the clear is refused.
+    must_encrypt: bool,
 }
 
+/// The application protocol of the wire, by its registered name.
+pub const PROTOCOL: &str = "postgresql";
+
 impl Wire {
-    /// Listens on `address` and serves until it is dropped. Port 0 takes a free one.
+    /// Listens on `address` and serves until it is dropped. Port 0 takes a free one. With `tls` clients may encrypt; where `address`
+    /// can be reached from other machines, they must.
     ///
     /// # Errors
     /// When the address cannot be listened on, or no thread be started.
     pub fn start(
         address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
         queries: Arc<Queries>,
         doorkeeper: Arc<dyn Doorkeeper>,
-        certificate: Option<Certificate>,
     ) -> io::Result<Self> {
         let failed = |e: io::Error| {
             let what = "section 'serve', field 'postgres'";
@@ -103,7 +107,8 @@ impl Wire {
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let connections = Arc::new(ConnectionManager::new());
-        let house = Arc::new(House { queries, doorkeeper, certificate, connections });
+        let (tls, must_encrypt) = (tls.map(TlsAcceptor::from), !address.ip().is_loopback());
+        let house = Arc::new(House { queries, doorkeeper, connections, tls, must_encrypt });
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new().name("postgres".to_owned()).spawn(move || {
             runtime.block_on(accept(listener, house, stopped));
@@ -180,14 +185,15 @@ async fn serve(
     let stream = stream.into_std()?;
     let door = TcpStream::from_std(stream.try_clone()?)?;
     let stream = TcpStream::from_std(stream)?;
-    let tls = house.certificate.as_ref().map(|current| TlsAcceptor::from(current()));
-    let Ok(negotiated) =
-        tokio::time::timeout(STARTUP_TIME, negotiate_tls::<Prepared>(stream, tls)).await
-    else {
-        return Ok(());
+    let greeting = greeting::greet(stream, peer, house.tls.as_ref(), house.must_encrypt);
+    let Ok(greeted) = tokio::time::timeout(STARTUP_TIME, greeting).await else { return Ok(()) };
+    let mut socket = match greeted? {
+        Greeted::Welcome(socket) => socket,
+        Greeted::Bare(mut socket) => {
+            return farewell(&mut socket, "28000", "the connection must be encrypted").await;
+        }
+        Greeted::Gone => return Ok(()),
     };
-    let Some(socket) = negotiated? else { return Ok(()) };
-    let mut socket = bounded::framed(socket);
     let session = Arc::new(Session::new(
         Arc::clone(&house.queries),
         Arc::clone(&house.doorkeeper),
@@ -242,7 +248,7 @@ async fn ended(stop: &mut watch::Receiver<bool>) {
     stop.wait_for(|stop| *stop).await.ok();
 }
 
-type Socket = Framed<Bounded<MaybeTls>, PgWireMessageServerCodec<Prepared>>;
+type Socket = Framed<Bounded<Stream>, PgWireMessageServerCodec<Prepared>>;
 
 /// The last word to a client.
 async fn farewell(socket: &mut Socket, code: &str, message: &str) -> io::Result<()> {

@@ -3,6 +3,8 @@
 //! What a reader would get wrong: all tables of a query are read at the end of one epoch. Views say theirs; a stream is cut off
 //! there. The sinks have an epoch before the views do, so a folder may be a moment ahead: then all of it is looked at again.
 
+mod own;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use crate::watching::Watching;
 use foreline_connectors::parquet::{Lake, LakePart, Seen};
 use foreline_engine::{Column, Table as View};
-use foreline_server::{Ask, Found, NotFound};
+use foreline_server::{Ask, Figures, Found, NotFound};
 use foreline_spec::Plan;
 use foreline_sql::{
     About, Catalogue, Content, Files, Limits, Part, Queries, QueryError, Refusal, Snapshot,
@@ -25,21 +27,48 @@ pub(crate) struct Tables {
     watching: Watching,
     /// Whether rows come while it is asked.
     runs: bool,
+    /// What the engine knows of itself.
+    own: own::Own,
 }
 
 impl Tables {
     /// Those of a pipeline that runs, with its views.
-    pub(crate) fn running(plan: &Plan, views: &[(String, Arc<View>)], watching: &Watching) -> Self {
+    pub(crate) fn running(
+        plan: &Plan,
+        views: &[(String, Arc<View>)],
+        watching: &Watching,
+        figures: &Arc<Figures>,
+    ) -> Self {
+        let own = own::Own::running(plan, watching, figures);
         let views = views.iter().map(|(name, view)| (name.clone(), Arc::clone(view))).collect();
         let (lakes, mut watching) = (lakes(plan), watching.clone());
         watching.kept.retain(|name, _| !lakes.contains_key(name));
-        Tables { views, lakes, watching, runs: true }
+        Tables { views, lakes, watching, runs: true, own }
     }
 
     /// Those of a pipeline at rest: what its sinks have written.
     pub(crate) fn at_rest(plan: &Plan) -> Self {
+        let own = own::Own::at_rest(plan);
         let watching = Watching::default();
-        Tables { views: BTreeMap::new(), lakes: lakes(plan), watching, runs: false }
+        Tables { views: BTreeMap::new(), lakes: lakes(plan), watching, runs: false, own }
+    }
+
+    /// The same, with what administrators alone may see.
+    pub(crate) fn for_admins(mut self) -> Self {
+        self.own.for_admins();
+        self
+    }
+
+    /// Whether there is anything of the pipeline itself.
+    pub(crate) fn has_rows(&self) -> bool {
+        !(self.views.is_empty() && self.lakes.is_empty() && self.watching.kept.is_empty())
+    }
+
+    /// Whether the pipeline has a table of that name.
+    fn has(&self, name: &str) -> bool {
+        self.views.contains_key(name)
+            || self.lakes.contains_key(name)
+            || self.watching.kept.contains_key(name)
     }
 
     /// One look at all of them; `None` where they did not show one epoch.
@@ -94,7 +123,7 @@ impl Tables {
                         let stood = stood.map_err(|e| format!("'{name}' cannot be read: {e}"))?;
                         Content::Rows(vec![stood.rows.rows])
                     }
-                    None => return Err(format!("there is no table '{name}'")),
+                    None => Content::Rows(vec![self.own.rows(name)?]),
                 },
             });
         }
@@ -153,7 +182,9 @@ impl Catalogue for Tables {
             schema: recent.schema().arrow().clone(),
             units: units(recent.schema().columns()),
         });
-        let mut tables: Vec<About> = views.chain(lakes).chain(kept).collect();
+        // A pipeline may have called something of its own so.
+        let own = self.own.tables().into_iter().filter(|own| !self.has(&own.name));
+        let mut tables: Vec<About> = views.chain(lakes).chain(kept).chain(own).collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         tables
     }
@@ -165,7 +196,12 @@ impl Catalogue for Tables {
 
 /// Queries as the server asks them.
 #[derive(Debug)]
-pub(crate) struct Asked(pub(crate) Arc<Queries>);
+pub(crate) struct Asked {
+    /// Those of everybody.
+    pub(crate) queries: Arc<Queries>,
+    /// Those of administrators.
+    admins: Queries,
+}
 
 impl Asked {
     /// Queries over the tables of a plan that runs.
@@ -173,10 +209,13 @@ impl Asked {
         plan: &Plan,
         views: &[(String, Arc<View>)],
         watching: &Watching,
+        figures: &Arc<Figures>,
     ) -> std::io::Result<Self> {
-        let tables = Arc::new(Tables::running(plan, views, watching));
-        Queries::new(tables, Limits::default(), &plan.data_dir.join("sql"))
-            .map(|queries| Asked(Arc::new(queries)))
+        let tables = || Tables::running(plan, views, watching, figures);
+        let folder = plan.data_dir.join("sql");
+        let queries = Arc::new(Queries::new(Arc::new(tables()), Limits::default(), &folder)?);
+        let admins = queries.over(Arc::new(tables().for_admins()));
+        Ok(Asked { queries, admins })
     }
 }
 
@@ -185,9 +224,11 @@ impl Ask for Asked {
         &'a self,
         sql: &'a str,
         rows: usize,
+        is_admin: bool,
     ) -> Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send + 'a>> {
         Box::pin(async move {
-            let answer = self.0.ask(sql, rows).await.map_err(|e| match e {
+            let queries = if is_admin { &self.admins } else { &*self.queries };
+            let answer = queries.ask(sql, rows).await.map_err(|e| match e {
                 QueryError::Refused(Refusal { message, at, help, .. }) => {
                     NotFound::Refused(message, at, help)
                 }

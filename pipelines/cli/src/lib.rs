@@ -25,6 +25,7 @@ pub mod replay;
 pub mod report;
 pub mod retrain;
 pub mod run;
+mod runs;
 pub mod session;
 pub mod simulate;
 pub mod sink;

@@ -1,13 +1,20 @@
 //! The HTTP API of a pipeline that runs, as far as commands need it: new weights, queries.
 //!
-//! The server speaks HTTP without TLS, so a connection of our own does; whoever has a proxy in front asks on its inner side.
+//! What a reader would get wrong: a pipeline on this machine is known by its very certificate, which the command can read, so
+//! that no name need fit; one at an address is known as browsers know it.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use foreline_spec::ServePlan;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
+
+mod trust;
 
 /// How long the server may take: it compiles, and waits for its journal.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,13 +28,38 @@ const TOKEN: &str = "FORELINE_TOKEN";
 pub(crate) struct Engine {
     /// Host and port.
     host: String,
+    /// How to speak TLS with it, where it does.
+    tls: Option<Arc<ClientConfig>>,
     token: Option<String>,
 }
 
 impl Engine {
+    /// The one of a pipeline on this machine, and its address.
+    pub(crate) fn of(serve: &ServePlan) -> anyhow::Result<(Self, String)> {
+        match &serve.tls {
+            None => {
+                let url = format!("http://{}", serve.listen);
+                Ok((Engine::at(&url)?, url))
+            }
+            Some((cert, _)) => {
+                let url = format!("https://{}", serve.listen);
+                Ok((Engine::known_by(&url, Some(cert))?, url))
+            }
+        }
+    }
+
     /// The one at `url`.
     pub(crate) fn at(url: &str) -> anyhow::Result<Self> {
-        let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        Engine::known_by(url, None)
+    }
+
+    /// The one at `url`, which shows the certificate in a file, or one that the system trusts.
+    fn known_by(url: &str, cert: Option<&Path>) -> anyhow::Result<Self> {
+        let plain = url.strip_prefix("http://").map(|rest| (rest, false));
+        let (rest, has_tls) = plain
+            .or_else(|| url.strip_prefix("https://").map(|rest| (rest, true)))
+            .unwrap_or_default();
+        let host = Some(rest.trim_end_matches('/'));
         let host =
             host.filter(|h| !h.is_empty() && !h.contains(['/', '@', '?', '#']) && h.is_ascii());
         let host = host.filter(|h| !h.contains(|c: char| c.is_whitespace() || c.is_control()));
@@ -35,12 +67,18 @@ impl Engine {
             bail!("'{url}' is not like http://127.0.0.1:8080");
         };
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let host = if has_port { host.to_owned() } else { format!("{host}:80") };
+        let port = if has_tls { 443 } else { 80 };
+        let host = if has_port { host.to_owned() } else { format!("{host}:{port}") };
+        let tls = match (has_tls, cert) {
+            (false, _) => None,
+            (true, Some(cert)) => Some(trust::pinned(cert)?),
+            (true, None) => Some(trust::usual()?),
+        };
         let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
         if token.as_ref().is_some_and(|t| !t.bytes().all(|b| b.is_ascii_graphic())) {
             bail!("the token in {TOKEN} has characters that no token has");
         }
-        Ok(Engine { host, token })
+        Ok(Engine { host, tls, token })
     }
 
     /// Gives it a version of a model.
@@ -87,9 +125,17 @@ impl Engine {
         if !path.chars().all(allowed) {
             bail!("'{path}' has characters that names do not have");
         }
-        let mut stream = TcpStream::connect(&self.host).with_context(|| self.host.clone())?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let tcp = TcpStream::connect(&self.host).with_context(|| self.host.clone())?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        let mut stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(tcp),
+            Some(tls) => {
+                let name = trust::name(&self.host)?;
+                let shaken = ClientConnection::new(Arc::clone(tls), name)?;
+                Box::new(StreamOwned::new(shaken, tcp))
+            }
+        };
         let token = self.token.as_ref();
         let token = token.map_or(String::new(), |t| format!("authorization: Bearer {t}\r\n"));
         let (host, length) = (&self.host, body.len());
@@ -107,6 +153,11 @@ impl Engine {
         Answered::read(&answer)
     }
 }
+
+/// A connection, encrypted or not.
+trait Stream: std::io::Read + std::io::Write {}
+
+impl<S: std::io::Read + std::io::Write> Stream for S {}
 
 /// What a server answered.
 #[derive(Debug)]
@@ -161,7 +212,10 @@ mod tests {
     fn an_address_is_read_or_refused() {
         assert_eq!(Engine::at("http://127.0.0.1:8080/").unwrap().host, "127.0.0.1:8080");
         assert_eq!(Engine::at("http://pump").unwrap().host, "pump:80");
-        for wrong in ["https://x", "x:80", "http://", "http://a/b", "http://a b", "http://u@h"] {
+        assert_eq!(Engine::at("https://pump").unwrap().host, "pump:443");
+        for wrong in
+            ["ftp://x", "x:80", "https://", "http://", "http://a/b", "http://a b", "http://u@h"]
+        {
             assert!(Engine::at(wrong).is_err(), "{wrong}");
         }
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use foreline_engine::{Account, OnChange, Options, Report, Table as View, run as run_graph};
 use foreline_server::accounts::{Accounts, Signup};
-use foreline_server::{Served, Server, Token};
+use foreline_server::{Served, Server, Tls, Token};
 use foreline_spec::Plan;
-use foreline_sql::Wire;
+use foreline_sql::{WIRE_PROTOCOL, Wire};
 use serde_json::json;
 
 use crate::boards::boards;
@@ -18,6 +18,7 @@ use crate::commands::{File, Format, Running};
 use crate::failure::{Failure, Outcome};
 use crate::keeper::Keeper;
 use crate::progress::Progress;
+use crate::runs::Noted;
 use crate::session::{Purpose, RowBar, keep_progress, load, options, stop_on_signal};
 use crate::table::{Table, grouped};
 use crate::watching::Watching;
@@ -115,9 +116,11 @@ pub fn carry_out(
     let begun = Instant::now();
     let graph = plan.graph(watching.sinks()).map_err(anyhow::Error::from)?;
     let tables = graph.views.iter().map(|v| (v.name.clone(), Arc::clone(&v.table))).collect();
+    let noted = Noted::begun(&plan.data_dir, options.run, options.workers);
     let _served = serve(plan, tables, &watching)?;
-    let report = run_graph(graph, &options)?;
-    Ok((report, begun.elapsed()))
+    let report = run_graph(graph, &options);
+    noted.ended(&report, |report| rows_of_run(plan, report));
+    Ok((report?, begun.elapsed()))
 }
 
 /// Has the sources that rows are pushed into remember what was pushed.
@@ -151,7 +154,8 @@ fn serve(
     }
     let rules = plan.alerts.iter().map(|alert| alert.name.clone()).collect();
     let tokens = serve.tokens.iter().map(|token| Token::new(token.expose())).collect();
-    let queries = Asked::running(plan, &tables, watching).map_err(anyhow::Error::from)?;
+    let figures = Arc::default();
+    let queries = Asked::running(plan, &tables, watching, &figures).map_err(anyhow::Error::from)?;
     let signup = match serve.signup {
         foreline_spec::Signup::Closed => Signup::Closed,
         foreline_spec::Signup::Invited => Signup::Invited,
@@ -161,11 +165,18 @@ fn serve(
     if !serve.listen.ip().is_loopback() && serve.tokens.is_empty() && !accounts.is_any() {
         return Err(nobody(serve.listen, accounts.store().path()));
     }
+    let failed = |e: std::io::Error| {
+        anyhow::anyhow!("failed to take the certificate of section 'serve': {e}")
+    };
+    let tls = serve.tls.as_ref().map(|(cert, key)| Tls::read(cert, key));
+    let tls = tls.transpose().map_err(failed)?;
     let wire = serve.postgres.map(|at| {
         let keeper = Arc::new(Keeper::new(&serve.tokens, Arc::clone(&accounts)));
-        Wire::start(at, Arc::clone(&queries.0), keeper, None)
+        let tls = tls.as_ref().map(|tls| tls.config(WIRE_PROTOCOL)).transpose()?;
+        Wire::start(at, tls, Arc::clone(&queries.queries), keeper)
     });
     let wire = wire.transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let server = Server::start(
         serve.listen,
         Served {
@@ -179,12 +190,14 @@ fn serve(
             tables,
             queries: Some(Arc::new(queries)),
             watched: watching.watched(plan),
+            figures,
             tokens,
             accounts: Some(accounts),
             origins: serve.origins.clone(),
+            tls,
         },
     )?;
-    eprintln!("listening on http://{}", server.address());
+    eprintln!("listening on {scheme}://{}", server.address());
     if let Some(wire) = &wire {
         eprintln!("listening on postgresql://{}", wire.address());
     }

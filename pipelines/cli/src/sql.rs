@@ -191,19 +191,20 @@ fn source(arguments: &Arguments) -> Result<Source, Failure> {
     let purpose = Purpose { checking: true, ..Purpose::default() };
     let plan = load(&arguments.file, Diagnostics::Text, purpose)?;
     if let Some(serve) = plan.serve.as_ref().filter(|_| !arguments.at_rest) {
-        let url = format!("http://{}", serve.listen);
-        let engine = Engine::at(&url)?;
+        let (engine, url) = Engine::of(serve)?;
         // Another pipeline may have the port: this one's tables are there by name.
         let there = engine.get("/livez").is_ok();
         if there {
             return Ok(Source::Runs(engine, url));
         }
     }
-    let tables = Tables::at_rest(&plan);
+    // Whoever reads the files may read all of them.
+    let tables = Tables::at_rest(&plan).for_admins();
+    let is_empty = !tables.has_rows();
     let folder = tempfile::tempdir()?;
     let limits = Limits { time: TIME, memory_bytes: MEMORY_BYTES, ..Limits::default() };
     let queries = Queries::new(Arc::new(tables), limits, folder.path())?;
-    if queries.tables().is_empty() {
+    if is_empty {
         return Err(anyhow!(
             "there is nothing to ask: '{}' does not run here and has no Parquet sink; start it with `foreline run` and a section 'serve'",
             arguments.file.display()

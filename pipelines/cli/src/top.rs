@@ -119,7 +119,7 @@ fn engine(pipeline: &str) -> anyhow::Result<Engine> {
     if serve.listen.port() == 0 {
         bail!("the pipeline listens on a free port: give the address that it printed");
     }
-    Engine::at(&format!("http://{}", serve.listen))
+    Ok(Engine::of(&serve)?.0)
 }
 
 /// Everything on one screen.

@@ -123,6 +123,12 @@ fn each_role_does_what_it_may() {
         assert!(audit.contains(said), "{said}: {audit}");
     }
     assert!(!audit.contains("password of") && !audit.contains("flt_"), "{audit}");
+    let audit =
+        json!({ "sql": "SELECT who, outcome FROM audit WHERE what = 'alert.ack' ORDER BY at" });
+    assert_eq!(statuses("/api/v1/query", &audit), [400, 400, 400, 200], "for administrators");
+    let told = post(&running, "/api/v1/query", &heads[3], &audit).body;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["rows"][0], json!(["operator", "done"]), "{told}");
     let me: Value =
         serde_json::from_str(&get(&running, "/api/v1/auth/me", &heads[1]).body).unwrap();
     assert_eq!(me["user"], json!({ "name": "operator", "role": "operator" }));

@@ -194,3 +194,30 @@ fn whoever_hangs_up_cancels() {
     eventually("there is one again", || query_with(&running, "", "SELECT 1").status == 200);
     eventually("the rows are there", || agreed(&running).0 == ROWS);
 }
+
+#[test]
+fn the_engine_is_asked_about_itself() {
+    let pipeline = PIPELINE.replace("from: [doubled, dead_letters]", "from: doubled");
+    let mut running = Running::new(COMMAND, &pipeline, &[]);
+    let body = json!([
+        { "machine": "M-1", "ts": "2026-03-01T00:00:00Z", "v": 1.5 },
+        { "machine": "M-2", "ts": "2026-03-01T00:00:00Z", "v": "seven" },
+    ]);
+    running.send("POST /api/v1/sources/readings/rows", &body.to_string());
+    eventually("the row is through", || agreed(&running).0 == 1);
+    let metrics = "SELECT labels, value FROM metrics WHERE name = 'foreline_source_rows_in_total'";
+    let answer = query(&running, metrics);
+    assert_eq!(answer["rows"], json!([["{\"source\":\"readings\"}", 2.0]]), "{answer}");
+    let letters = query(&running, "SELECT operator, reason, detail FROM dead_letters");
+    assert_eq!(letters["rows"][0][0], "readings", "{letters}");
+    let runs = "SELECT outcome, rows, ended_at IS NULL AS open FROM runs ORDER BY run";
+    assert_eq!(query(&running, runs)["rows"], json!([["running", null, true]]));
+    running.die_and_live();
+    let after = json!([["died", null, true], ["running", null, true]]);
+    assert_eq!(query(&running, runs)["rows"], after);
+    assert!(terminate(&mut running.child).success());
+    let (ok, said, _) = command(&running, &["--format", "csv", runs]);
+    assert!(ok && said.ends_with("died,,true\nstopped,0,false\n"), "{said}");
+    let (ok, said, _) = command(&running, &["SELECT * FROM metrics"]);
+    assert!(!ok, "figures are those of an engine that runs: {said}");
+}

@@ -9,8 +9,10 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
 use crate::access::Peer;
 use crate::limits::{CONNECTIONS, HEAD_TIME, STOP_TIME};
@@ -18,9 +20,17 @@ use crate::limits::{CONNECTIONS, HEAD_TIME, STOP_TIME};
 /// How long to wait when a connection cannot be accepted, as when too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The first byte of a client that speaks TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What one that does not is told by a server that does.
+const IN_THE_CLEAR: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"code\":\"bad-request\",\"detail\":\"this port speaks https\"}";
+
 /// Serves until `stopped` says so and the requests under way have their answer.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     router: Router,
     room: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
@@ -44,9 +54,16 @@ pub(crate) async fn serve(
         match (accepted, permit) {
             (Ok((stream, peer)), Ok(permit)) => {
                 let router = router.clone().layer(Extension(Peer(peer.ip())));
-                let stopped = stopped.clone();
+                let (tls, stopped) = (tls.clone(), stopped.clone());
                 tokio::spawn(async move {
-                    connection(stream, router, stopped).await;
+                    match tls {
+                        None => connection(stream, router, stopped).await,
+                        Some(tls) => {
+                            if let Some(stream) = encrypted(stream, &tls).await {
+                                connection(stream, router, stopped).await;
+                            }
+                        }
+                    }
                     drop(permit);
                 });
             }
@@ -64,7 +81,28 @@ async fn is_stopped(stopped: &mut watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+/// Shakes hands, in the time that a request has for its head.
+async fn encrypted(
+    mut stream: TcpStream,
+    tls: &TlsAcceptor,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    let shake = async {
+        let mut first = [0];
+        if stream.peek(&mut first).await.ok()? == 1 && first[0] != TLS_HANDSHAKE {
+            stream.write_all(IN_THE_CLEAR).await.ok()?;
+            return None;
+        }
+        let shaken = tls.accept(stream).await;
+        shaken.inspect_err(|e| tracing::debug!("a client could not shake hands: {e}")).ok()
+    };
+    tokio::time::timeout(HEAD_TIME, shake).await.ok().flatten()
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
     let service = TowerToHyperService::new(router);

@@ -51,6 +51,7 @@ mod recent;
 mod routes;
 mod site;
 mod tables;
+mod tls;
 mod wait;
 mod wake;
 mod watch;
@@ -63,11 +64,16 @@ use std::thread::JoinHandle;
 use foreline_connectors::{Bell, Door};
 use foreline_engine::Table;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 pub use access::Token;
 pub use models::{Board, Refusal};
 pub use query::{Ask, Asking, Found, NotFound};
-pub use watch::{KEEPS, METRICS, Metric, NodeAbout, Sort, Watched};
+pub use tls::Tls;
+pub use watch::{Family, Figures, KEEPS, METRICS, Metric, NodeAbout, Sort, Watched};
+
+/// The application protocol of encrypted connections: the server speaks no HTTP/2.
+const PROTOCOL: &str = "http/1.1";
 
 /// What is served.
 #[derive(Debug)]
@@ -92,12 +98,16 @@ pub struct Served {
     pub queries: Option<Arc<dyn Ask>>,
     /// What is known of the pipeline that runs.
     pub watched: Watched,
+    /// Where its figures are to be read.
+    pub figures: Arc<Figures>,
     /// Who may use the API: whoever shows one of these; anybody where there is none.
     pub tokens: Vec<Token>,
     /// Users, tokens of their own, and who is logged in.
     pub accounts: Option<Arc<accounts::Accounts>>,
     /// The origins whose pages may use the API, such as `https://board.example`; none but its own where there is none.
     pub origins: Vec<String>,
+    /// Who the server is to clients that speak TLS, which all must where it is there.
+    pub tls: Option<Tls>,
 }
 
 /// A server that runs.
@@ -126,10 +136,16 @@ impl Server {
             .build()?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
+        let tls = served.tls.clone();
+        let acceptor = tls.as_ref().map(|tls| tls.config(PROTOCOL)).transpose()?;
+        let acceptor = acceptor.map(TlsAcceptor::from);
         let thread = std::thread::Builder::new().name("server".to_owned()).spawn(move || {
             let (router, watched) = routes::router(served, &room, stopped.clone());
             runtime.spawn(watch::look(watched, stopped.clone()));
-            runtime.block_on(connections::serve(listener, router, room, stopped));
+            if let Some(tls) = tls {
+                runtime.spawn(tls.renew(stopped.clone()));
+            }
+            runtime.block_on(connections::serve(listener, acceptor, router, room, stopped));
             // A request that still waits for a disk is not waited for.
             runtime.shutdown_background();
         })?;

@@ -69,13 +69,14 @@ pub(crate) fn router(
         queries: served.queries,
         tokens: served.tokens,
         accounts: served.accounts,
-        is_secure: false,
+        is_secure: served.tls.is_some(),
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         stopped,
         memory: Arc::new(Semaphore::new(BODIES_KIB)),
         watch: Arc::clone(&watch),
     };
     let site = Arc::new(site);
+    served.figures.of(&site);
     let people = Router::new()
         .route("/api/v1/auth/me", get(auth::me).fallback(wrong_method))
         .route("/api/v1/auth/login", post(auth::login).fallback(wrong_method))

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) use dead::dead_letters;
 pub(crate) use metrics::metrics;
-pub use metrics::{METRICS, Metric};
+pub use metrics::{Family, Figures, METRICS, Metric};
 pub(crate) use requests::{Requests, count};
 pub(crate) use status::{graph, pipeline};
 pub(crate) use stuck::why_stuck;

@@ -472,8 +472,11 @@ pub struct ServeConfig {
     /// Users with passwords and roles, who log in to the dashboard. Made with `foreline user add`.
     #[serde(default)]
     pub accounts: AccountsConfig,
-    /// Where psql, Grafana and drivers of PostgreSQL may ask queries, such as `127.0.0.1:5433`. The password is one of `tokens`.
-    /// Default: nowhere.
+    /// Certificate and key of the server, with which it speaks TLS. Default: it does not.
+    #[serde(default)]
+    pub tls: Option<ServeTlsConfig>,
+    /// Where psql, Grafana and drivers of PostgreSQL may ask queries, such as `127.0.0.1:5433`. The password is one of `tokens`. An
+    /// address that others can reach needs `tls`. Default: nowhere.
     #[serde(default)]
     pub postgres: Option<String>,
     /// Origins whose pages may use the API from a browser, such as `[https://board.example]`. Default: none but its own.
@@ -493,10 +496,21 @@ impl Default for ServeConfig {
             listen: loopback(),
             tokens: Vec::new(),
             accounts: AccountsConfig::default(),
+            tls: None,
             postgres: None,
             cors: Vec::new(),
         }
     }
+}
+
+/// Who the server is to clients that speak TLS. Both files are PEM, read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServeTlsConfig {
+    /// The certificate, with those that vouch for it behind it.
+    pub cert: String,
+    /// Its private key, which `foreline` must be able to read and others should not.
+    pub key: String,
 }
 
 /// Who may make an account.

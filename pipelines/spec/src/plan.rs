@@ -82,6 +82,8 @@ pub struct ServePlan {
     pub tokens: Vec<Secret>,
     /// How people without an account get one.
     pub signup: Signup,
+    /// Certificate and private key, if it speaks TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Where the PostgreSQL wire listens, if it does.
     pub postgres: Option<SocketAddr>,
     /// The origins whose pages may use it from a browser.

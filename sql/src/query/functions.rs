@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 };
 
 mod running;
+mod spectrum;
 
 /// Functions of which one row can take all memory at once, where no limit is asked.
 const UNBOUNDED: &[&str] = &[
@@ -46,7 +47,7 @@ pub(super) fn windows() -> Vec<Arc<WindowUDF>> {
     running::all()
 }
 
-/// `rms`, `kurtosis`, `kurtosis_pop`, `first`, `last`, `as_of`.
+/// `rms`, `kurtosis`, `kurtosis_pop`, `first`, `last`, `as_of`, `spectrum`.
 pub(super) fn aggregates() -> Vec<Arc<AggregateUDF>> {
     let moments = |name: &'static str, of: fn(&Moments) -> Option<f64>| {
         let state = vec![DataType::Float64; 5];
@@ -66,6 +67,7 @@ pub(super) fn aggregates() -> Vec<Arc<AggregateUDF>> {
         Arc::new(AggregateUDF::from(ByTime::new("first", false, 2))),
         Arc::new(AggregateUDF::from(ByTime::new("last", true, 2))),
         Arc::new(AggregateUDF::from(ByTime::new("as_of", true, 3))),
+        Arc::new(spectrum::spectrum()),
     ]
 }
 

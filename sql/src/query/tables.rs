@@ -64,6 +64,18 @@ pub struct Snapshot {
     pub tables: Vec<Content>,
 }
 
+impl Snapshot {
+    /// All files that are to be read.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let files = self.tables.iter().filter_map(|table| match table {
+            Content::Files(files) => Some(files),
+            Content::Rows(_) => None,
+        });
+        let parts = files.flat_map(|files| files.generations.values());
+        parts.flat_map(|part| part.rows.iter().chain(&part.corrections).cloned()).collect()
+    }
+}
+
 /// What a table has.
 #[derive(Debug, Clone)]
 pub enum Content {

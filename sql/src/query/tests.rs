@@ -362,6 +362,53 @@ fn aggregates_agree_with_pandas_and_scipy() {
     assert_eq!(bench.rows("SELECT kurtosis(Vib) FROM readings WHERE machine = 'P-9'"), [""]);
 }
 
+/// SciPy: `f, p = signal.periodogram(x, fs=1000, window="hann", detrend="constant", scaling="spectrum")` of 40 samples of the
+/// sum below; amplitudes are `sqrt(2 p)`, the last one `sqrt(p)`.
+#[test]
+fn a_spectrum_agrees_with_scipy() {
+    const EXPECTED: [(f64, f64); 5] = [
+        (100.0, 1.000_248_765_637_744_6),
+        (125.0, 1.999_508_284_707_041_8),
+        (225.0, 0.235_821_168_233_541_82),
+        (250.0, 0.180_335_457_890_225_15),
+        (500.0, 0.500_041_104_397_789_5),
+    ];
+    let bench = bench(Limits::default());
+    // Sorted the other way round, and with a sample that is missing before and after the stretch.
+    let of = |samples: &str| {
+        format!(
+            "WITH s AS (SELECT value AS k, to_timestamp_micros(value * 1000) AS ts FROM {samples}), \
+             x AS (SELECT ts, 3 + 2 * sin(2 * pi() * 5 * k / 40) + 0.5 * cos(2 * pi() * 20 * k / 40) \
+             + 0.25 * sin(2 * pi() * 9.3 * k / 40) AS v FROM s ORDER BY ts DESC) \
+             SELECT l['frequency'] AS f, l['amplitude'] AS a FROM (SELECT unnest(spectrum(v, ts)) AS l FROM x)"
+        )
+    };
+    let rows = bench.rows(&of("generate_series(0, 39)"));
+    assert_eq!(rows.len(), 21, "{rows:?}");
+    for (frequency, amplitude) in EXPECTED {
+        let found = rows.iter().find_map(|row| {
+            let (f, a) = row.split_once(' ')?;
+            (f.parse() == Ok(frequency)).then(|| a.parse::<f64>().unwrap())
+        });
+        let found = found.unwrap_or_else(|| panic!("no line at {frequency} Hz: {rows:?}"));
+        assert!((found - amplitude).abs() < 1e-12, "{frequency} Hz: {found}, not {amplitude}");
+    }
+    assert_eq!(bench.rows("SELECT spectrum(Vib, ts) FROM readings WHERE machine = 'P-9'"), [""]);
+    let refused = |query: &str, because: &str| {
+        let wrong = bench.ask(query).unwrap_err().to_string();
+        assert!(wrong.contains(because), "{query}: {wrong}");
+    };
+    let gap = of("(SELECT value FROM generate_series(0, 39) WHERE value <> 20)");
+    refused(&gap, "even times");
+    refused(&of("(SELECT value / 2 AS value FROM generate_series(0, 39))"), "even times");
+    refused("SELECT spectrum(Vib, machine) FROM readings", "is a time");
+    refused("SELECT spectrum(machine, ts) FROM readings", "is a number");
+    let wave = "SELECT array_length(spectrum(sin(value), to_timestamp_micros(value))) FROM";
+    let most = bench.rows(&format!("{wave} generate_series(1, 1048576)"));
+    assert_eq!(most, ["524289"]);
+    refused(&format!("{wave} generate_series(1, 1048577)"), "at most 1048576 samples");
+}
+
 /// pandas: `pd.Series([1., 2., 4., 8., 16.]).ewm(alpha=.3, adjust=False, ignore_na=True).mean()`, the same of
 /// `[3., np.nan, -3.]`, and `.ffill()`.
 #[test]

@@ -4,9 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use pgwire::tokio::server::{MaybeTls, PgWireMessageServerCodec};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::codec::{Framed, FramedParts};
 
 /// Longest message of a client: a query with its values.
 pub(super) const MESSAGE_BYTES: usize = 1 << 20;
@@ -19,22 +17,14 @@ pub(super) struct Bounded<S> {
 }
 
 impl<S> Bounded<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Bounded { inner, left: MESSAGE_BYTES }
+    }
+
     /// A message begins.
     pub(super) fn begin_message(&mut self) {
         self.left = MESSAGE_BYTES;
     }
-}
-
-/// The same connection, bounded.
-pub(super) fn framed<T>(
-    socket: Framed<MaybeTls, PgWireMessageServerCodec<T>>,
-) -> Framed<Bounded<MaybeTls>, PgWireMessageServerCodec<T>> {
-    let old = socket.into_parts();
-    let bounded = Bounded { inner: old.io, left: MESSAGE_BYTES };
-    let mut parts = FramedParts::new::<pgwire::messages::PgWireBackendMessage>(bounded, old.codec);
-    parts.read_buf = old.read_buf;
-    parts.write_buf = old.write_buf;
-    Framed::from_parts(parts)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {

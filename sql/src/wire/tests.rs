@@ -39,7 +39,7 @@ fn bench(word: Option<&'static str>) -> Bench {
     let limits = Limits { concurrent: 2, ..Limits::default() };
     let queries = Arc::new(Queries::new(plant(), limits, &folder.path().join("spill")).unwrap());
     let address = "127.0.0.1:0".parse().unwrap();
-    let wire = Wire::start(address, Arc::clone(&queries), Arc::new(Word(word)), None).unwrap();
+    let wire = Wire::start(address, None, Arc::clone(&queries), Arc::new(Word(word))).unwrap();
     Bench { wire, queries, _folder: folder }
 }
 

@@ -5,7 +5,7 @@
 //! as Prometheus expects, though the accounts of a pipeline go on.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use axum::extract::State;
 use axum::http::header;
@@ -85,32 +85,60 @@ metrics! {
     QUERIES "foreline_queries_total" counter ["outcome"] "SQL over HTTP: answered, or refused for whatever reason"
 }
 
-/// Writes figures as text.
+/// A figure, and its values by their labels.
+pub type Family = (Metric, Vec<(Vec<String>, f64)>);
+
+/// Figures that are gathered.
 #[derive(Default)]
-struct Page(String);
+struct Page(Vec<Family>);
 
 impl Page {
     /// All values of one figure; without any there is nothing of it.
     fn family(&mut self, metric: Metric, values: impl IntoIterator<Item = (Vec<String>, f64)>) {
-        let mut values = values.into_iter().peekable();
-        if values.peek().is_none() {
-            return;
-        }
-        let Metric { name, kind, labels, help } = metric;
-        // Writing to a string does not fail.
-        writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
-        for (of, value) in values {
-            debug_assert_eq!(of.len(), labels.len(), "{name}");
-            let pairs =
-                labels.iter().zip(&of).map(|(label, of)| format!("{label}=\"{}\"", escaped(of)));
-            let pairs = pairs.collect::<Vec<_>>().join(",");
-            let braces = if pairs.is_empty() { pairs } else { format!("{{{pairs}}}") };
-            writeln!(self.0, "{name}{braces} {value}").ok();
+        let values: Vec<_> = values.into_iter().collect();
+        debug_assert!(values.iter().all(|v| v.0.len() == metric.labels.len()), "{}", metric.name);
+        if !values.is_empty() {
+            self.0.push((metric, values));
         }
     }
 
     fn one(&mut self, metric: Metric, value: impl Into<Option<f64>>) {
         self.family(metric, value.into().map(|value| (Vec::new(), value)));
+    }
+}
+
+/// Figures as Prometheus reads them.
+fn text(families: &[Family]) -> String {
+    let mut text = String::new();
+    for (Metric { name, kind, labels, help }, values) in families {
+        // Writing to a string does not fail.
+        writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
+        for (of, value) in values {
+            let pairs =
+                labels.iter().zip(of).map(|(label, of)| format!("{label}=\"{}\"", escaped(of)));
+            let pairs = pairs.collect::<Vec<_>>().join(",");
+            let braces = if pairs.is_empty() { pairs } else { format!("{{{pairs}}}") };
+            writeln!(text, "{name}{braces} {value}").ok();
+        }
+    }
+    text
+}
+
+/// The figures of a server, for others than those who ask it over HTTP; none before it runs.
+#[derive(Debug, Default)]
+pub struct Figures(OnceLock<Weak<Site>>);
+
+impl Figures {
+    pub(crate) fn of(&self, site: &Arc<Site>) {
+        // A second server would be one of another pipeline.
+        self.0.set(Arc::downgrade(site)).ok();
+    }
+
+    /// All figures, as they stand.
+    #[must_use]
+    pub fn read(&self) -> Vec<Family> {
+        let site = self.0.get().and_then(Weak::upgrade);
+        site.map(|site| figures(&site)).unwrap_or_default()
     }
 }
 
@@ -130,10 +158,10 @@ fn size(number: usize) -> f64 {
 /// The figures.
 pub(crate) async fn metrics(State(site): State<Arc<Site>>) -> Response {
     let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
-    ([kind], page(&site)).into_response()
+    ([kind], text(&figures(&site))).into_response()
 }
 
-fn page(site: &Site) -> String {
+fn figures(site: &Site) -> Vec<Family> {
     let (watch, seen) = (&site.watch, site.watch.seen());
     let mut page = Page::default();
     let about = &watch.about;
@@ -298,7 +326,8 @@ mod tests {
     fn a_label_is_escaped() {
         let mut page = Page::default();
         page.family(VIEW_ROWS, [(vec!["a\"b\\c\nd".to_owned()], 2.0)]);
-        assert!(page.0.ends_with("foreline_view_rows{view=\"a\\\"b\\\\c\\nd\"} 2\n"), "{}", page.0);
+        let text = text(&page.0);
+        assert!(text.ends_with("foreline_view_rows{view=\"a\\\"b\\\\c\\nd\"} 2\n"), "{text}");
     }
 
     #[test]

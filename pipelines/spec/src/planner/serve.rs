@@ -37,26 +37,34 @@ impl Planner<'_> {
                     error.help("write accounts: {} and make one with 'foreline user add', or tokens: [\"${env:FORELINE_TOKEN}\"], or listen on 127.0.0.1"),
                 );
             }
-            let note = "tokens and rows cross the network in the clear: put a proxy that speaks TLS before it";
-            self.out.push(Diagnostic::warning(Code::NOTE, span, note));
+            if config.tls.is_none() {
+                let note = "tokens and rows cross the network in the clear: write tls: { cert: ..., key: ... }, or put a proxy that speaks TLS before it";
+                self.out.push(Diagnostic::warning(Code::NOTE, span, note));
+            }
         }
         let origins = self.origins(&config.cors, node, owner);
         let signup = config.accounts.signup;
         let postgres = config.postgres.as_deref();
-        let postgres = postgres.and_then(|at| self.postgres(at, node.place("postgres", owner)));
-        self.plan.serve = Some(ServePlan { listen, tokens, signup, postgres, origins });
+        let has_tls = config.tls.is_some();
+        let place = node.place("postgres", owner);
+        let postgres = postgres.and_then(|at| self.postgres(at, has_tls, place));
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|tls| (self.given.folder.join(&tls.cert), self.given.folder.join(&tls.key)));
+        self.plan.serve = Some(ServePlan { listen, tokens, signup, tls, postgres, origins });
     }
 
-    /// Where the PostgreSQL wire listens. Its passwords are not encrypted.
-    fn postgres(&mut self, text: &str, span: Span) -> Option<SocketAddr> {
+    /// Where the PostgreSQL wire listens. Its passwords are not encrypted but by TLS.
+    fn postgres(&mut self, text: &str, has_tls: bool, span: Span) -> Option<SocketAddr> {
         let error = match address(text) {
-            Some(at) if at.ip().is_loopback() => return Some(at),
+            Some(at) if has_tls || at.ip().is_loopback() => return Some(at),
             Some(at) => {
                 let message = format!(
                     "others can reach '{at}', and passwords would cross the network in the clear"
                 );
                 let error = Diagnostic::error(Code::CONFIGURATION, span, message);
-                error.help("listen on 127.0.0.1, and put a proxy that speaks TLS before it")
+                error.help("write tls: { cert: ..., key: ... } in the same section, or listen on 127.0.0.1")
             }
             None => {
                 let message = format!("'{text}' is not an address and a port");
