@@ -3,6 +3,7 @@
 //! `cargo xtask bench NAME [--json]` runs one. Every benchmark prints the figures and `ratio`, our time over the
 //! baseline's; the absolute figures belong to the machine, the ratio travels.
 
+mod api;
 mod cpu;
 mod generate;
 mod load;
@@ -15,6 +16,8 @@ mod score;
 mod sql;
 mod views;
 mod w1;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -40,6 +43,8 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Name {
+    /// Pollers and queries over the PostgreSQL wire while readings come in, of which `--rows` gives the number a second.
+    Api,
     /// CSV with repeated readings into a table of PostgreSQL, beside `psql`.
     Load,
     /// CSV, smoothing, windowed features, a score in the sandbox, Parquet.
@@ -64,9 +69,14 @@ enum Name {
 /// More messages would take minutes and show nothing else.
 const MQTT_MESSAGES_MAX: u64 = 1_000_000;
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
+    // A benchmark that needs the command in a process of its own starts itself by that name.
+    if std::env::args().next().as_deref() == Some(api::COMMAND) {
+        return Ok(foreline::commands::main());
+    }
     let Arguments { name, json, rows, rounds, only } = Arguments::parse();
     match name {
+        Name::Api => api::run(rows.unwrap_or(api::READINGS_PER_S), json),
         Name::Load => load::run(rows.unwrap_or(load::ROWS), rounds, json),
         Name::Mqtt => {
             let messages = rows.unwrap_or(MQTT_MESSAGES_MAX).min(MQTT_MESSAGES_MAX);
@@ -81,5 +91,6 @@ fn main() -> Result<()> {
         Name::Views => views::run(rows.unwrap_or(views::MACHINES), rounds, json),
         Name::W1 => w1::run(rows.unwrap_or(w1::ROWS), rounds, json),
         Name::Recovery => recovery::run(rows.unwrap_or(recovery::ROWS), rounds, json),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
