@@ -23,7 +23,7 @@ use ::parquet::file::properties::WriterProperties;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use foreline_engine::{ConfigError, Resolver, Sink, SinkError, Tail};
+use foreline_engine::{ConfigError, Extent, Resolver, Sink, SinkError, Tail, TimeDomain};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -45,9 +45,11 @@ mod sorted;
 mod source;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 pub(crate) use groups::Groups;
 pub use lake::{Lake, LakePart, Seen};
+use sink::Upkeep;
 pub use source::{ParquetFiles, ParquetSourceConfig};
 
 /// Writes Parquet files.
@@ -76,6 +78,13 @@ pub struct ParquetConfig {
     /// then. Default 524288.
     #[serde(default = "file_rows")]
     pub file_rows: usize,
+    /// Whether small files that lie side by side become one of at most `file_rows`, behind a commit. Default: in a folder, yes, in a
+    /// bucket, no, where others may follow the objects.
+    #[serde(default)]
+    pub compact: Option<bool>,
+    /// How long rows are kept, in event time behind the newest row: a file goes when all its rows are older. Default: for ever.
+    #[serde(default)]
+    pub keep: Option<Extent>,
 }
 
 /// What becomes of rows that an earlier run over the same input left in the folder.
@@ -131,14 +140,16 @@ impl SinkKind for Parquet {
         inputs: &SinkInputs<'_>,
         given: &dyn Resolver,
     ) -> Result<PlannedSink, Vec<ConfigError>> {
-        let mistakes = mistakes(config);
-        if !mistakes.is_empty() {
-            return Err(mistakes);
-        }
+        let mut mistakes = mistakes(config);
+        let domain = inputs.schema.domain();
+        let kept = keep(config, domain).map_err(|e| mistakes.push(e));
+        let (Ok(keep), []) = (kept, &mistakes[..]) else { return Err(mistakes) };
         let config = config.clone();
         if let Some(place) = bucket(&config) {
-            return in_bucket(config, inputs.stream, &place, given);
+            let upkeep = Upkeep { compact: config.compact.unwrap_or(false), keep };
+            return in_bucket(config, upkeep, inputs.stream, &place, given);
         }
+        let upkeep = Upkeep { compact: config.compact.unwrap_or(true), keep };
         let folder = given.path(&config.path).join(inputs.stream);
         let place = folder.display().to_string();
         let probed = given.path(&config.path);
@@ -148,6 +159,7 @@ impl SinkKind for Parquet {
         let make = move || {
             let folder = Box::new(folder::Folder::new(&folder));
             let sink = sink::ParquetSink::new(folder, &stream, config.clone());
+            let sink = sink.with_upkeep(upkeep);
             Ok(Box::new(sink.watched(Arc::clone(&tail))) as Box<dyn Sink>)
         };
         let probe: Probe = Arc::new(move || probe(&probed));
@@ -183,8 +195,19 @@ fn bucket(config: &ParquetConfig) -> Option<Result<objects::Place, String>> {
     Some(objects::Place::parse(path))
 }
 
+/// How far behind the newest row rows are kept, in the unit of the event time.
+fn keep(config: &ParquetConfig, domain: TimeDomain) -> Result<Option<i64>, ConfigError> {
+    let Some(keep) = config.keep else { return Ok(None) };
+    let length = keep.in_domain(domain).map_err(|e| e.under("keep"))?;
+    match length > 0 {
+        true => Ok(Some(length)),
+        false => Err(ConfigError::new("keep", "it must be longer than nothing")),
+    }
+}
+
 fn in_bucket(
     config: ParquetConfig,
+    upkeep: Upkeep,
     stream: &str,
     place: &Result<objects::Place, String>,
     given: &dyn Resolver,
@@ -201,7 +224,8 @@ fn in_bucket(
         let objects = Objects::open(&place, &connection)
             .map_err(|e| SinkError::Fatal(format!("cannot use '{place}': {e}")))?;
         let bucket = Box::new(bucket::Bucket::new(objects));
-        Ok(Box::new(sink::ParquetSink::new(bucket, &stream, config.clone())) as Box<dyn Sink>)
+        let sink = sink::ParquetSink::new(bucket, &stream, config.clone()).with_upkeep(upkeep);
+        Ok(Box::new(sink) as Box<dyn Sink>)
     };
     Ok(PlannedSink {
         make: Arc::new(make),
@@ -238,6 +262,8 @@ pub fn folder_sink(folder: &Path, stream: &str) -> Box<dyn Sink> {
         level: None,
         row_group_rows: row_group_rows(),
         file_rows: file_rows(),
+        compact: None,
+        keep: None,
     };
     let folder = Box::new(folder::Folder::new(&folder.join(stream)));
     Box::new(sink::ParquetSink::new(folder, stream, config))

@@ -159,6 +159,14 @@ impl Place for Bucket {
         Ok(names)
     }
 
+    fn read(&self, name: &str) -> Result<Bytes, PlaceError> {
+        let what = || format!("read '{name}'");
+        let found = self.objects.get_whole(&self.key(name)).map_err(|e| failed(&what(), &e))?;
+        let found =
+            found.ok_or_else(|| PlaceError::Fatal(format!("cannot {}: it is gone", what())));
+        found.map(|(bytes, _)| bytes)
+    }
+
     fn remove(&self, name: &str) -> Result<(), PlaceError> {
         self.objects.delete(&self.key(name)).map_err(|e| failed("remove old files", &e))
     }

@@ -10,7 +10,9 @@ use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::SortingColumn;
 use ::parquet::file::properties::WriterProperties;
+use ::parquet::schema::types::ColumnPath;
 use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use foreline_engine::Schema;
 use sha2::{Digest, Sha256};
 
@@ -20,6 +22,10 @@ use super::{Codec, ParquetConfig};
 /// What files say wrote them; no version, so that the same rows give the same bytes.
 const CREATED_BY: &str = "foreline";
 const LEVEL_DEFAULT: i32 = 3;
+/// How often a filter says that a key is there which is not.
+const FILTER_WRONG: f64 = 0.01;
+/// The keys that a filter has room for, 12 KiB; it is folded down to what is there, and with more it says yes more often.
+const FILTER_KEYS: u64 = 10_000;
 
 /// What was written.
 #[derive(Debug)]
@@ -44,12 +50,29 @@ pub(super) fn properties(
         let column_idx = i32::try_from(i).ok()?;
         Some(SortingColumn { column_idx, descending: false, nulls_first: true })
     });
-    Ok(WriterProperties::builder()
+    // Statistics of a group tell the least and the greatest key; a filter tells which of those between are not in it.
+    let texts =
+        schema.key().iter().map(|&i| &schema.columns()[i]).filter(|c| is_text(&c.data_type));
+    let builder = texts.fold(WriterProperties::builder(), |builder, column| {
+        let path = ColumnPath::from(column.name.as_str());
+        builder
+            .set_column_bloom_filter_enabled(path.clone(), true)
+            .set_column_bloom_filter_fpp(path.clone(), FILTER_WRONG)
+            .set_column_bloom_filter_max_ndv(path, FILTER_KEYS)
+    });
+    Ok(builder
         .set_compression(compression)
         .set_created_by(CREATED_BY.to_owned())
         .set_max_row_group_row_count(Some(config.row_group_rows))
         .set_sorting_columns(Some(sorting.collect()))
         .build())
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_text(values),
+        other => matches!(other, DataType::Utf8 | DataType::LargeUtf8),
+    }
 }
 
 /// Writes `rows` to `path`: under another name first, renamed when all of it is on disk.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use foreline_engine::RunId;
 
 use super::files::{self, Written};
@@ -78,6 +79,11 @@ impl Place for Folder {
             Ok(names)
         };
         list().map_err(|e: io::Error| failed("list files", &e))
+    }
+
+    fn read(&self, name: &str) -> Result<Bytes, PlaceError> {
+        let read = fs::read(self.0.join(name)).map(Bytes::from);
+        read.map_err(|e| failed(&format!("read '{name}'"), &e))
     }
 
     fn remove(&self, name: &str) -> Result<(), PlaceError> {

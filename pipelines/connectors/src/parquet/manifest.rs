@@ -43,6 +43,9 @@ pub(super) struct FileEntry {
     pub(super) bytes: u64,
     /// SHA-256 of its bytes, in hexadecimal.
     pub(super) sha256: String,
+    /// The greatest event time in it, in its unit. Files of earlier versions do not say it, and stay for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) latest: Option<i64>,
 }
 
 /// What is in a folder.

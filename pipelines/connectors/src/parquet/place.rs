@@ -5,6 +5,7 @@ use std::fs::File;
 
 use ::parquet::file::properties::WriterProperties;
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use foreline_engine::RunId;
 
 use super::files::Written;
@@ -49,6 +50,9 @@ pub(super) trait Place: Debug + Send {
 
     /// The files there, those among the corrections too, sorted.
     fn names(&self) -> Result<Vec<String>, PlaceError>;
+
+    /// All of a file.
+    fn read(&self, name: &str) -> Result<Bytes, PlaceError>;
 
     /// Removes a file.
     fn remove(&self, name: &str) -> Result<(), PlaceError>;

@@ -8,7 +8,7 @@ use foreline_engine::{Batch, Committed, RunId, Schema, Sink, SinkError, Tail, cr
 use super::manifest::{FileEntry, FileKind, Manifest};
 use super::place::{Place, PlaceError};
 use super::sorted::{Split, sorted, split};
-use super::{IfExists, ParquetConfig, files};
+use super::{IfExists, ParquetConfig, files, upkeep};
 
 /// How often taking over is tried while others do the same.
 const TAKE_OVERS_MAX: usize = 5;
@@ -25,9 +25,19 @@ pub(super) struct ParquetSink {
     place: Box<dyn Place>,
     stream: String,
     config: ParquetConfig,
+    upkeep: Upkeep,
     opened: Option<Opened>,
     /// Where readers look for what is not committed yet.
     tail: Option<Arc<Tail>>,
+}
+
+/// What is done besides writing what comes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Upkeep {
+    /// Whether many small files become one.
+    pub(super) compact: bool,
+    /// How far behind the newest row of all a file goes, in the unit of its event time.
+    pub(super) keep: Option<i64>,
 }
 
 /// What is known once the folder was taken over.
@@ -44,7 +54,13 @@ struct Opened {
 
 impl ParquetSink {
     pub(super) fn new(place: Box<dyn Place>, stream: &str, config: ParquetConfig) -> Self {
-        ParquetSink { place, stream: stream.to_owned(), config, opened: None, tail: None }
+        let upkeep = Upkeep::default();
+        ParquetSink { place, stream: stream.to_owned(), config, upkeep, opened: None, tail: None }
+    }
+
+    /// The same sink, which keeps its files few or its rows young.
+    pub(super) fn with_upkeep(self, upkeep: Upkeep) -> Self {
+        ParquetSink { upkeep, ..self }
     }
 
     /// The same sink, what it has not committed being looked at by others.
@@ -160,6 +176,7 @@ impl ParquetSink {
                 .map_err(|e| self.failed("sort rows", &e))?;
             let written =
                 self.place.write(&name, &sorted, &opened.properties).map_err(|e| self.told(&e))?;
+            let latest = upkeep::latest(&opened.schema, &sorted);
             let (generation, bytes, sha256) = (manifest.generation, written.bytes, written.sha256);
             manifest.files.push(FileEntry {
                 name,
@@ -170,6 +187,7 @@ impl ParquetSink {
                 rows,
                 bytes,
                 sha256,
+                latest,
             });
         }
         Ok(())
@@ -195,7 +213,79 @@ impl ParquetSink {
         opened.manifest = manifest;
         opened.waiting = Split::default();
         (opened.n_waiting, opened.from) = (0, None);
+        self.keep_up(opened)?;
         Ok(Committed::Yes(upto))
+    }
+
+    /// Has fewer files and younger rows, where that is wanted and something is due. The commit stands whatever becomes of it.
+    fn keep_up(&mut self, opened: &mut Opened) -> Result<(), SinkError> {
+        let mut manifest = opened.manifest.clone();
+        let mut gone = match self.upkeep.keep {
+            Some(keep) => upkeep::expire(&mut manifest, keep),
+            None => Vec::new(),
+        };
+        if self.upkeep.compact
+            && let Some(found) = upkeep::mergeable(&manifest, self.config.file_rows)
+        {
+            match self.merge(opened, &mut manifest, &found) {
+                Ok(names) => gone.extend(names),
+                // What lies there is not touched: who looks after the disk will want to see it.
+                Err(why) => tracing::error!("files in '{}' stay apart: {why}", self.place.name()),
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        crash_point("parquet files merged");
+        match self.place.store(&manifest) {
+            Ok(()) => opened.manifest = manifest,
+            Err(PlaceError::Raced) => return Err(self.fenced(opened.manifest.run)),
+            // Opened again, it sees which of both there is: they have the same rows.
+            Err(error) => {
+                return Err(SinkError::Retry(format!("'{}': {error}", self.place.name())));
+            }
+        }
+        crash_point("parquet upkeep listed");
+        for name in gone {
+            self.place.remove(&name).map_err(|e| self.told(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes one file of several, and has `manifest` list it in their place; their names.
+    fn merge(
+        &self,
+        opened: &Opened,
+        manifest: &mut Manifest,
+        found: &[usize],
+    ) -> Result<Vec<String>, String> {
+        let entries: Vec<FileEntry> = found.iter().map(|&i| manifest.files[i].clone()).collect();
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Ok(Vec::new());
+        };
+        let mut files = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            files.push((entry, self.place.read(&entry.name).map_err(|e| e.to_string())?));
+        }
+        let rows = upkeep::merged(&opened.schema, first.kind, files)?;
+        let mark = self.place.mark(manifest.run);
+        let name = file_name(first.kind, manifest, first.from, last.to, &mark);
+        let written = self.place.write(&name, &rows, &opened.properties);
+        let written = written.map_err(|e| e.to_string())?;
+        let merged = FileEntry {
+            name,
+            to: last.to,
+            rows: rows.num_rows() as u64,
+            bytes: written.bytes,
+            sha256: written.sha256,
+            latest: entries.iter().map(|e| e.latest).max().flatten(),
+            ..first.clone()
+        };
+        let at = found[0];
+        let mut place = 0..;
+        manifest.files.retain(|_| place.next().is_none_or(|i| !found.contains(&i)));
+        manifest.files.insert(at, merged);
+        Ok(entries.into_iter().map(|e| e.name).collect())
     }
 
     /// Who has replaced the manifest.

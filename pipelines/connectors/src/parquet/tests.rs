@@ -25,6 +25,7 @@ use super::{ParquetConfig, mistakes};
 mod bucket;
 mod moto;
 mod reading;
+mod upkeep;
 mod waveforms;
 
 const RUN: RunId = RunId(1);

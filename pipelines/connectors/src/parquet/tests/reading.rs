@@ -68,7 +68,7 @@ fn decoded(source: &dyn Source, chunks: &[foreline_engine::Chunk]) -> (Vec<Strin
     (rows.collect(), out)
 }
 
-fn read(folder: &Path, path: &str) -> Vec<String> {
+pub(super) fn read(folder: &Path, path: &str) -> Vec<String> {
     let mut source = source(folder, path);
     let (chunks, _) = chunks(&mut *source);
     decoded(&*source, &chunks).0
