@@ -50,7 +50,7 @@ const CASES: [Case; 4] = [
         name: "time bucket",
         ours: "SELECT machine, time_bucket(INTERVAL '1 hour', ts) AS h, avg(vibration) AS v, max(temperature) AS t FROM readings GROUP BY machine, h",
         plain: "SELECT machine, date_bin(INTERVAL '1 hour', ts) AS h, avg(vibration) AS v, max(temperature) AS t FROM readings GROUP BY machine, h",
-        duckdb: "SELECT machine, time_bucket(INTERVAL '1 hour', ts) AS h, avg(vibration) AS v, max(temperature) AS t FROM readings GROUP BY machine, h",
+        duckdb: "SELECT machine, time_bucket(INTERVAL '1 hour', ts::TIMESTAMPTZ) AS h, avg(vibration) AS v, max(temperature) AS t FROM readings GROUP BY machine, h",
     },
     Case {
         name: "latest per machine",
@@ -130,14 +130,14 @@ fn duckdb(folder: &Path, rounds: u32) -> Result<Option<Vec<(f64, usize)>>> {
     let script = "import duckdb, json, sys, time\n\
         folder, rounds, threads, queries = sys.argv[1], int(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])\n\
         db = duckdb.connect()\n\
-        db.execute(f\"SET threads={threads}; SET TimeZone='UTC'\")\n\
+        db.execute(f\"SET threads={threads}; SET TimeZone='UTC'; SET enable_progress_bar=false\")\n\
         db.execute(f\"CREATE VIEW readings AS SELECT * FROM read_parquet('{folder}/*.parquet')\")\n\
         out = []\n\
         for query in queries:\n\
         \x20   best, rows = 1e9, 0\n\
         \x20   for _ in range(rounds):\n\
         \x20       begun = time.perf_counter()\n\
-        \x20       rows = db.execute(query).arrow().read_all().num_rows\n\
+        \x20       rows = db.sql(query).to_arrow_table().num_rows\n\
         \x20       best = min(best, time.perf_counter() - begun)\n\
         \x20   out.append([best, rows])\n\
         print(json.dumps(out))\n";

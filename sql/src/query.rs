@@ -345,7 +345,7 @@ fn state(environment: Arc<RuntimeEnv>, threads: usize) -> SessionState {
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
         .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
-        .set_bool("datafusion.execution.parquet.pushdown_filters", true)
+        .set_bool("datafusion.execution.parquet.pushdown_filters", false)
         .set_str("datafusion.execution.time_zone", "+00:00");
     let mut scalar = SessionStateDefaults::default_scalar_functions();
     scalar.retain(|f| !functions::unbounded(f.name(), f.aliases()));

@@ -123,8 +123,7 @@ fn each_role_does_what_it_may() {
         assert!(audit.contains(said), "{said}: {audit}");
     }
     assert!(!audit.contains("password of") && !audit.contains("flt_"), "{audit}");
-    let audit =
-        json!({ "sql": "SELECT who, outcome FROM audit WHERE object LIKE '%/ack' AND who = 'operator'" });
+    let audit = json!({ "sql": "SELECT who, outcome FROM audit WHERE object LIKE '%/ack' AND who = 'operator'" });
     assert_eq!(statuses("/api/v1/query", &audit), [400, 400, 400, 200], "for administrators");
     let told = post(&running, "/api/v1/query", &heads[3], &audit).body;
     let told: Value = serde_json::from_str(&told).unwrap();

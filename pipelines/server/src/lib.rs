@@ -45,6 +45,7 @@ mod intake;
 mod limits;
 mod models;
 mod openapi;
+mod pages;
 mod problem;
 mod query;
 mod recent;

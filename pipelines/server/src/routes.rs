@@ -19,6 +19,7 @@ use crate::limits::{
     BODIES_KIB, COMMAND_BYTES, CONNECTIONS, FOLLOWERS, IDLE_TIME, QUERY_BYTES, RETRY_AFTER,
 };
 use crate::models::{self, Models};
+use crate::pages::Pages;
 use crate::problem::{Problem, json as as_json};
 use crate::watch::Watch;
 use crate::{
@@ -37,6 +38,7 @@ pub(crate) struct Site {
     pub(crate) models: Models,
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
+    pub(crate) pages: Pages,
     pub(crate) queries: Option<Arc<dyn Ask>>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) accounts: Option<Arc<Accounts>>,
@@ -66,6 +68,7 @@ pub(crate) fn router(
         models: Models::new(served.swaps, served.boards),
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
+        pages: Pages::default(),
         queries: served.queries,
         tokens: served.tokens,
         accounts: served.accounts,

@@ -12,6 +12,7 @@ use arrow::compute::cast;
 use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -20,6 +21,7 @@ use foreline_engine::{Page, Table};
 use serde_json::{Value, json};
 
 use crate::limits::{PAGE_ROWS, PAGE_ROWS_MAX, RETRY_AFTER};
+use crate::pages::Written;
 use crate::problem::{Problem, json as as_json};
 use crate::routes::Site;
 use crate::{follow, recent, wait};
@@ -77,15 +79,29 @@ pub(crate) async fn rows(
     }
     let limit = limit(query.remove("limit"))?;
     let cursor = query.remove("cursor").map(|text| cursor(&text)).transpose()?;
-    let page = if query.is_empty() {
-        table.page(cursor.as_deref(), limit)
-    } else {
-        table.get(&key(table, &query)?)
+    if !query.is_empty() {
+        let row = table.get(&key(table, &query)?).map_err(|e| broken(&e))?;
+        let body = page_body(&row).map_err(|e| broken(&e))?;
+        return Ok(answered(body.into(), edition, row.changed));
+    }
+    let asked = (name, limit, cursor);
+    let written = match site.pages.get(&asked, edition, table.epoch()) {
+        Some(written) => written,
+        None => {
+            let page = table.page(asked.2.as_deref(), limit).map_err(|e| broken(&e))?;
+            let body = page_body(&page).map_err(|e| broken(&e))?.into();
+            let Page { epoch, changed, .. } = page;
+            let written = Written { edition, epoch, changed, body };
+            site.pages.keep(asked, written.clone());
+            written
+        }
     };
-    let page = page.map_err(|e| broken(&e))?;
-    let (epoch, body) = (page.changed, page_body(&page).map_err(|e| broken(&e))?);
+    Ok(answered(written.body, edition, written.changed))
+}
+
+fn answered(body: Bytes, edition: u64, changed: u64) -> Response {
     let response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-    Ok(tagged(response, edition, epoch))
+    tagged(response, edition, changed)
 }
 
 impl Site {
