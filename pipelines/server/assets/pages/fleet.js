@@ -9,7 +9,7 @@ const EXAMPLE = "views:\n  latest: { from: features, latest: {} }\nserve: { list
 
 /** The views whose key is one column: a row is a machine. */
 export const ofMachines = (tables) =>
-  tables.filter((t) => t.key.length === 1 && !["alerts", "models"].includes(t.name));
+  tables.filter((t) => t.kind !== "stream" && t.key.length === 1 && !["alerts", "models"].includes(t.name));
 
 /** The open alerts by machine, the worst first. */
 export async function openAlerts() {
