@@ -1,6 +1,6 @@
 // Elements. Values become text nodes and nothing else, so that no row can be a page.
 
-import { say, shown } from "./words.js";
+import { say, shown, unitOf } from "./words.js";
 
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -26,12 +26,15 @@ export function badge(severity) {
   return el("span", { class: `badge s${level}` }, level ? say(`s${level}`) : say("good"));
 }
 
+/** Whether a column says why another one is as it is: the machine has a picture of that. */
+export const isExplanation = (name) => /._contribution$|._by_.|._because$/.test(name);
+
 export const isNumber = (type) => /^(u?int|float|decimal)/i.test(type);
 
 /** A table of rows; `cells` may make more of a column than its text. A click on a head sorts. */
 export function table(columns, rows, { cells = {}, sort = null, onsort = null, caption = "" } = {}) {
   const heads = columns.map(({ name, type = "", unit, label }) => {
-    const text = (label ?? name) + (unit ? ` (${unit})` : "");
+    const text = (label ?? name) + (unit ? ` (${unitOf(unit)})` : "");
     if (label === "") return el("th", { scope: "col" }, el("span", { class: "unseen" }, say("actions")));
     const order = sort?.name === name ? (sort.down ? "descending" : "ascending") : null;
     const head = onsort ? el("button", { type: "button", onclick: () => onsort(name) }, text) : text;
@@ -73,7 +76,8 @@ const MOMENT = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-dig
  * Lines over time, or with `across` over something else. `series`: label and values; times in seconds. `bands` are filled between two series.
  * With `onstretch` a stretch that is drawn with the mouse is asked for, and with `onwhole` a double click goes back.
  */
-export function chart(into, times, series, { height = 260, unit = null, across = null, bands = [], onstretch = null, onwhole = null } = {}) {
+export function chart(into, times, series, { height = 260, unit: code = null, across = null, bands = [], onstretch = null, onwhole = null } = {}) {
+  const unit = unitOf(code);
   into.plot?.destroy();
   into.watched?.disconnect();
   into.replaceChildren();

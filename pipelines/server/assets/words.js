@@ -108,3 +108,7 @@ export function shown(value, type = "") {
   if (Array.isArray(value)) return `[${value.length}]`;
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
+
+/** Units as people write them; codes that are no different stand for themselves. */
+const UNITS = { Cel: "°C", "[degF]": "°F", "m/s2": "m/s²", "[g]": "g", "1/min": "rpm", um: "µm", Ohm: "Ω", "%": "%" };
+export const unitOf = (code) => (code ? (UNITS[code] ?? code) : null);

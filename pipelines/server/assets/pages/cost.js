@@ -2,7 +2,7 @@
 
 import { get, query, quoted, streams } from "../api.js";
 import { bars, chart, el, field, isNumber } from "../dom.js";
-import { say, shown } from "../words.js";
+import { say, shown, unitOf } from "../words.js";
 import { ofMachines } from "./fleet.js";
 
 const KEEP = { choice: null };
@@ -36,7 +36,7 @@ export async function cost(into) {
   async function draw() {
     const { id, name, column, machine, time, isView } = choices.find((c) => c.id === KEEP.choice);
     const [c, f] = [quoted(column), quoted(name)];
-    const unit = units.get(id) ? ` ${units.get(id)}` : "";
+    const unit = units.get(id) ? ` ${unitOf(units.get(id))}` : "";
     const tile = (value, text) => el("div", { class: "tile" }, el("b", {}, value), el("span", {}, text));
     const [total, rows, count] = (await query(`SELECT sum(${c}), count(${c}), ${machine ? `count(DISTINCT ${quoted(machine)})` : "0"} FROM ${f}`)).rows[0];
     tiles.replaceChildren(tile(shown(total) + unit, say(isView ? "cost_now" : "cost_total")), tile(shown(rows), say("rows")), ...(machine ? [tile(shown(count), say("machines"))] : []));
@@ -51,7 +51,9 @@ export async function cost(into) {
       const found = await query(`SELECT CAST(date_trunc('day', ${quoted(time)}) AS BIGINT) AS d, sum(${c}) FROM ${f} WHERE ${c} IS NOT NULL GROUP BY d ORDER BY d`, 4000);
       const place = el("div", { class: "chart" });
       days.replaceChildren(el("h2", {}, say("by_day")), place);
-      chart(place, found.rows.map(([d]) => d / 1e9), [{ label: column, values: found.rows.map(([, v]) => v), points: true }], { unit: units.get(id) ?? null });
+      // A line needs two days.
+      if (found.rows.length < 2) place.append(bars(found.rows.map(([d, v]) => [new Date(d / 1e6).toISOString().slice(0, 10), v]), { caption: say("by_day"), unit }));
+      else chart(place, found.rows.map(([d]) => d / 1e9), [{ label: column, values: found.rows.map(([, v]) => v), points: true }], { unit: units.get(id) ?? null });
     }
   }
   await draw();

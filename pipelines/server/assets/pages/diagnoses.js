@@ -15,15 +15,28 @@ const [STRETCHES, LANES, CLASSES, ROWS] = [4000, 60, 24, 50];
 const COLOURS = 8;
 const [WIDE, LEFT, LANE, FOOT] = [1180, 150, 26, 26];
 
+/** Between two marks of time, in minutes. */
+const STEPS = [1, 5, 15, 30, 60, 180, 360, 720, 1440, 2880, 10080, 20160, 43200, 129600, 525600];
+
+/** Round times of whoever looks, at most eight. */
+function ticks(first, last) {
+  const step = 60e3 * (STEPS.find((minutes) => (last - first) / (minutes * 60e3) <= 8) ?? STEPS.at(-1) * Math.ceil((last - first) / 8 / 525600 / 60e3));
+  const east = new Date(first).getTimezoneOffset() * -60e3;
+  const found = [];
+  for (let at = Math.ceil((first + east) / step) * step - east; at <= last; at += step) found.push(at);
+  return found;
+}
+
 /** What the timeline and the filters ask of a table. */
-function candidates(all, keys) {
+function candidates(all, keys, tables) {
   const found = new Map();
   for (const [name, columns] of all) {
     const time = columns.find((c) => c.type.startsWith("Timestamp"));
     const machine = columns.find((c) => keys.has(c.name)) ?? columns.find((c) => c.name === "machine");
     if (!time || !machine) continue;
     const classes = columns.filter((c) => c !== machine && IS_WORD.test(c.type) && !/^(model_|alert$)/.test(c.name));
-    if (classes.length) found.set(name, { time: time.name, machine: machine.name, columns, classes, known: classes.find((c) => IS_CLASS.test(c.name)) });
+    const units = new Map(tables.find((t) => t.name === name)?.columns.map((c) => [c.name, c.unit]));
+    if (classes.length) found.set(name, { units, time: time.name, machine: machine.name, columns, classes, known: classes.find((c) => IS_CLASS.test(c.name)) });
   }
   return found;
 }
@@ -35,10 +48,8 @@ export async function diagnoses(into) {
   for (const own of ["metrics", "runs", "audit", "dead_letters", "alerts", "models"]) all.delete(own);
   // A view of the latest rows has no history: whatever has one comes first.
   const views = new Set(ofMachines(tables).map((t) => t.name));
-  const found = [...candidates(all, keys)].sort(([a, x], [b, y]) => Number(!x.known) - Number(!y.known) || Number(views.has(a)) - Number(views.has(b)));
-  if (!found.some(([, about]) => about.known) && !found.length) {
-    return into.append(el("div", { class: "card" }, el("p", {}, say("no_diagnoses"))));
-  }
+  const found = [...candidates(all, keys, tables)].sort(([a, x], [b, y]) => Number(!x.known) - Number(!y.known) || Number(views.has(a)) - Number(views.has(b)));
+  if (!found.length) return into.append(el("div", { class: "card" }, el("p", {}, say("no_diagnoses"))));
   const choices = new Map(found);
   if (!choices.has(KEEP.table)) Object.assign(KEEP, { table: found[0][0], column: null, machine: "", kind: null });
   const option = (name) => el("option", { value: name }, name);
@@ -53,10 +64,12 @@ export async function diagnoses(into) {
   const told = el("p", { class: "soft told", role: "status" });
   const list = el("div");
   const count = el("span", { class: "soft" });
-  const before = el("button", { type: "button", onclick: () => { page -= 1; rows(); } }, say("before"));
-  const next = el("button", { type: "button", onclick: () => { page += 1; rows(); } }, say("next"));
+  const before = el("button", { type: "button", onclick: () => { page -= 1; draw(); } }, say("before"));
+  const next = el("button", { type: "button", onclick: () => { page += 1; draw(); } }, say("next"));
   const save = el("button", { type: "button", onclick: download }, say("csv"));
   let page = 0;
+  /** The last thing that was asked: an answer to one before is not shown. */
+  let turn = 0;
   into.append(
     el("div", { class: "bar" }, field(say("table"), from_table), field(say("column"), column), field(say("machine"), machine), field(say("from"), from), field(say("to"), to)),
     el("section", { class: "card" }, el("h2", {}, say("class")), kinds),
@@ -89,23 +102,25 @@ export async function diagnoses(into) {
     return all.join(" AND ");
   }
 
-  const list_sql = () => {
-    const { time, columns } = choices.get(KEEP.table);
-    return `SELECT ${columns.map((c) => quoted(c.name)).join(", ")} FROM ${quoted(KEEP.table)} WHERE ${where()} ORDER BY ${quoted(time)} DESC`;
-  };
+  /** The newest first; who, when and what at the left. */
+  function list_sql() {
+    const { time, machine: key, columns } = choices.get(KEEP.table);
+    const head = [time, key, KEEP.column];
+    const names = [...head, ...columns.map((c) => c.name).filter((name) => !head.includes(name))];
+    return `SELECT ${names.map(quoted).join(", ")} FROM ${quoted(KEEP.table)} WHERE ${where()} ORDER BY ${quoted(time)} DESC, ${quoted(key)}`;
+  }
 
   async function draw() {
-    try {
-      await Promise.all([classes_and_lanes(), rows()]);
-    } catch (e) {
-      lanes.replaceChildren(el("p", { class: "error", role: "alert" }, e.message));
-    }
+    const failed = (into) => (e) => into.replaceChildren(el("p", { class: "error", role: "alert" }, e.message));
+    await Promise.all([classes_and_lanes().catch(failed(lanes)), rows().catch(failed(list))]);
   }
 
   async function classes_and_lanes() {
     const { time, machine: key } = choices.get(KEEP.table);
+    const mine = ++turn;
     const [c, m, t, f] = [KEEP.column, key, time, KEEP.table].map(quoted);
     const counts = await query(`SELECT CAST(${c} AS VARCHAR) AS class, count(*) AS n FROM ${f} WHERE ${where(false)} GROUP BY 1 ORDER BY n DESC, class`, CLASSES);
+    if (mine !== turn) return;
     const colours = new Map();
     for (const [name] of counts.rows) colours.set(name, HEALTHY.test(name) ? "healthy" : `class${[...colours.values()].filter((k) => k !== "healthy").length % COLOURS}`);
     const total = counts.rows.reduce((sum, [, n]) => sum + n, 0);
@@ -120,6 +135,7 @@ export async function diagnoses(into) {
     const steps = `SELECT CAST(${m} AS VARCHAR) AS m, CAST(${t} AS BIGINT) AS t, CAST(${c} AS VARCHAR) AS c,
       lag(CAST(${c} AS VARCHAR)) OVER (PARTITION BY ${m} ORDER BY ${t}) AS p, lead(${t}) OVER (PARTITION BY ${m} ORDER BY ${t}) AS n FROM ${f} WHERE ${where(false)}`;
     const changes = await query(`SELECT m, t, c, n IS NULL AS is_last FROM (${steps}) WHERE p IS NULL OR p <> c OR n IS NULL ORDER BY m, t`, STRETCHES);
+    if (mine !== turn) return;
     timeline(changes, colours);
   }
 
@@ -153,11 +169,9 @@ export async function diagnoses(into) {
         drawing.append(rect);
       });
     });
-    for (let i = 0; i <= 6; i += 1) {
-      const at = first + ((last - first) * i) / 6;
-      const anchor = i === 0 ? "start" : i === 6 ? "end" : "middle";
-      drawing.append(svg("line", { x1: x(at), x2: x(at), y1: 0, y2: height - FOOT + 4, class: "tick" }),
-        svg("text", { x: x(at), y: height - 6, "text-anchor": anchor, class: "faded" }, day(at, last - first)));
+    for (const at of ticks(first, last)) {
+      drawing.prepend(svg("line", { x1: x(at), x2: x(at), y1: 0, y2: height - FOOT + 4, class: "tick" }));
+      drawing.append(svg("text", { x: x(at), y: height - 6, "text-anchor": "middle", class: "faded" }, day(at, last - first)));
     }
     drawing.addEventListener("keydown", (e) => {
       const [lane, at] = [Number(e.target.dataset.lane), Number(e.target.dataset.at)];
@@ -171,15 +185,18 @@ export async function diagnoses(into) {
     told.textContent = left ? say("more_lanes", shownLanes.length) : say("timeline_hint");
   }
 
-  const day = (at, span) => new Intl.DateTimeFormat(document.documentElement.lang, span > 3 * 86400e3 ? { month: "short", day: "numeric" } : { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false }).format(at);
+  function day(at, span) {
+    return new Intl.DateTimeFormat(document.documentElement.lang, span > 4 * 86400e3 ? { month: "short", day: "numeric" } : { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(at);
+  }
 
   async function rows() {
-    const found = await query(`${list_sql()} LIMIT ${ROWS + 1} OFFSET ${page * ROWS}`, ROWS + 1);
-    const columns = found.columns.map((c) => ({ name: c.name, type: c.type, wrap: /_because$/.test(c.name) }));
+    const at = page;
+    const asked = `${list_sql()} LIMIT ${ROWS + 1} OFFSET ${at * ROWS}`;
+    const found = await query(asked, ROWS + 1);
+    if (at !== page || asked !== `${list_sql()} LIMIT ${ROWS + 1} OFFSET ${at * ROWS}`) return;
+    const { units } = choices.get(KEEP.table);
+    const columns = found.columns.map((c) => ({ name: c.name, type: c.type, unit: units.get(c.name) }));
     const all = found.rows.slice(0, ROWS).map((row) => Object.fromEntries(row.map((v, i) => [columns[i].name, v])));
-    const { time, machine: key } = choices.get(KEEP.table);
-    // Who, when and what first: a wide row has them at its left.
-    columns.sort((a, b) => [time, key, KEEP.column].indexOf(b.name) + 1 && ![time, key, KEEP.column].includes(a.name) ? 1 : [time, key, KEEP.column].includes(a.name) && ![time, key, KEEP.column].includes(b.name) ? -1 : 0);
     list.replaceChildren(all.length ? table(columns, all, { caption: say("rows_below") }) : el("p", { class: "soft" }, say("nothing")));
     before.disabled = page === 0;
     next.disabled = found.rows.length <= ROWS;

@@ -1,7 +1,7 @@
 // Every machine: what a view says of it, and its worst alert.
 
 import { get } from "../api.js";
-import { badge, el, field, sorted, table } from "../dom.js";
+import { badge, el, field, isExplanation, sorted, table } from "../dom.js";
 import { say } from "../words.js";
 
 const KEEP = { view: null, text: "", sort: { name: "severity", down: true } };
@@ -48,7 +48,7 @@ export async function fleet(into) {
     if (text) shownRows = shownRows.filter((row) => Object.values(row).some((v) => String(v).toLowerCase().includes(text)));
     const columns = [
       { name: key }, { name: "severity", label: say("state") },
-      ...view.columns.filter((c) => c.name !== key && !c.type.startsWith("waveform")), { name: "alert", label: say("rule") },
+      ...view.columns.filter((c) => c.name !== key && !c.type.startsWith("waveform") && !isExplanation(c.name)), { name: "alert", label: say("rule") },
     ];
     const cells = {
       [key]: (value) => el("a", { href: `#/machine/${encodeURIComponent(view.name)}/${encodeURIComponent(value)}` }, String(value)),

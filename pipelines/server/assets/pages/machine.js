@@ -1,8 +1,8 @@
 // One machine: what views say of it and why, its remaining life, its signals with their spectrum, and its alerts.
 
 import { get } from "../api.js";
-import { badge, bars, chart, el, isNumber, table } from "../dom.js";
-import { say, shown } from "../words.js";
+import { badge, bars, chart, el, isExplanation, isNumber, table } from "../dom.js";
+import { say, shown, unitOf } from "../words.js";
 import { waveform } from "./waveform.js";
 
 /** Bars of an explanation. */
@@ -46,15 +46,13 @@ export async function machine(into, view, id) {
   function draw(row) {
     const others = about.columns.filter((c) => !c.type.startsWith("waveform") && !parts.includes(c));
     facts.replaceChildren(el("h2", {}, view), el("dl", { class: "tiles" }, others.map((c) =>
-      el("div", {}, el("dt", { class: "soft" }, c.name), el("dd", {}, shown(row[c.name], c.type) + (c.unit && row[c.name] !== null ? ` ${c.unit}` : ""))))));
+      el("div", {}, el("dt", { class: "soft" }, c.name), el("dd", {}, shown(row[c.name], c.type) + (c.unit && row[c.name] !== null ? ` ${unitOf(c.unit)}` : ""))))));
     const amounts = explained(row, parts);
     why.hidden = !amounts.length;
     if (amounts.length) why.replaceChildren(el("h2", {}, say("why")), bars(amounts, { caption: say("why") }), el("p", { class: "soft" }, say("why_hint")));
   }
   return { refresh };
 }
-
-const isExplanation = (name) => /._contribution$|._by_.|._because$/.test(name);
 
 /** What a row says of why: contributions in columns of their own, or the text of the greatest. */
 function explained(row, parts) {

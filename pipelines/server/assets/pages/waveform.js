@@ -93,7 +93,8 @@ export async function waveform(into, tables, key, id) {
       const asked = new URLSearchParams({ columns: value, points: String(points), [key]: id });
       if (ends) for (const [i, at] of ["from", "to"].entries()) asked.set(at, moment(ends[i]));
       const found = await get(`/api/v1/tables/${encodeURIComponent(name)}/series?${asked}`);
-      return { points: found.series[value] };
+      // What is kept is forgotten with a restart; files are not.
+      if (found.series[value].length || !known.has(name)) return { points: found.series[value] };
     }
     const [t, v, from] = [quoted(time), quoted(value), quoted(name)];
     const all = await query(`SELECT CAST(min(${t}) AS BIGINT), CAST(max(${t}) AS BIGINT) FROM ${from} WHERE ${where(time, ends)} AND ${v} IS NOT NULL`);
