@@ -169,7 +169,7 @@ is((await made.inputValue()).startsWith("flt_"), "a token is shown");
 page.on("dialog", (dialog) => dialog.accept());
 await tokens.getByRole("button", { name: "Revoke: grafana" }).click();
 await tokens.getByRole("button", { name: "Revoke: grafana" }).waitFor({ state: "detached" });
-await section("Audit log").locator("tbody tr").filter({ hasText: "grafana" }).first().waitFor();
+await section("Audit log").locator("tbody tr").filter({ hasText: "/api/v1/tokens/" }).first().waitFor();
 await section("Invitations").getByRole("button", { name: "Make an invitation" }).click();
 const link = section("Invitations").getByLabel(/This link/);
 await link.waitFor();
