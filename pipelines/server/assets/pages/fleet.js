@@ -42,13 +42,15 @@ export async function fleet(into) {
   function draw() {
     const { view, rows, alerts } = found;
     const [key] = view.key;
+    // Bounds stand on the page of the machine, with the curve.
+    const isBound = (name) => view.columns.some((c) => ["_low", "_high", "_lower", "_upper"].some((end) => name === c.name + end));
     const of = (row) => alerts.worst.get(String(row[key]));
     let shownRows = rows.map((row) => ({ ...row, severity: of(row)?.severity ?? 0, alert: of(row)?.rule ?? null }));
     const text = KEEP.text.toLowerCase();
     if (text) shownRows = shownRows.filter((row) => Object.values(row).some((v) => String(v).toLowerCase().includes(text)));
     const columns = [
       { name: key }, { name: "severity", label: say("state") },
-      ...view.columns.filter((c) => c.name !== key && !c.type.startsWith("waveform") && !isExplanation(c.name)), { name: "alert", label: say("rule") },
+      ...view.columns.filter((c) => c.name !== key && !c.type.startsWith("waveform") && !isExplanation(c.name) && !isBound(c.name)), { name: "alert", label: say("rule") },
     ];
     const cells = {
       [key]: (value) => el("a", { href: `#/machine/${encodeURIComponent(view.name)}/${encodeURIComponent(value)}` }, String(value)),

@@ -5,7 +5,7 @@
 
 import { get, literal, query, quoted, streams } from "../api.js";
 import { chart, el, field, isNumber } from "../dom.js";
-import { say } from "../words.js";
+import { say, shown } from "../words.js";
 
 const SPANS = { everything: null, week: 7 * 86400e3, day: 86400e3, hour: 3600e3, minute: 60e3 };
 /** Stretches of a picture: more are not told apart on a screen. */
@@ -119,7 +119,7 @@ export async function waveform(into, tables, key, id) {
       const onwhole = () => { span.value = "everything"; whole(); };
       chart(picture, points.map(([at]) => at / 1000), [{ label: name, values: points.map(([, v]) => v), width: 1.2 }], { unit, onstretch, onwhole });
       picture.dataset.points = points.length;
-      said.textContent = say("waveform_hint", points.length);
+      said.textContent = say("waveform_hint", shown(points.length));
       await draw_spectrum(mine, time, name, unit, points);
     } catch (e) {
       if (mine === turn) picture.replaceChildren(el("p", { class: "error", role: "alert" }, e.message));
@@ -132,9 +132,9 @@ export async function waveform(into, tables, key, id) {
     const nothing = (text) => { lines.plot?.destroy(); lines.plot = null; lines.replaceChildren(el("p", { class: "soft" }, text)); };
     if (!ends) return nothing(say("nothing"));
     const spectrum = `SELECT unnest(spectrum(${quoted(name)}, ${quoted(time)})) AS line FROM ${quoted(stream.value)} WHERE ${where(time, ends)} AND ${quoted(name)} IS NOT NULL`;
-    const each = `SELECT line['frequency'] AS f, line['amplitude'] AS a, max(line['frequency']) OVER () AS most FROM (${spectrum})`;
+    const each = `SELECT line['frequency'] AS f, line['amplitude'] AS a, max(line['frequency']) OVER () AS most, min(nullif(line['frequency'], 0)) OVER () AS apart FROM (${spectrum})`;
     try {
-      const found = await query(`SELECT first_value(f ORDER BY a DESC) AS frequency, max(a) AS amplitude FROM (${each}) WHERE most > 0 GROUP BY floor(f / most * ${LINES}) ORDER BY frequency`, LINES + 1);
+      const found = await query(`SELECT first_value(f ORDER BY a DESC) AS frequency, max(a) AS amplitude, min(apart) FROM (${each}) WHERE most > 0 GROUP BY floor(f / most * ${LINES}) ORDER BY frequency`, LINES + 1);
       if (mine !== turn) return;
       if (!found.rows.length) return nothing(say("no_spectrum"));
       const peak = found.rows.reduce((best, row) => (row[1] > best[1] ? row : best));
@@ -142,7 +142,7 @@ export async function waveform(into, tables, key, id) {
       chart(lines, frequencies, [{ label: say("amplitude"), values: amplitudes, width: 1.2, fill: "rgba(18,138,148,.14)", points: false }],
         { height: 220, unit: unit ?? null, across: { label: say("frequency"), unit: "Hz" } });
       lines.dataset.peak = peak[0];
-      title.textContent = `${say("spectrum")} · ${say("peak", `${Number(peak[0].toPrecision(6))} Hz`)}`;
+      title.textContent = `${say("spectrum")} · ${say("peak", shown(peak[0]), shown(Number(peak[2].toPrecision(3))))}`;
     } catch (e) {
       if (mine !== turn) return;
       title.textContent = say("spectrum");
