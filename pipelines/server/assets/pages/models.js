@@ -45,7 +45,7 @@ export async function models(into) {
         ...facts.rows, ...byDigest.get(facts.model_digest), do: null,
       }));
       const figures = [...new Set(Object.values(model.versions ?? {}).flatMap((facts) => Object.keys(byDigest.get(facts.model_digest) ?? {})))];
-      const columns = [{ name: "version", label: say("version") }, { name: "acts", label: say("acts") }, { name: "model", label: say("models") }, { name: "from", label: say("from") }, { name: "digest" },
+      const columns = [{ name: "version", label: say("version") }, { name: "acts", label: say("acts") }, { name: "model", label: say("model") }, { name: "from", label: say("from") }, { name: "digest" },
         { name: "acted", label: say("score_rows"), type: "int64" }, { name: "failed", label: say("failed"), type: "int64" },
         { name: "shadowed", label: say("shadowed"), type: "int64" }, { name: "shadow_failed", label: say("shadow_failed"), type: "int64" }, ...figures.map((name) => ({ name, type: "float64" })), { name: "do", label: "" }];
       const cells = {
