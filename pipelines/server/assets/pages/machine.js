@@ -24,7 +24,10 @@ export async function machine(into, view, id) {
   const parts = about.columns.filter((c) => isExplanation(c.name));
   let before = null;
   let beforeAlerts = null;
-  await Promise.all([waveform(signal, tables, key, id), remaining(life, tables, key, id)]);
+  // What the view says is not kept waiting by a long signal.
+  for (const [card, drawn] of [[signal, waveform(signal, tables, key, id)], [life, remaining(life, tables, key, id)]]) {
+    drawn.catch((e) => card.append(el("p", { class: "error", role: "alert" }, e.message)));
+  }
 
   async function refresh() {
     const page = await get(`/api/v1/tables/${encodeURIComponent(view)}/rows?${encodeURIComponent(key)}=${encodeURIComponent(id)}`);
