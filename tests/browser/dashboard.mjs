@@ -203,18 +203,18 @@ await row("M-1").filter({ hasText: "31" }).waitFor();
 await look("sql");
 
 await page.locator("#theme").click();
-for (const at of ["fleet", "alerts", "diagnoses", "cost", "admin", "pipeline", "sql", "machine/latest/M-1"]) {
-  await page.goto(`${url}/#/${at}`);
-  await page.locator("main .card").first().waitFor();
-  await look(`${at.split("/")[0]}-dark`);
-}
-await page.locator("#language").selectOption("ko");
-await open("#/alerts", "알람");
-await look("alerts-ko");
-for (const [at, heading] of [["diagnoses", "진단"], ["cost", "비용"], ["admin", "관리"], ["machine/latest/M-1", "M-1"]]) {
+/** What a page has once it is drawn. */
+const DRAWN = { fleet: "tbody tr", alerts: "tbody tr", diagnoses: "svg.lanes rect", cost: "svg.bars", admin: "tbody tr", pipeline: "svg .node", sql: "textarea", "machine/latest/M-1": "#spectrum[data-peak]" };
+async function look_again(at, heading, as) {
   await open(`#/${at}`, heading);
-  await look(`${at.split("/")[0]}-ko`);
+  await page.locator(`main ${DRAWN[at]}`).first().waitFor();
+  await look(`${at.split("/")[0]}-${as}`);
 }
+const english = { fleet: "Fleet", alerts: "Alerts", diagnoses: "Diagnoses", cost: "Cost", admin: "Admin", pipeline: "Pipeline", sql: "SQL", "machine/latest/M-1": "M-1" };
+for (const [at, heading] of Object.entries(english)) await look_again(at, heading, "dark");
+await page.locator("#language").selectOption("ko");
+const korean = { alerts: "알람", diagnoses: "진단", cost: "비용", admin: "관리", "machine/latest/M-1": "M-1" };
+for (const [at, heading] of Object.entries(korean)) await look_again(at, heading, "ko");
 await page.getByRole("button", { name: "로그아웃" }).click();
 isIn = false;
 await page.getByRole("heading", { level: 1, name: "로그인" }).waitFor();
