@@ -171,7 +171,7 @@ export async function diagnoses(into) {
     });
     for (const at of ticks(first, last)) {
       drawing.prepend(svg("line", { x1: x(at), x2: x(at), y1: 0, y2: height - FOOT + 4, class: "tick" }));
-      drawing.append(svg("text", { x: x(at), y: height - 6, "text-anchor": "middle", class: "faded" }, day(at, last - first)));
+      drawing.append(svg("text", { x: x(at), y: height - 6, "text-anchor": x(at) > WIDE - 60 ? "end" : "middle", class: "faded" }, day(at, last - first)));
     }
     drawing.addEventListener("keydown", (e) => {
       const [lane, at] = [Number(e.target.dataset.lane), Number(e.target.dataset.at)];
