@@ -1,5 +1,5 @@
-//! The dashboard of a real pipeline in a real browser: logging in, what is live, alerts, history, SQL; and that nobody is kept out
-//! by how it is made.
+//! The dashboard of a real pipeline in a real browser: logging in, what is live, alerts, waveforms, diagnoses, costs, who may do
+//! what, SQL; and that nobody is kept out by how it is made.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
 
@@ -16,11 +16,28 @@ name: plant
 sources:
   readings:
     http: { max_requests_per_s: 100000 }
-    columns: { machine: string, ts: timestamp, vibration: { type: float64, unit: mm/s } }
+    keep: 24h
+    columns:
+      machine: string
+      ts: timestamp
+      vibration: { type: float64, unit: mm/s }
+      diagnosis: string
+      downtime_cost: float64
+      rul_hours: { type: float64, unit: h }
+      rul_hours_low: { type: float64, unit: h }
+      rul_hours_high: { type: float64, unit: h }
+      rul_hours_because: string
     key: [machine]
     time: ts
     lateness: 0s
     dedupe: [machine, ts]
+  wave:
+    http: { max_requests_per_s: 100000 }
+    keep: 1h
+    columns: { machine: string, ts: timestamp, acceleration: { type: float64, unit: m/s2 } }
+    key: [machine]
+    time: ts
+    lateness: 0s
 alerts:
   hot: { from: readings, when: vibration > 8, severity: critical }
 views:

@@ -40,6 +40,12 @@ export async function post(path, body) {
   return (await ask(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
+/** The same of another kind: PATCH, DELETE. */
+export async function send(method, path, body) {
+  const headers = { "content-type": "application/json" };
+  return (await ask(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) })).json();
+}
+
 /** Who is logged in. */
 export let user = null;
 
@@ -65,6 +71,16 @@ export async function csv(sql) {
   const headers = { "content-type": "application/json", accept: "text/csv" };
   const answer = await ask("/api/v1/query", { method: "POST", headers, body: JSON.stringify({ sql, limit: 1000000 }) });
   return answer.blob();
+}
+
+/** The streams and views that SQL knows, by name, with their columns; `key` asks that they have that column. */
+export async function streams(key = null) {
+  const sql = "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, ordinal_position";
+  const known = await query(sql, 10000);
+  const all = new Map();
+  for (const [table, name, type] of known.rows) all.set(table, [...(all.get(table) ?? []), { name, type }]);
+  for (const [name, columns] of all) if (key && !columns.some((c) => c.name === key)) all.delete(name);
+  return all;
 }
 
 /** A name, and a text, as SQL has them. */

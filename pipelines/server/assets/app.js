@@ -2,7 +2,10 @@
 
 import { get, login, me, post, Refused, show } from "./api.js";
 import { el, field } from "./dom.js";
+import { admin } from "./pages/admin.js";
 import { alerts } from "./pages/alerts.js";
+import { cost } from "./pages/cost.js";
+import { diagnoses } from "./pages/diagnoses.js";
 import { fleet } from "./pages/fleet.js";
 import { machine } from "./pages/machine.js";
 import { models } from "./pages/models.js";
@@ -11,7 +14,7 @@ import { sql } from "./pages/sql.js";
 import { tables } from "./pages/tables.js";
 import { choose, language, say, WORDS } from "./words.js";
 
-const PAGES = { fleet, alerts, models, pipeline, tables, sql };
+const PAGES = { fleet, alerts, diagnoses, models, cost, pipeline, tables, sql, admin };
 const THEME = "foreline-theme";
 /** Between two looks; one that finds nothing new is answered in a few bytes. */
 const PAUSE_MS = 1000;
@@ -21,13 +24,15 @@ let page = {};
 let shownPage = 0;
 /** Whether somebody is being asked who they are: what they type is not taken away. */
 let asks = false;
+/** Whether whoever is here makes users and tokens. */
+let rules = false;
 
 function frame() {
   document.documentElement.lang = language;
   document.getElementById("skip").textContent = say("skip");
   const at = location.hash.split("/")[1] || "fleet";
   const here = at === "machine" ? "fleet" : at;
-  document.getElementById("nav").replaceChildren(...Object.keys(PAGES).map((name) =>
+  document.getElementById("nav").replaceChildren(...Object.keys(PAGES).filter((name) => name !== "admin" || rules).map((name) =>
     el("a", { href: `#/${name}`, "aria-current": name === here ? "page" : null }, say(name))));
   const select = document.getElementById("language");
   select.value = language;
@@ -49,6 +54,7 @@ async function open() {
   asks = false;
   const [, name = "fleet", ...parts] = location.hash.split("/").map(decodeURIComponent);
   frame();
+  if (name === "signup") return join(parts[0]);
   const body = el("div");
   const title = name === "machine" ? parts[1] : say(name || "fleet");
   document.title = `${title} · Foreline`;
@@ -73,6 +79,8 @@ async function ask() {
   const into = el("div");
   asks = true;
   page = {};
+  rules = false;
+  frame();
   document.getElementById("who").replaceChildren();
   live.className = "live";
   live.textContent = "";
@@ -104,9 +112,38 @@ async function ask() {
   name.focus();
 }
 
+/** Makes an account for whoever was invited. */
+async function join(invitation) {
+  asks = true;
+  page = {};
+  const name = el("input", { autocomplete: "username", required: true, maxlength: 64 });
+  const password = el("input", { type: "password", autocomplete: "new-password", required: true, minlength: 10 });
+  const wrong = el("p", { class: "error", role: "alert" });
+  const enter = async (event) => {
+    event.preventDefault();
+    wrong.textContent = "";
+    try {
+      show("");
+      await post("/api/v1/auth/signup", { name: name.value, password: password.value, invitation });
+      location.hash = "#/fleet";
+    } catch (e) {
+      wrong.textContent = e.message;
+    }
+  };
+  document.title = `${say("signup")} · Foreline`;
+  main.replaceChildren(el("h1", {}, say("signup")), el("form", { class: "card ask", onsubmit: enter }, el("p", {}, say("invited")), field(say("name"), name),
+    field(say("new_password"), password), wrong, el("button", { class: "main" }, say("signup"))));
+  name.focus();
+}
+
 /** Says who is logged in, and lets them out. */
 async function who() {
-  const { user } = await me();
+  const { user, scopes = [], accounts } = await me();
+  const may = accounts && scopes.includes("admin");
+  if (may !== rules) {
+    rules = may;
+    frame();
+  }
   const out = async () => { await post("/api/v1/auth/logout", {}); show(""); open(); };
   document.getElementById("who").replaceChildren(...(user ? [el("span", { class: "soft" }, `${user.name} (${user.role}) `), el("button", { type: "button", onclick: out }, say("logout"))] : []));
 }

@@ -19,7 +19,7 @@ macro_rules! file {
 }
 
 /// Files by name, with their content type.
-const FILES: [(&str, &str, &str); 16] = [
+const FILES: [(&str, &str, &str); 20] = [
     file!("index.html", "text/html; charset=utf-8"),
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
@@ -27,13 +27,17 @@ const FILES: [(&str, &str, &str); 16] = [
     file!("api.js", "text/javascript; charset=utf-8"),
     file!("dom.js", "text/javascript; charset=utf-8"),
     file!("words.js", "text/javascript; charset=utf-8"),
+    file!("pages/admin.js", "text/javascript; charset=utf-8"),
     file!("pages/alerts.js", "text/javascript; charset=utf-8"),
+    file!("pages/cost.js", "text/javascript; charset=utf-8"),
+    file!("pages/diagnoses.js", "text/javascript; charset=utf-8"),
     file!("pages/fleet.js", "text/javascript; charset=utf-8"),
     file!("pages/machine.js", "text/javascript; charset=utf-8"),
     file!("pages/models.js", "text/javascript; charset=utf-8"),
     file!("pages/pipeline.js", "text/javascript; charset=utf-8"),
     file!("pages/sql.js", "text/javascript; charset=utf-8"),
     file!("pages/tables.js", "text/javascript; charset=utf-8"),
+    file!("pages/waveform.js", "text/javascript; charset=utf-8"),
     // uPlot 1.6.32, MIT: lines over time. Its licence lies beside it.
     file!("vendor/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
     file!("vendor/uPlot.min.css", "text/css; charset=utf-8"),

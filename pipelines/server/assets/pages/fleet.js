@@ -1,7 +1,7 @@
 // Every machine: what a view says of it, and its worst alert.
 
 import { get } from "../api.js";
-import { badge, el, field, sorted, table } from "../dom.js";
+import { badge, el, field, isExplanation, sorted, table } from "../dom.js";
 import { say } from "../words.js";
 
 const KEEP = { view: null, text: "", sort: { name: "severity", down: true } };
@@ -9,7 +9,7 @@ const EXAMPLE = "views:\n  latest: { from: features, latest: {} }\nserve: { list
 
 /** The views whose key is one column: a row is a machine. */
 export const ofMachines = (tables) =>
-  tables.filter((t) => t.key.length === 1 && !["alerts", "models"].includes(t.name));
+  tables.filter((t) => t.kind !== "stream" && t.key.length === 1 && !["alerts", "models"].includes(t.name));
 
 /** The open alerts by machine, the worst first. */
 export async function openAlerts() {
@@ -42,13 +42,15 @@ export async function fleet(into) {
   function draw() {
     const { view, rows, alerts } = found;
     const [key] = view.key;
+    // Bounds stand on the page of the machine, with the curve.
+    const isBound = (name) => view.columns.some((c) => ["_low", "_high", "_lower", "_upper"].some((end) => name === c.name + end));
     const of = (row) => alerts.worst.get(String(row[key]));
     let shownRows = rows.map((row) => ({ ...row, severity: of(row)?.severity ?? 0, alert: of(row)?.rule ?? null }));
     const text = KEEP.text.toLowerCase();
     if (text) shownRows = shownRows.filter((row) => Object.values(row).some((v) => String(v).toLowerCase().includes(text)));
     const columns = [
       { name: key }, { name: "severity", label: say("state") },
-      ...view.columns.filter((c) => c.name !== key && !c.type.startsWith("waveform")), { name: "alert", label: say("rule") },
+      ...view.columns.filter((c) => c.name !== key && !c.type.startsWith("waveform") && !isExplanation(c.name) && !isBound(c.name)), { name: "alert", label: say("rule") },
     ];
     const cells = {
       [key]: (value) => el("a", { href: `#/machine/${encodeURIComponent(view.name)}/${encodeURIComponent(value)}` }, String(value)),

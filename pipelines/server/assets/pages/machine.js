@@ -1,29 +1,43 @@
-// One machine: what views say of it, its alerts, and its history as lines.
+// One machine: what views say of it and why, its remaining life, its signals with their spectrum, and its alerts.
 
-import { get, literal, query, quoted } from "../api.js";
-import { badge, chart, el, field, isNumber, table } from "../dom.js";
-import { say, shown } from "../words.js";
+import { get } from "../api.js";
+import { badge, bars, chart, el, isExplanation, isNumber, table } from "../dom.js";
+import { say, shown, unitOf } from "../words.js";
+import { waveform } from "./waveform.js";
 
-const SPANS = { hour: "1 hour", day: "1 day", week: "7 days", everything: null };
-const POINTS = 1200;
+/** Bars of an explanation. */
+const GREATEST = 10;
+/** How the truth of a prediction is called, where there is one. */
+const TRUTHS = ["truth", "{}_truth", "{}_true", "true_{}"];
+const LOW = ["_lower", "_low"];
+const HIGH = ["_upper", "_high"];
 
 export async function machine(into, view, id) {
   const { tables } = await get("/api/v1/tables");
   const about = tables.find((t) => t.name === view);
   if (!about) return into.append(el("p", { class: "error" }, say("not_found")));
   const [key] = about.key;
-  const facts = el("div", { class: "card" });
-  const alerts = el("div", { class: "card" });
-  const history = el("div", { class: "card" });
-  into.append(el("p", {}, el("a", { href: "#/fleet" }, `← ${say("back")}`)), facts, history, alerts);
-  await lines(history, key, id);
+  const [facts, why, life, signal, alerts] = Array.from({ length: 5 }, () => el("section", { class: "card" }));
+  why.hidden = true;
+  life.hidden = true;
+  into.append(el("p", {}, el("a", { href: "#/fleet" }, `← ${say("back")}`)), facts, life, why, signal, alerts);
+  const parts = about.columns.filter((c) => isExplanation(c.name));
+  let before = null;
+  let beforeAlerts = null;
+  // What the view says is not kept waiting by a long signal.
+  for (const [card, drawn] of [[signal, waveform(signal, tables, key, id)], [life, remaining(life, tables, key, id)]]) {
+    drawn.catch((e) => card.append(el("p", { class: "error", role: "alert" }, e.message)));
+  }
 
   async function refresh() {
     const page = await get(`/api/v1/tables/${encodeURIComponent(view)}/rows?${encodeURIComponent(key)}=${encodeURIComponent(id)}`);
-    const row = page.rows[0] ?? {};
-    facts.replaceChildren(el("h2", {}, view), el("dl", { class: "tiles" }, about.columns.filter((c) => !c.type.startsWith("waveform")).map((c) =>
-      el("div", {}, el("dt", { class: "soft" }, c.name), el("dd", {}, shown(row[c.name], c.type) + (c.unit && row[c.name] !== null ? ` ${c.unit}` : ""))))));
+    if (page !== before) {
+      before = page;
+      draw(page.rows[0] ?? {});
+    }
     const found = await get(`/api/v1/alerts?machine=${encodeURIComponent(id)}&limit=200`).catch(() => ({ rows: [] }));
+    if (found === beforeAlerts) return page.epoch;
+    beforeAlerts = found;
     const columns = [{ name: "severity", label: say("severity") }, { name: "rule", label: say("rule") }, { name: "state", label: say("state") },
       { name: "raised_at", label: say("raised"), type: "timestamp" }, { name: "cleared_at", label: say("cleared"), type: "timestamp" }];
     alerts.replaceChildren(el("h2", {}, say("alerts")), found.rows.length
@@ -31,58 +45,74 @@ export async function machine(into, view, id) {
       : el("p", { class: "soft" }, say("no_alerts")));
     return page.epoch;
   }
+
+  function draw(row) {
+    const others = about.columns.filter((c) => !c.type.startsWith("waveform") && !parts.includes(c));
+    facts.replaceChildren(el("h2", {}, view), el("dl", { class: "tiles" }, others.map((c) =>
+      el("div", {}, el("dt", { class: "soft" }, c.name), el("dd", {}, shown(row[c.name], c.type) + (c.unit && row[c.name] !== null ? ` ${unitOf(c.unit)}` : ""))))));
+    const amounts = explained(row, parts);
+    why.hidden = !amounts.length;
+    if (amounts.length) why.replaceChildren(el("h2", {}, say("why")), bars(amounts, { caption: say("why") }), el("p", { class: "soft" }, say("why_hint")));
+  }
   return { refresh };
 }
 
-/** The history of one column, thinned out where it is asked for: least, mean and greatest of each stretch. */
-async function lines(into, key, id) {
-  into.append(el("h2", {}, say("history")));
-  const sql = "SELECT table_name AS t, column_name AS c, data_type AS d FROM information_schema.columns WHERE table_schema = 'public' ORDER BY ordinal_position";
-  const known = await query(sql, 10000).catch(() => ({ rows: [] }));
-  const streams = new Map();
-  for (const [t, c, d] of known.rows) streams.set(t, [...(streams.get(t) ?? []), { name: c, type: d }]);
-  const { tables } = await get("/api/v1/tables");
-  for (const [name, columns] of streams) {
-    const time = columns.find((c) => c.type.startsWith("Timestamp"));
-    const values = columns.filter((c) => isNumber(c.type));
-    const isView = tables.some((t) => t.name === name);
-    if (isView || !time || !values.length || !columns.some((c) => c.name === key)) streams.delete(name);
-  }
-  if (!streams.size) return into.append(el("p", { class: "soft" }, say("no_history")));
-  const picture = el("div", { class: "chart" });
-  const stream = el("select", { onchange: () => { fill(); draw(); } }, [...streams.keys()].map((s) => el("option", {}, s)));
-  const column = el("select", { onchange: () => draw() });
-  const span = el("select", { onchange: () => draw() }, Object.keys(SPANS).map((s) => el("option", { value: s, selected: s === "everything" }, say(s))));
-  into.append(el("div", { class: "bar" }, field(say("stream"), stream), field(say("column"), column), field(say("span"), span)), picture);
-  const preferred = [...streams.keys()].find((s) => /rul/.test(s)) ?? [...streams.keys()][0];
-  stream.value = preferred;
-
-  function fill() {
-    const numbers = streams.get(stream.value).filter((c) => isNumber(c.type));
-    column.replaceChildren(...numbers.map((c) => el("option", {}, c.name)));
-    column.value = (numbers.find((c) => /^rul/.test(c.name)) ?? numbers[0]).name;
-  }
-
-  async function draw() {
-    const time = streams.get(stream.value).find((c) => c.type.startsWith("Timestamp")).name;
-    const [t, v, from] = [quoted(time), quoted(column.value), quoted(stream.value)];
-    const since = SPANS[span.value] ? ` AND ${t} >= now() - INTERVAL '${SPANS[span.value]}'` : "";
-    const where = `${quoted(key)} = ${literal(id)}${since}`;
-    try {
-      const ends = await query(`SELECT CAST(min(${t}) AS BIGINT), CAST(max(${t}) AS BIGINT), count(*) FROM ${from} WHERE ${where}`);
-      const [first, last, n] = ends.rows[0];
-      if (!n) return picture.replaceChildren(el("p", { class: "soft" }, say("nothing")));
-      const step = Math.max(1, Math.ceil((last - first) / 1e6 / POINTS));
-      const found = await query(`SELECT CAST(time_bucket(INTERVAL '${step} milliseconds', ${t}) AS BIGINT) AS t, min(${v}), avg(${v}), max(${v}) FROM ${from} WHERE ${where} GROUP BY t ORDER BY t`, 10000);
-      const at = (i) => found.rows.map((r) => r[i]);
-      const thinned = n > found.rows.length;
-      const mean = { label: column.value, values: at(2) };
-      const around = [{ label: "min", values: at(1), colour: "rgba(18,138,148,.45)" }, { label: "max", values: at(3), colour: "rgba(18,138,148,.45)" }];
-      chart(picture, at(0).map((ns) => ns / 1e9), thinned ? [mean, ...around] : [mean]);
-    } catch (e) {
-      picture.replaceChildren(el("p", { class: "error" }, e.message));
+/** What a row says of why: contributions in columns of their own, or the text of the greatest. */
+function explained(row, parts) {
+  const amounts = new Map();
+  for (const { name, type } of parts) {
+    const value = row[name];
+    if (isNumber(type) && typeof value === "number") amounts.set(name.replace(/_contribution$/, "").replace(/^.+?_by_/, ""), value);
+    if (!/_because$/.test(name) || typeof value !== "string") continue;
+    for (const part of value.split(", ")) {
+      const [, feature, amount] = part.match(/^(.+) ([+-]?[\d.]+(?:e[+-]?\d+)?)$/i) ?? [];
+      if (feature && !amounts.has(feature)) amounts.set(feature, Number(amount));
     }
   }
-  fill();
-  await draw();
+  return [...amounts].sort(([, a], [, b]) => Math.abs(b) - Math.abs(a)).slice(0, GREATEST);
+}
+
+/** The remaining life as it was predicted, with its bounds, and what it was where that is known. */
+async function remaining(into, tables, key, id) {
+  const isLife = (c) => isNumber(c.type) && /(^|_)rul(_|$)|^remaining_life$/i.test(c.name) && !isExplanation(c.name) && ![...LOW, ...HIGH, "_base", "_truth", "_true"].some((end) => c.name.endsWith(end)) && !/^true_/.test(c.name);
+  const from = tables.find((t) => (t.kind === "stream" || t.key.length > 1) && t.key.includes(key) && t.columns.some(isLife));
+  if (!from) return;
+  const column = from.columns.find(isLife);
+  const has = (name) => from.columns.some((c) => c.name === name && isNumber(c.type));
+  const [low, high] = [LOW, HIGH].map((ends) => ends.map((end) => column.name + end).find(has));
+  const truth = TRUTHS.map((name) => name.replace("{}", column.name)).find(has);
+  const columns = [column.name, low, high, truth].filter(Boolean);
+  const asked = new URLSearchParams({ columns: columns.join(","), points: "600", [key]: id });
+  const picture = el("div", { class: "chart" });
+  const { series } = await get(`/api/v1/tables/${encodeURIComponent(from.name)}/series?${asked}`).catch(() => ({ series: {} }));
+  const times = [...new Set(Object.values(series).flat().map(([t]) => t))].sort((a, b) => a - b);
+  if (!times.length) return;
+  into.hidden = false;
+  into.replaceChildren(el("h2", {}, `${say("life")}: ${column.name}`), picture);
+  // A column is thinned out at its own times; between them its line goes straight on.
+  const values = (name) => {
+    const at = new Map(series[name]);
+    return times.map((t) => at.get(t) ?? undefined);
+  };
+  const faint = "rgba(18,138,148,.45)";
+  const lines = [{ label: column.name, values: values(column.name), width: 2 }];
+  if (truth) lines.push({ label: truth, values: values(truth), colour: "#c2571a", dash: [6, 4] });
+  const bands = [];
+  if (low && high) {
+    lines.push({ label: high, values: straight(values(high), times), colour: faint, width: 1 }, { label: low, values: straight(values(low), times), colour: faint, width: 1 });
+    bands.push({ series: [lines.length - 1, lines.length], fill: "rgba(18,138,148,.16)" });
+  }
+  chart(picture, times.map((t) => t / 1000), lines.map((l) => ({ ...l, spanGaps: true, points: false })), { unit: column.unit, bands });
+}
+
+/** Values with those between them that are missing on a straight line. */
+function straight(values, times) {
+  const known = values.flatMap((v, i) => (v === undefined ? [] : [i]));
+  let at = 0;
+  return values.map((v, i) => {
+    while (at + 1 < known.length && known[at + 1] <= i) at += 1;
+    const [a, b] = [known[at], known[at + 1]];
+    if (v !== undefined || b === undefined || i < a) return v ?? null;
+    return values[a] + ((values[b] - values[a]) * (times[i] - times[a])) / (times[b] - times[a]);
+  });
 }

@@ -30,11 +30,15 @@ export async function pipeline(into) {
   return { refresh };
 }
 
+/** Rates and times flicker: three digits of them are read. */
+const rounded = (value) => (Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3)));
+
 /** Rows as a table whose columns are counts and rates. */
 function fill(into, caption, rows, names) {
   const number = (name) => rows.some((row) => typeof row[name] === "number");
   const columns = names.map((name) => ({ name, label: name.replaceAll("_", " "), type: number(name) ? "float64" : "", wrap: name === "detail" || name === "trouble" }));
-  into.replaceChildren(rows.length ? table(columns, rows, { caption }) : el("p", { class: "soft" }, say("nothing")));
+  const cells = Object.fromEntries(names.filter((name) => /second/.test(name)).map((name) => [name, (value) => shown(typeof value === "number" ? rounded(value) : value)]));
+  into.replaceChildren(rows.length ? table(columns, rows, { caption, cells }) : el("p", { class: "soft" }, say("nothing")));
 }
 
 /** Nodes from left to right, each behind all that it reads. */
@@ -55,7 +59,7 @@ function draw({ nodes, edges }) {
     const [a, b] = [place.get(from), place.get(to)];
     const [x0, y0, x1, y1] = [a.x + WIDE, a.y + HIGH / 2, b.x, b.y + HIGH / 2];
     const path = svg("path", { class: rate > 0 ? "edge flows" : "edge", d: `M${x0},${y0} C${x0 + APART / 2},${y0} ${x1 - APART / 2},${y1} ${x1},${y1}` });
-    path.append(svg("title", {}, `${stream}: ${shown(rate ?? 0)} ${say("per_second")}`));
+    path.append(svg("title", {}, `${stream}: ${shown(rounded(rate ?? 0))} ${say("per_second")}`));
     return path;
   });
   const boxes = nodes.map((node) => {
@@ -64,7 +68,7 @@ function draw({ nodes, edges }) {
     const box = svg("g", { class: `node ${node.sort}`, transform: `translate(${x},${y})` },
       svg("rect", { width: WIDE, height: HIGH, rx: 6 }),
       svg("text", { x: 10, y: 19, class: "name" }, node.name.length > 22 ? `${node.name.slice(0, 21)}…` : node.name),
-      svg("text", { x: 10, y: 36 }, `${node.kind} · ${shown(rate ?? 0)}/s`));
+      svg("text", { x: 10, y: 36 }, `${node.kind} · ${shown(rounded(rate ?? 0))}/s`));
     box.prepend(svg("title", {}, `${node.sort} ${node.name}: ${shown(node.rows_in)} → ${shown(node.rows_out)}`));
     return box;
   });

@@ -1,7 +1,7 @@
 // A query, its rows, and a picture of them where the first column is a time or a number.
 
 import { csv, query } from "../api.js";
-import { chart, el, isNumber, table } from "../dom.js";
+import { chart, el, isNumber, keep, table } from "../dom.js";
 import { say } from "../words.js";
 
 const KEPT = "foreline-sql";
@@ -38,9 +38,7 @@ export async function sql(into) {
 
   async function download() {
     try {
-      const link = el("a", { href: URL.createObjectURL(await csv(text.value)), download: "foreline.csv" });
-      link.click();
-      URL.revokeObjectURL(link.href);
+      keep(await csv(text.value), "foreline.csv");
     } catch (e) {
       said.textContent = e.message;
     }
