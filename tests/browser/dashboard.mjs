@@ -17,8 +17,12 @@ const page = await context.newPage();
 const wrong = [];
 let isIn = false;
 page.on("pageerror", (e) => wrong.push(`error: ${e.message}`));
-// Before somebody is logged in the server says so, and the browser shows that.
-page.on("console", (m) => { if (m.type() === "error" && (isIn || !m.text().includes("401"))) wrong.push(`console: ${m.text()}`); });
+// What failed to load is told by the answers below, which say when it was asked for.
+page.on("console", (m) => { if (m.type() === "error" && !m.text().startsWith("Failed to load resource")) wrong.push(`console: ${m.text()}`); });
+// Who is not logged in is refused, and that is how it should be.
+const asked_outside = new WeakSet();
+page.on("request", (r) => { if (!isIn) asked_outside.add(r); });
+page.on("response", (r) => { const refused = r.status() === 401 && (!isIn || asked_outside.has(r.request())); if (r.status() >= 400 && !refused) wrong.push(`${r.status()}: ${r.url()}`); });
 page.on("request", (r) => { if (!r.url().startsWith(url) && !r.url().startsWith("data:")) wrong.push(`asks for ${r.url()}`); });
 
 async function give(source, rows) {
@@ -215,8 +219,8 @@ for (const [at, heading] of Object.entries(english)) await look_again(at, headin
 await page.locator("#language").selectOption("ko");
 const korean = { alerts: "알람", diagnoses: "진단", cost: "비용", admin: "관리", "machine/latest/M-1": "M-1" };
 for (const [at, heading] of Object.entries(korean)) await look_again(at, heading, "ko");
-await page.getByRole("button", { name: "로그아웃" }).click();
 isIn = false;
+await page.getByRole("button", { name: "로그아웃" }).click();
 await page.getByRole("heading", { level: 1, name: "로그인" }).waitFor();
 await browser.close();
 if (wrong.length) {
