@@ -37,6 +37,7 @@ pub use diagnostic::{Code, Diagnostic, Diagnostics, Severity};
 pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
+    OtlpConfig, Signal,
     AccountsConfig, AlarmConfig, AlertEntry, AsOfConfig, AsOfTime, Candidates, CaseCost, Columns,
     CostConfig, EpochConfig, EvaluationConfig, Figure, First, GroupConfig, IntervalConfig,
     JoinConfig, JoinOn, JournalConfig, JudgedRows, Late, LatestConfig, Names, OneOrMany,
@@ -49,7 +50,7 @@ pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
 pub use outline::{Outline, TrainedModel, outline};
 pub use plan::{
-    AlertPlan, ExtraSink, FittingPlan, GraphError, KeptPlan, Plan, ServePlan, SinkPlan, SourcePlan,
+    AlertPlan, ExtraSink, FittingPlan, GraphError, KeptPlan, OtlpPlan, Plan, ServePlan, SinkPlan, SourcePlan,
     StepPlan, TrainingPlan, TrainingTarget, ViewPlan,
 };
 pub use read::{DEAD_LETTERS, LATE};
