@@ -209,7 +209,8 @@ fn serve(
 
 /// Where telemetry goes.
 fn otlp(plan: &OtlpPlan) -> Otlp {
-    let headers = plan.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    let headers =
+        plan.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
     Otlp {
         url: plan.url.clone(),
         headers: headers.collect(),

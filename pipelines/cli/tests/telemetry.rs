@@ -96,7 +96,6 @@ fn serve(mut stream: std::net::TcpStream, heard: &Mutex<Heard>) -> std::io::Resu
     }
 }
 
-
 fn text(of: &[KeyValue], key: &str) -> Option<String> {
     let value = of.iter().find(|pair| pair.key == key)?.value.as_ref()?.value.as_ref()?;
     match value {
@@ -129,7 +128,9 @@ impl Heard {
             text(&p.attributes, label.0).as_deref() == Some(label.1)
         };
         let point = points.iter().find(of)?;
-        assert!(point.start_time_unix_nano > 0 && point.time_unix_nano >= point.start_time_unix_nano);
+        assert!(
+            point.start_time_unix_nano > 0 && point.time_unix_nano >= point.start_time_unix_nano
+        );
         match point.value? {
             number_data_point::Value::AsDouble(value) => Some(value),
             number_data_point::Value::AsInt(_) => None,
@@ -138,7 +139,8 @@ impl Heard {
 }
 
 fn row(machine: u32) -> String {
-    json!([{ "machine": format!("M-{machine}"), "ts": "2026-03-01T00:00:00Z", "v": 1.5 }]).to_string()
+    json!([{ "machine": format!("M-{machine}"), "ts": "2026-03-01T00:00:00Z", "v": 1.5 }])
+        .to_string()
 }
 
 #[test]

@@ -117,7 +117,9 @@ pub(crate) async fn send(
 ) {
     let sender = match Sender::new(otlp, site, logs) {
         Ok(sender) => sender,
-        Err(e) => return tracing::error!("no telemetry is sent: {e} (section 'serve', field 'otlp')"),
+        Err(e) => {
+            return tracing::error!("no telemetry is sent: {e} (section 'serve', field 'otlp')");
+        }
     };
     let mut is_well = true;
     loop {

@@ -542,10 +542,6 @@ pub enum Signal {
     Logs,
 }
 
-fn ten_seconds() -> Extent {
-    Extent::Nanos(10_000_000_000)
-}
-
 fn all_signals() -> Vec<Signal> {
     vec![Signal::Metrics, Signal::Traces, Signal::Logs]
 }

@@ -25,7 +25,11 @@ fn text(key: &str, value: &str) -> KeyValue {
 }
 
 fn pair(key: &str, value: any_value::Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..KeyValue::default()
+    }
 }
 
 fn scope() -> Option<InstrumentationScope> {
@@ -94,8 +98,11 @@ pub(super) fn metrics(
             ..Metric::default()
         }
     });
-    let scope_metrics =
-        vec![ScopeMetrics { scope: scope(), metrics: metrics.collect(), ..ScopeMetrics::default() }];
+    let scope_metrics = vec![ScopeMetrics {
+        scope: scope(),
+        metrics: metrics.collect(),
+        ..ScopeMetrics::default()
+    }];
     let of = ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![of] }
 }
@@ -103,8 +110,7 @@ pub(super) fn metrics(
 pub(super) fn traces(resource: Option<Resource>, spans: &[Span]) -> ExportTraceServiceRequest {
     let spans = spans.iter().map(|of| {
         let texts = of.text.iter().map(|(key, value)| text(key, value));
-        let numbers =
-            of.numbers.iter().map(|(key, n)| pair(key, any_value::Value::IntValue(*n)));
+        let numbers = of.numbers.iter().map(|(key, n)| pair(key, any_value::Value::IntValue(*n)));
         let kind = if of.is_served { span::SpanKind::Server } else { span::SpanKind::Internal };
         WireSpan {
             trace_id: of.trace.to_vec(),
@@ -115,10 +121,9 @@ pub(super) fn traces(resource: Option<Resource>, spans: &[Span]) -> ExportTraceS
             start_time_unix_nano: unsigned(of.from_ns),
             end_time_unix_nano: unsigned(of.to_ns),
             attributes: texts.chain(numbers).collect(),
-            status: of.is_error.then(|| Status {
-                code: status::StatusCode::Error.into(),
-                ..Status::default()
-            }),
+            status: of
+                .is_error
+                .then(|| Status { code: status::StatusCode::Error.into(), ..Status::default() }),
             ..WireSpan::default()
         }
     });
@@ -151,11 +156,8 @@ pub(super) fn logs(resource: Option<Resource>, lines: &[Line]) -> ExportLogsServ
             ..LogRecord::default()
         }
     });
-    let scope_logs = vec![ScopeLogs {
-        scope: scope(),
-        log_records: records.collect(),
-        ..ScopeLogs::default()
-    }];
+    let scope_logs =
+        vec![ScopeLogs { scope: scope(), log_records: records.collect(), ..ScopeLogs::default() }];
     let of = ResourceLogs { resource, scope_logs, ..ResourceLogs::default() };
     ExportLogsServiceRequest { resource_logs: vec![of] }
 }

@@ -38,7 +38,8 @@ pub(crate) fn context(headers: &HeaderMap) -> Option<([u8; 16], [u8; 8])> {
     let (version, trace, parent) = (parts.next()?, parts.next()?, parts.next()?);
     parts.next()?;
     let mut ids = ([0; 16], [0; 8]);
-    if version.len() != 2 || version == "ff" || !hex(trace, &mut ids.0) || !hex(parent, &mut ids.1) {
+    if version.len() != 2 || version == "ff" || !hex(trace, &mut ids.0) || !hex(parent, &mut ids.1)
+    {
         return None;
     }
     (ids.0 != [0; 16] && ids.1 != [0; 8]).then_some(ids)
@@ -141,7 +142,8 @@ mod tests {
             headers.insert("traceparent", text.parse().unwrap());
             context(&headers)
         };
-        let (trace, parent) = of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
+        let (trace, parent) =
+            of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
         assert_eq!((trace[0], trace[15], parent[0], parent[7]), (0x0a, 0x9c, 0xb7, 0x31));
         for wrong in [
             "",

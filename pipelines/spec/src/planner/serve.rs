@@ -67,14 +67,18 @@ impl Planner<'_> {
     /// Where telemetry goes.
     fn otlp(&mut self, config: &OtlpConfig, node: Option<&Node>, owner: Span) -> Option<OtlpPlan> {
         let place = |name: &str| node.map_or(owner, |node| node.place(name, owner));
-        let host = config.url.strip_prefix("https://").or_else(|| config.url.strip_prefix("http://"));
+        let host =
+            config.url.strip_prefix("https://").or_else(|| config.url.strip_prefix("http://"));
         if host.is_none_or(|host| host.is_empty() || host.contains(['?', '#', '@'])) {
             let message = format!("'{}' is not the address of a collector", config.url);
             let error = Diagnostic::error(Code::BAD_VALUE, place("url"), message);
-            self.out.push(error.help("write it like http://127.0.0.1:4318, the port for OTLP over HTTP"));
+            self.out.push(
+                error.help("write it like http://127.0.0.1:4318, the port for OTLP over HTTP"),
+            );
             return None;
         }
-        let Extent::Nanos(interval @ OTLP_INTERVAL_MIN..=OTLP_INTERVAL_MAX) = config.interval else {
+        let Extent::Nanos(interval @ OTLP_INTERVAL_MIN..=OTLP_INTERVAL_MAX) = config.interval
+        else {
             let message = format!("'{}' is not from 100ms to 1h", config.interval);
             let error = Diagnostic::error(Code::BAD_VALUE, place("interval"), message);
             self.out.push(error);
