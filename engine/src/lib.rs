@@ -101,5 +101,7 @@ pub use source::{
 };
 pub use tail::{Tail, Tailed};
 pub use units::{Conversion, NoConversion};
-pub use vitals::{DEAD_LETTERS_MAX, Dead, Held, Reading, Seen, SinkVitals, SourceVitals, Vitals};
+pub use vitals::{
+    DEAD_LETTERS_MAX, Dead, EpochVitals, Held, Reading, Seen, SinkVitals, SourceVitals, Vitals,
+};
 pub use watermarks::Watermarks;

@@ -49,6 +49,28 @@ pub struct Vitals {
     progress: Mutex<Progress>,
     at_work: Mutex<Option<AtWork>>,
     dead: Mutex<Letters>,
+    epochs: Mutex<Epochs>,
+}
+
+/// Epochs on their way, where somebody wants to know how long each took.
+#[derive(Debug, Default)]
+struct Epochs {
+    is_traced: bool,
+    /// Those that are closed, and when.
+    closed: VecDeque<(u64, i64)>,
+    /// Those that got through and were not taken yet.
+    through: VecDeque<EpochVitals>,
+}
+
+/// An epoch that got through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochVitals {
+    /// Its number.
+    pub epoch: u64,
+    /// When it was cut from the sources.
+    pub closed_ns: i64,
+    /// When the sinks had been given it.
+    pub through_ns: i64,
 }
 
 /// The parts of a run.
@@ -248,6 +270,16 @@ impl Vitals {
         behind.filter(|d| of(d)).take(limit).cloned().collect()
     }
 
+    /// From now on it is kept how long each epoch takes, for [`Vitals::take_epochs`].
+    pub fn trace(&self) {
+        lock(&self.epochs).is_traced = true;
+    }
+
+    /// The epochs that got through since this was called last, oldest first; of many the last ones.
+    pub fn take_epochs(&self) -> Vec<EpochVitals> {
+        lock(&self.epochs).through.drain(..).collect()
+    }
+
     fn sources(&self) -> Vec<SourceVitals> {
         let Some(shape) = self.shape.get() else { return Vec::new() };
         let of = |(node, s): (&Node, &SourceState)| SourceVitals {
@@ -346,6 +378,10 @@ impl Vitals {
         if before <= self.through.load(Ordering::Acquire) {
             self.waiting_since_ns.store(now_ns, Ordering::Release);
         }
+        let mut epochs = lock(&self.epochs);
+        if epochs.is_traced {
+            bounded(&mut epochs.closed, (id, now_ns));
+        }
     }
 
     pub(crate) fn dispatch(&self, id: u64) {
@@ -392,6 +428,12 @@ impl Vitals {
         self.through.fetch_max(epoch, Ordering::AcqRel);
         self.through_ns.store(now_ns, Ordering::Release);
         self.waiting_since_ns.store(now_ns, Ordering::Release);
+        let mut epochs = lock(&self.epochs);
+        while let Some(&(id, closed_ns)) = epochs.closed.front().filter(|(id, _)| *id <= epoch) {
+            epochs.closed.pop_front();
+            let through = EpochVitals { epoch: id, closed_ns, through_ns: now_ns };
+            bounded(&mut epochs.through, through);
+        }
     }
 
     pub(crate) fn tell(&self, report: &Report, sinks: Vec<SinkVitals>) {
@@ -415,6 +457,17 @@ impl Vitals {
             kept.push(epoch, letter, about(letter));
         }
     }
+}
+
+/// Epochs that are kept while nobody takes them: a minute of short ones.
+const EPOCHS_MAX: usize = 8_192;
+
+/// Adds one, in place of the oldest where there is no room.
+fn bounded<T>(to: &mut VecDeque<T>, one: T) {
+    if to.len() == EPOCHS_MAX {
+        to.pop_front();
+    }
+    to.push_back(one);
 }
 
 /// A row that could not be used.
@@ -535,6 +588,20 @@ mod tests {
             original: Some(vec![b'x'; 5_000]),
             ..DeadLetter::new(Reason::BAD_VALUE, format!("value {n}"))
         }
+    }
+
+    #[test]
+    fn epochs_are_traced_where_somebody_wants_it() {
+        let vitals = Vitals::default();
+        vitals.close(1, 1_000);
+        vitals.conclude(1, 2_000);
+        assert_eq!(vitals.take_epochs(), []);
+        vitals.trace();
+        (2..5).for_each(|id| vitals.close(id, 1_000 * i64::try_from(id).unwrap()));
+        vitals.conclude(3, 9_000);
+        let of = |epoch, closed_ns| EpochVitals { epoch, closed_ns, through_ns: 9_000 };
+        assert_eq!(vitals.take_epochs(), [of(2, 2_000), of(3, 3_000)]);
+        assert_eq!(vitals.take_epochs(), [], "once");
     }
 
     #[test]

@@ -5,15 +5,18 @@
 
 use std::fmt as text;
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 
 use clap::ValueEnum;
 use foreline_engine::{Clock as _, SystemClock};
+use foreline_server::{Line, Logs};
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{self, FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
@@ -42,12 +45,43 @@ pub fn begin(form: Form) -> Result<(), ExitCode> {
         ExitCode::from(2)
     })?;
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    let registry = tracing_subscriber::registry();
+    let registry = tracing_subscriber::registry().with(Collected.with_filter(filter.clone()));
     match form {
         Form::Pretty => registry.with(lines.with_target(false).with_filter(filter)).init(),
         Form::Json => registry.with(lines.event_format(Json).with_filter(filter)).init(),
     }
     Ok(())
+}
+
+/// The lines that collectors are sent, where there is one.
+static COLLECTED: OnceLock<Arc<Logs>> = OnceLock::new();
+
+/// Where lines wait that a collector is to have.
+pub(crate) fn for_collectors() -> Arc<Logs> {
+    Arc::clone(COLLECTED.get_or_init(Arc::default))
+}
+
+/// Hands the lines of the log to a collector, too.
+struct Collected;
+
+impl<S: Subscriber> Layer<S> for Collected {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let Some(logs) = COLLECTED.get().filter(|logs| logs.is_on()) else { return };
+        let mut fields = Fields(Map::new());
+        event.record(&mut fields);
+        let said = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let message = fields.0.remove("message").map(said).unwrap_or_default();
+        logs.push(Line {
+            time_ns: SystemClock.now_ns(),
+            level: *event.metadata().level(),
+            target: event.metadata().target().to_owned(),
+            message,
+            fields: fields.0.into_iter().map(|(name, value)| (name, said(value))).collect(),
+        });
+    }
 }
 
 /// What is written. Without a word of the user's: what the engine has to say, such as damage that it got round or a full disk.

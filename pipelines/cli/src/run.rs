@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use foreline_engine::{Account, OnChange, Options, Report, Table as View, run as run_graph};
 use foreline_server::accounts::{Accounts, Signup};
-use foreline_server::{Served, Server, Tls, Token};
-use foreline_spec::Plan;
+use foreline_server::{Otlp, Served, Server, Tls, Token};
+use foreline_spec::{OtlpPlan, Plan, Signal};
 use foreline_sql::{WIRE_PROTOCOL, Wire};
 use serde_json::json;
 
@@ -17,6 +17,7 @@ use crate::catalogue::Asked;
 use crate::commands::{File, Format, Running};
 use crate::failure::{Failure, Outcome};
 use crate::keeper::Keeper;
+use crate::logs;
 use crate::progress::Progress;
 use crate::runs::Noted;
 use crate::session::{Purpose, RowBar, keep_progress, load, options, stop_on_signal};
@@ -194,6 +195,8 @@ fn serve(
             tokens,
             accounts: Some(accounts),
             origins: serve.origins.clone(),
+            otlp: serve.otlp.as_ref().map(otlp),
+            logs: logs::for_collectors(),
             tls,
         },
     )?;
@@ -202,6 +205,20 @@ fn serve(
         eprintln!("listening on postgresql://{}", wire.address());
     }
     Ok(Some((server, wire)))
+}
+
+/// Where telemetry goes.
+fn otlp(plan: &OtlpPlan) -> Otlp {
+    let headers =
+        plan.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    Otlp {
+        url: plan.url.clone(),
+        headers: headers.collect(),
+        interval: plan.interval,
+        metrics: plan.signals.contains(&Signal::Metrics),
+        traces: plan.signals.contains(&Signal::Traces),
+        logs: plan.signals.contains(&Signal::Logs),
+    }
 }
 
 /// Others can reach the server, and anybody of them could use it.

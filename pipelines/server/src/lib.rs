@@ -52,6 +52,7 @@ mod recent;
 mod routes;
 mod site;
 mod tables;
+mod telemetry;
 mod tls;
 mod wait;
 mod wake;
@@ -70,6 +71,7 @@ use tokio_rustls::TlsAcceptor;
 pub use access::Token;
 pub use models::{Board, Refusal};
 pub use query::{Ask, Asking, Found, NotFound};
+pub use telemetry::{Line, Logs, Otlp};
 pub use tls::Tls;
 pub use watch::{Family, Figures, KEEPS, METRICS, Metric, NodeAbout, Sort, Watched};
 
@@ -107,6 +109,10 @@ pub struct Served {
     pub accounts: Option<Arc<accounts::Accounts>>,
     /// The origins whose pages may use the API, such as `https://board.example`; none but its own where there is none.
     pub origins: Vec<String>,
+    /// Where metrics, traces and logs go, if they do.
+    pub otlp: Option<Otlp>,
+    /// The lines of the log that go there.
+    pub logs: Arc<Logs>,
     /// Who the server is to clients that speak TLS, which all must where it is there.
     pub tls: Option<Tls>,
 }
@@ -137,16 +143,23 @@ impl Server {
             .build()?;
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
-        let tls = served.tls.clone();
+        let (tls, otlp, logs) = (served.tls.clone(), served.otlp.clone(), Arc::clone(&served.logs));
         let acceptor = tls.as_ref().map(|tls| tls.config(PROTOCOL)).transpose()?;
         let acceptor = acceptor.map(TlsAcceptor::from);
         let thread = std::thread::Builder::new().name("server".to_owned()).spawn(move || {
-            let (router, watched) = routes::router(served, &room, stopped.clone());
-            runtime.spawn(watch::look(watched, stopped.clone()));
+            let (router, site) = routes::router(served, &room, stopped.clone());
+            runtime.spawn(watch::look(Arc::clone(&site.watch), stopped.clone()));
+            let telemetry = otlp.map(|otlp| {
+                runtime.spawn(telemetry::send(otlp, Arc::clone(&site), logs, stopped.clone()))
+            });
             if let Some(tls) = tls {
                 runtime.spawn(tls.renew(stopped.clone()));
             }
             runtime.block_on(connections::serve(listener, acceptor, router, room, stopped));
+            // What is left goes out, which is bounded in time.
+            if let Some(telemetry) = telemetry {
+                runtime.block_on(telemetry).ok();
+            }
             // A request that still waits for a disk is not waited for.
             runtime.shutdown_background();
         })?;

@@ -21,6 +21,7 @@ use crate::limits::{
 use crate::models::{self, Models};
 use crate::pages::Pages;
 use crate::problem::{Problem, json as as_json};
+use crate::telemetry::{Sent, Spans};
 use crate::watch::Watch;
 use crate::{
     Ask, Served, Token, access, alerts, auth, compress, cors, intake, openapi, query, recent, site,
@@ -51,13 +52,15 @@ pub(crate) struct Site {
     /// Kibibytes that bodies may still take.
     pub(crate) memory: Arc<Semaphore>,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) spans: Spans,
+    pub(crate) sent: Sent,
 }
 
 pub(crate) fn router(
     served: Served,
     connections: &Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
-) -> (Router, Arc<Watch>) {
+) -> (Router, Arc<Site>) {
     let watch = Arc::new(Watch::new(served.watched, (Arc::clone(connections), CONNECTIONS)));
     let origins: Arc<[String]> = served.origins.into();
     let site = Site {
@@ -76,7 +79,9 @@ pub(crate) fn router(
         followers: Arc::new(Semaphore::new(FOLLOWERS)),
         stopped,
         memory: Arc::new(Semaphore::new(BODIES_KIB)),
-        watch: Arc::clone(&watch),
+        watch,
+        spans: Spans::default(),
+        sent: Sent::default(),
     };
     let site = Arc::new(site);
     served.figures.of(&site);
@@ -156,8 +161,8 @@ pub(crate) fn router(
         .layer(from_fn_with_state(Arc::clone(&site), crate::watch::count))
         .layer(from_fn(compress::compress))
         .layer(from_fn_with_state(origins, cors::cors))
-        .with_state(site);
-    (router, watch)
+        .with_state(Arc::clone(&site));
+    (router, site)
 }
 
 async fn live() -> Response {

@@ -17,8 +17,8 @@ use foreline_engine::{Clock as _, Recent, Seen, SystemClock, Vitals};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use dead::dead_letters;
-pub(crate) use metrics::metrics;
 pub use metrics::{Family, Figures, METRICS, Metric};
+pub(crate) use metrics::{figures, metrics};
 pub(crate) use requests::{Requests, count};
 pub(crate) use status::{graph, pipeline};
 pub(crate) use stuck::why_stuck;

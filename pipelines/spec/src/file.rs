@@ -472,6 +472,9 @@ pub struct ServeConfig {
     /// Users with passwords and roles, who log in to the dashboard. Made with `foreline user add`.
     #[serde(default)]
     pub accounts: AccountsConfig,
+    /// A collector of OpenTelemetry that is sent metrics, traces and logs. Default: nobody is.
+    #[serde(default)]
+    pub otlp: Option<OtlpConfig>,
     /// Certificate and key of the server, with which it speaks TLS. Default: it does not.
     #[serde(default)]
     pub tls: Option<ServeTlsConfig>,
@@ -496,11 +499,51 @@ impl Default for ServeConfig {
             listen: loopback(),
             tokens: Vec::new(),
             accounts: AccountsConfig::default(),
+            otlp: None,
             tls: None,
             postgres: None,
             cors: Vec::new(),
         }
     }
+}
+
+/// A collector of OpenTelemetry that is sent metrics, traces and logs, as OTLP over HTTP.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtlpConfig {
+    /// Its address, such as `http://127.0.0.1:4318`; `/v1/metrics` and the like are added.
+    pub url: String,
+    /// Headers of each request, such as `authorization`. Their values are never printed.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Between two requests of a kind. Default 10 s.
+    #[serde(default = "ten_seconds")]
+    pub interval: Extent,
+    /// What is sent. Default all.
+    #[serde(default = "all_signals")]
+    pub signals: Vec<Signal>,
+}
+
+impl fmt::Debug for OtlpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpConfig").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// A kind of telemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Figures.
+    Metrics,
+    /// How long epochs and requests took.
+    Traces,
+    /// Lines of the log.
+    Logs,
+}
+
+fn all_signals() -> Vec<Signal> {
+    vec![Signal::Metrics, Signal::Traces, Signal::Logs]
 }
 
 /// Who the server is to clients that speak TLS. Both files are PEM, read again when they change.

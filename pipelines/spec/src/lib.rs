@@ -40,17 +40,17 @@ pub use file::{
     AccountsConfig, AlarmConfig, AlertEntry, AsOfConfig, AsOfTime, Candidates, CaseCost, Columns,
     CostConfig, EpochConfig, EvaluationConfig, Figure, First, GroupConfig, IntervalConfig,
     JoinConfig, JoinOn, JournalConfig, JudgedRows, Late, LatestConfig, Names, OneOrMany,
-    RangeConfig, ReferenceCommon, RemainingConfig, Scale, ServeConfig, Signup, SinkCommon,
-    SnapshotConfig, SourceCommon, SplitBy, StepCommon, TargetConfig, TestConfig, TestExpect,
-    TestRows, TopConfig, TrainingConfig, TruthConfig, TruthTable, TuningConfig, Unmatched,
-    ValidateConfig, ViewConfig,
+    OtlpConfig, RangeConfig, ReferenceCommon, RemainingConfig, Scale, ServeConfig, Signal, Signup,
+    SinkCommon, SnapshotConfig, SourceCommon, SplitBy, StepCommon, TargetConfig, TestConfig,
+    TestExpect, TestRows, TopConfig, TrainingConfig, TruthConfig, TruthTable, TuningConfig,
+    Unmatched, ValidateConfig, ViewConfig,
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
 pub use outline::{Outline, TrainedModel, outline};
 pub use plan::{
-    AlertPlan, ExtraSink, FittingPlan, GraphError, KeptPlan, Plan, ServePlan, SinkPlan, SourcePlan,
-    StepPlan, TrainingPlan, TrainingTarget, ViewPlan,
+    AlertPlan, ExtraSink, FittingPlan, GraphError, KeptPlan, OtlpPlan, Plan, ServePlan, SinkPlan,
+    SourcePlan, StepPlan, TrainingPlan, TrainingTarget, ViewPlan,
 };
 pub use read::{DEAD_LETTERS, LATE};
 pub use render::RenderStyle;

@@ -15,7 +15,7 @@ use foreline_engine::{
 
 use foreline_plugins::Switchboard;
 
-use crate::file::{Signup, TestConfig, ValidateConfig};
+use crate::file::{Signal, Signup, TestConfig, ValidateConfig};
 use crate::read::{DEAD_LETTERS, LATE, diagnostic};
 use crate::secret::Secret;
 
@@ -82,12 +82,27 @@ pub struct ServePlan {
     pub tokens: Vec<Secret>,
     /// How people without an account get one.
     pub signup: Signup,
+    /// A collector of telemetry.
+    pub otlp: Option<OtlpPlan>,
     /// Certificate and private key, if it speaks TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Where the PostgreSQL wire listens, if it does.
     pub postgres: Option<SocketAddr>,
     /// The origins whose pages may use it from a browser.
     pub origins: Vec<String>,
+}
+
+/// A collector of telemetry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtlpPlan {
+    /// Its address.
+    pub url: String,
+    /// Headers of each request.
+    pub headers: Vec<(String, Secret)>,
+    /// Between two requests of a kind.
+    pub interval: Duration,
+    /// What is sent.
+    pub signals: Vec<Signal>,
 }
 
 /// A source of a [`Plan`].

@@ -83,6 +83,8 @@ metrics! {
     CONNECTIONS "foreline_http_connections" gauge [] "connections that are open"
     FOLLOWING "foreline_http_followers" gauge [] "readers that follow a table"
     QUERIES "foreline_queries_total" counter ["outcome"] "SQL over HTTP: answered, or refused for whatever reason"
+    OTLP "foreline_otlp_requests_total" counter ["signal", "outcome"] "requests with metrics, traces and logs that the collector took, or refused"
+    OTLP_LOST "foreline_otlp_lost_total" counter ["signal"] "spans and lines of the log that it never took"
 }
 
 /// A figure, and its values by their labels.
@@ -161,7 +163,7 @@ pub(crate) async fn metrics(State(site): State<Arc<Site>>) -> Response {
     ([kind], text(&figures(&site))).into_response()
 }
 
-fn figures(site: &Site) -> Vec<Family> {
+pub(crate) fn figures(site: &Site) -> Vec<Family> {
     let (watch, seen) = (&site.watch, site.watch.seen());
     let mut page = Page::default();
     let about = &watch.about;
@@ -188,6 +190,7 @@ fn figures(site: &Site) -> Vec<Family> {
     tables(&mut page, site);
     models(&mut page, site);
     requests(&mut page, site);
+    telemetry(&mut page, site);
     page.0
 }
 
@@ -316,6 +319,18 @@ fn requests(page: &mut Page, site: &Site) {
     let (answered, refused) = site.watch.requests.queries();
     let outcomes = [("answered", answered), ("refused", refused)];
     page.family(QUERIES, outcomes.map(|(outcome, count)| (vec![outcome.to_owned()], n(count))));
+}
+
+fn telemetry(page: &mut Page, site: &Site) {
+    let counts = site.sent.counts();
+    let requests = counts.iter().flat_map(|(signal, taken, refused, _)| {
+        [("taken", taken), ("refused", refused)]
+            .map(|(outcome, count)| (vec![(*signal).to_owned(), outcome.to_owned()], n(*count)))
+    });
+    page.family(OTLP, requests);
+    // Metrics are not kept: the next ones say the same.
+    let lost = counts.iter().filter(|(signal, ..)| *signal != "metrics");
+    page.family(OTLP_LOST, lost.map(|(signal, _, _, lost)| (vec![(*signal).to_owned()], n(*lost))));
 }
 
 #[cfg(test)]

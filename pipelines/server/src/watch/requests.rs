@@ -11,8 +11,10 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
+use foreline_engine::{Clock as _, SystemClock};
 
 use crate::routes::Site;
+use crate::telemetry;
 
 /// What was asked, how often.
 #[derive(Debug, Default)]
@@ -57,7 +59,14 @@ pub(crate) async fn count(State(site): State<Arc<Site>>, request: Request, next:
         Method::HEAD => "HEAD",
         _ => "other",
     };
+    let is_traced = site.spans.is_on();
+    let context = if is_traced { telemetry::context(request.headers()) } else { None };
+    let begun = SystemClock.now_ns();
     let response = next.run(request).await;
-    site.watch.requests.note(route, method, response.status().as_u16());
+    let status = response.status().as_u16();
+    if is_traced {
+        site.spans.request(context, (method, &route, status), (begun, SystemClock.now_ns()));
+    }
+    site.watch.requests.note(route, method, status);
     response
 }

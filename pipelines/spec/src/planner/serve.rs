@@ -1,9 +1,13 @@
 //! The `serve` section: safe unless it is said otherwise, and there where a source needs it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use foreline_engine::Extent;
 
 use crate::diagnostic::{Code, Diagnostic};
-use crate::plan::ServePlan;
+use crate::file::OtlpConfig;
+use crate::plan::{OtlpPlan, ServePlan};
 use crate::planner::Planner;
 use crate::secret::Secret;
 use crate::yaml::{Node, Span, Value};
@@ -13,6 +17,10 @@ const TOKEN_CHARS_MIN: usize = 16;
 
 /// Every request from elsewhere is compared with all of them.
 const ORIGINS_MAX: usize = 32;
+
+/// More often would be work for nothing, less often a collector takes the process for dead.
+const OTLP_INTERVAL_MIN: i64 = 100_000_000;
+const OTLP_INTERVAL_MAX: i64 = 3_600_000_000_000;
 
 impl Planner<'_> {
     pub(super) fn serve(&mut self) {
@@ -52,7 +60,37 @@ impl Planner<'_> {
             .tls
             .as_ref()
             .map(|tls| (self.given.folder.join(&tls.cert), self.given.folder.join(&tls.key)));
-        self.plan.serve = Some(ServePlan { listen, tokens, signup, tls, postgres, origins });
+        let otlp = config.otlp.as_ref().and_then(|otlp| self.otlp(otlp, node.get("otlp"), owner));
+        self.plan.serve = Some(ServePlan { listen, tokens, signup, otlp, tls, postgres, origins });
+    }
+
+    /// Where telemetry goes.
+    fn otlp(&mut self, config: &OtlpConfig, node: Option<&Node>, owner: Span) -> Option<OtlpPlan> {
+        let place = |name: &str| node.map_or(owner, |node| node.place(name, owner));
+        let host =
+            config.url.strip_prefix("https://").or_else(|| config.url.strip_prefix("http://"));
+        if host.is_none_or(|host| host.is_empty() || host.contains(['?', '#', '@'])) {
+            let message = format!("'{}' is not the address of a collector", config.url);
+            let error = Diagnostic::error(Code::BAD_VALUE, place("url"), message);
+            self.out.push(
+                error.help("write it like http://127.0.0.1:4318, the port for OTLP over HTTP"),
+            );
+            return None;
+        }
+        let Extent::Nanos(interval @ OTLP_INTERVAL_MIN..=OTLP_INTERVAL_MAX) = config.interval
+        else {
+            let message = format!("'{}' is not from 100ms to 1h", config.interval);
+            let error = Diagnostic::error(Code::BAD_VALUE, place("interval"), message);
+            self.out.push(error);
+            return None;
+        };
+        let headers = config.headers.iter().map(|(name, value)| (name.clone(), Secret::new(value)));
+        Some(OtlpPlan {
+            url: config.url.clone(),
+            headers: headers.collect(),
+            interval: Duration::from_nanos(interval.unsigned_abs()),
+            signals: config.signals.clone(),
+        })
     }
 
     /// Where the PostgreSQL wire listens. Its passwords are not encrypted but by TLS.
