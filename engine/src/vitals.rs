@@ -379,7 +379,7 @@ impl Vitals {
             self.waiting_since_ns.store(now_ns, Ordering::Release);
         }
         let mut epochs = lock(&self.epochs);
-        if epochs.is_traced {
+        if epochs.is_traced && id > before {
             bounded(&mut epochs.closed, (id, now_ns));
         }
     }
@@ -598,6 +598,8 @@ mod tests {
         assert_eq!(vitals.take_epochs(), []);
         vitals.trace();
         (2..5).for_each(|id| vitals.close(id, 1_000 * i64::try_from(id).unwrap()));
+        // Told again, by whoever dispatches it.
+        vitals.close(2, 5_000);
         vitals.conclude(3, 9_000);
         let of = |epoch, closed_ns| EpochVitals { epoch, closed_ns, through_ns: 9_000 };
         assert_eq!(vitals.take_epochs(), [of(2, 2_000), of(3, 3_000)]);

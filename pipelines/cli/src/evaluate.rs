@@ -437,6 +437,8 @@ impl Evaluated {
                 metric(&format!("{prefix}mae"), report.mae);
                 metric(&format!("{prefix}mse"), report.rmse.map(|rmse| rmse * rmse));
                 metric(&format!("{prefix}bias"), report.bias);
+                metric(&format!("{prefix}late"), Some(report.late as f64));
+                metric(&format!("{prefix}early"), Some(report.early as f64));
                 metric(&format!("{prefix}score_sum"), report.score_sum);
                 metric(&format!("{prefix}score_mean"), report.score_mean);
                 metric(&format!("{prefix}weighted_rmse"), report.weighted_rmse);
@@ -473,7 +475,7 @@ impl Evaluated {
             page.text(&text);
         }
         let importance = importance::of(self, outline, config)?;
-        page.importance(&importance);
+        page.importance("how far the model's answers move", &importance);
         page.data(json!({ "evaluation": self, "importance": importance }));
         Ok(page)
     }

@@ -48,6 +48,8 @@ pub struct Metrics {
     unusable: u64,
     /// A truth below 0 has no weight in the weighted RMSE.
     negative: bool,
+    late: u64,
+    early: u64,
     error: f64,
     absolute: f64,
     square: f64,
@@ -69,6 +71,8 @@ impl Metrics {
             pairs: 0,
             unusable: 0,
             negative: false,
+            late: 0,
+            early: 0,
             error: 0.0,
             absolute: 0.0,
             square: 0.0,
@@ -89,6 +93,8 @@ impl Metrics {
         }
         let d = predicted - truth;
         self.pairs += 1;
+        self.late += u64::from(d > 0.0);
+        self.early += u64::from(d < 0.0);
         self.error += d;
         self.absolute += d.abs();
         self.square += d * d;
@@ -116,6 +122,8 @@ impl Metrics {
             rmse: quotient(self.square, pairs).map(f64::sqrt),
             mae: quotient(self.absolute, pairs),
             bias: quotient(self.error, pairs),
+            late: self.late,
+            early: self.early,
             score_sum: Some(self.score).filter(|score| self.pairs > 0 && score.is_finite()),
             score_mean: quotient(self.score, pairs),
             weighted_rmse: quotient(self.weighted_square, weighted).map(f64::sqrt),
@@ -148,6 +156,12 @@ pub struct Report {
     pub mae: Option<f64>,
     /// Mean error; above 0 the predictions are late.
     pub bias: Option<f64>,
+    /// How many predictions are late: above the truth, the dangerous side.
+    #[serde(default)]
+    pub late: u64,
+    /// How many are early: below the truth.
+    #[serde(default)]
+    pub early: u64,
     /// Sum of the PHM08 score. Compare it only between equal numbers of pairs.
     pub score_sum: Option<f64>,
     /// Mean of the PHM08 score.
@@ -161,12 +175,19 @@ pub struct Report {
 }
 
 impl Report {
+    /// So many of the predictions, as a share.
+    fn share(&self, predictions: u64) -> Option<f64> {
+        quotient(predictions as f64, self.pairs as f64)
+    }
+
     /// Names and values, in the order in which they are shown.
-    fn lines(&self) -> [(&'static str, Option<f64>); 8] {
+    fn lines(&self) -> [(&'static str, Option<f64>); 10] {
         [
             ("RMSE", self.rmse),
             ("MAE", self.mae),
             ("bias (late > 0)", self.bias),
+            ("late, share", self.share(self.late)),
+            ("early, share", self.share(self.early)),
             ("PHM08 score, sum", self.score_sum),
             ("PHM08 score, mean", self.score_mean),
             ("weighted RMSE", self.weighted_rmse),
@@ -279,6 +300,7 @@ mod tests {
         close(report.rmse, 14.142_135_62);
         close(report.mae, 13.333_333_33);
         close(report.bias, 6.666_666_67);
+        assert_eq!((report.late, report.early), (2, 1));
         close(report.score_sum, 9.265_443_52);
         close(report.score_mean, 3.088_481_17);
         close(report.weighted_rmse, 10.143_232_45);
@@ -356,6 +378,8 @@ mod tests {
              RMSE                              5.000              28.504\n\
              MAE                               5.000              22.500\n\
              bias (late > 0)                   0.000             -17.500\n\
+             late, share                       0.500               0.500\n\
+             early, share                      0.500               0.500\n\
              PHM08 score, sum                  1.118              21.340\n\
              PHM08 score, mean                 0.559              10.670\n\
              weighted RMSE                     5.000              20.097\n\

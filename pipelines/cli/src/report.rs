@@ -111,18 +111,18 @@ impl Page {
         }
     }
 
-    /// What features are worth.
-    pub fn importance(&mut self, importance: &[Importance]) {
+    /// What features are worth; `what` says what was looked at when a feature's values were dealt among rows.
+    pub fn importance(&mut self, what: &str, importance: &[Importance]) {
         let bars: Vec<(&str, f64)> = importance
             .iter()
             .take(MOST_BARS)
             .map(|one| (one.feature.as_str(), one.increase))
             .collect();
         if !bars.is_empty() {
-            self.figure(
-                "What features are worth: how much the error grows when a feature's values are dealt among rows",
-                &plot::bars(&bars),
+            let caption = format!(
+                "What features are worth: {what} when a feature's values are dealt among rows"
             );
+            self.figure(&caption, &plot::bars(&bars));
         }
     }
 
@@ -199,7 +199,10 @@ mod tests {
             between: (f64::NAN, f64::NAN),
         });
         page.courses(&[Course { name: "P-1".to_owned(), points: points.collect() }], Some(150.0));
-        page.importance(&[Importance { feature: "a&b".to_owned(), increase: 2.0 }]);
+        page.importance(
+            "how far answers move",
+            &[Importance { feature: "a&b".to_owned(), increase: 2.0 }],
+        );
         let html = html("t", &[page]);
         assert!(html.contains("&lt;script&gt;") && html.contains("a&amp;b"));
         assert!(!html.contains("<script") && !html.contains("http"), "nothing from elsewhere");
@@ -211,7 +214,7 @@ mod tests {
     fn nothing_to_draw_draws_nothing() {
         let mut page = Page::new(String::new());
         page.courses(&[], None);
-        page.importance(&[]);
+        page.importance("", &[]);
         assert!(!html("t", &[page]).contains("<svg"));
     }
 }

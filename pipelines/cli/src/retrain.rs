@@ -23,6 +23,7 @@ use crate::failure::{Failure, Outcome};
 use crate::metrics::Report;
 use crate::remote::Engine;
 use crate::session::{Purpose, load};
+use crate::train::card::card_of;
 use crate::train::{fit_unwritten, given_inputs, source_path, write_whole};
 
 /// What `foreline retrain` takes.
@@ -220,6 +221,7 @@ fn one(
     let bytes = fitted.trained.weights;
     let candidate = beside(&model.weights, ".candidate");
     write_whole(&candidate, &bytes)?;
+    fitted.card.write(&candidate, &arguments.file)?;
     let current = match std::fs::read(&model.weights) {
         Ok(current) => Some(current),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
@@ -327,6 +329,8 @@ fn accept(weights: &Path, candidate: &Path, current: Option<&[u8]>) -> anyhow::R
     }
     let what = || format!("put '{}' in its place", candidate.display());
     std::fs::rename(candidate, weights).with_context(what)?;
+    // It names the weights that it is of, so one that is left behind by a death is not taken for theirs.
+    std::fs::rename(card_of(candidate), card_of(weights)).with_context(what)?;
     let folder = weights.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = File::open(folder.unwrap_or(Path::new("."))).with_context(what)?;
     folder.sync_all().with_context(what)
@@ -413,9 +417,11 @@ mod tests {
         assert!(candidate.ends_with("pump.weights.candidate"));
         std::fs::write(&weights, "old").unwrap();
         std::fs::write(&candidate, "new").unwrap();
+        std::fs::write(card_of(&candidate), "its card").unwrap();
         accept(&weights, &candidate, Some(b"old")).unwrap();
         assert_eq!(std::fs::read_to_string(&weights).unwrap(), "new");
         assert_eq!(std::fs::read_to_string(beside(&weights, ".previous")).unwrap(), "old");
+        assert_eq!(std::fs::read_to_string(card_of(&weights)).unwrap(), "its card");
         assert!(!candidate.exists());
     }
 }

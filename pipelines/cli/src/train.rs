@@ -26,7 +26,10 @@ use crate::session::{Purpose, RowBar, keep, load, load_again};
 use crate::table::grouped;
 use crate::validate::{Validated, validate};
 
+pub mod card;
 pub mod statistics;
+
+use card::Card;
 
 /// What `foreline train` takes.
 #[derive(Debug, Args)]
@@ -95,6 +98,8 @@ pub struct Fitted {
     pub trained: Trained,
     /// How many columns it learnt from.
     pub features: usize,
+    /// What there is to know of it.
+    pub card: Card,
 }
 
 /// Trains what the file says and prints what came of it.
@@ -157,7 +162,7 @@ fn one(
     inputs: BTreeMap<String, SourceOverride>,
 ) -> Result<Done, Failure> {
     let running = &arguments.running;
-    let plan = part(&arguments.file, name, inputs)?;
+    let plan = part(&arguments.file, name, inputs.clone())?;
     if !plan.fittings.is_empty() {
         let fitted = statistics::fit_step(&plan, name, running)?;
         let (line, report) = (fitted.line(), fitted.to_json());
@@ -174,8 +179,10 @@ fn one(
     for split in &splits {
         validated.push(validate(training, &schema, &samples, split, progress)?);
     }
-    let fitted = fitted(training, &samples, &schema, running)?;
-    write_whole(&fitted.weights, &fitted.trained.weights)?;
+    let mut fitted = fitted(training, &samples, &schema, running)?;
+    fitted.card.inputs(&inputs);
+    fitted.card.metrics(&validated);
+    fitted.write(&arguments.file)?;
     let run = run_of(training, &fitted, &validated);
     let mut report = fitted.to_json();
     report["validated"] = serde_json::to_value(&validated).map_err(anyhow::Error::from)?;
@@ -220,12 +227,8 @@ pub fn fit(
     inputs: BTreeMap<String, SourceOverride>,
     running: &Running,
 ) -> Result<Fitted, Failure> {
-    fit_model(&part(file, name, inputs)?, name, running)
-}
-
-fn fit_model(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
-    let fitted = learnt(plan, name, running)?;
-    write_whole(&fitted.weights, &fitted.trained.weights)?;
+    let fitted = fit_unwritten(file, name, inputs, running)?;
+    fitted.write(file)?;
     Ok(fitted)
 }
 
@@ -239,12 +242,11 @@ pub fn fit_unwritten(
     inputs: BTreeMap<String, SourceOverride>,
     running: &Running,
 ) -> Result<Fitted, Failure> {
-    learnt(&part(file, name, inputs)?, name, running)
-}
-
-fn learnt(plan: &Plan, name: &str, running: &Running) -> Result<Fitted, Failure> {
-    let (training, samples, schema) = samples_of(plan, name, running)?;
-    Ok(fitted(training, &samples, &schema, running)?)
+    let plan = part(file, name, inputs.clone())?;
+    let (training, samples, schema) = samples_of(&plan, name, running)?;
+    let mut fitted = fitted(training, &samples, &schema, running)?;
+    fitted.card.inputs(&inputs);
+    Ok(fitted)
 }
 
 /// Fits the weights of a training on all its rows.
@@ -259,7 +261,8 @@ fn fitted(
     let trained = learn(training, schema, &samples.set)?;
     bar.finish();
     let (weights, features) = (training.weights.clone(), training.features.len());
-    Ok(Fitted { name, weights, trained, features })
+    let card = Card::of(training, samples, schema, &trained);
+    Ok(Fitted { name, weights, trained, features, card })
 }
 
 /// Runs what leads to the training `name` and keeps the rows that it learns from.
@@ -335,6 +338,12 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 impl Fitted {
+    /// Writes the weights, and the card beside them.
+    fn write(&self, file: &Path) -> anyhow::Result<()> {
+        write_whole(&self.weights, &self.trained.weights)?;
+        self.card.write(&self.weights, file)
+    }
+
     /// One line about it.
     #[must_use]
     pub fn line(&self) -> String {

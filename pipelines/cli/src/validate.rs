@@ -425,7 +425,7 @@ impl Validated {
         if let Some(interval) = &self.interval {
             page.text(&interval.to_string());
         }
-        page.importance(&self.importance);
+        page.importance("how much the error grows", &self.importance);
         page.data(self);
         page
     }

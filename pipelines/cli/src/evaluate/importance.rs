@@ -1,4 +1,4 @@
-//! What the features of a judged model are worth: how much its error grows when one of them is dealt among the rows.
+//! What the features of a judged model are worth: how far its answers move when one of them is dealt among the rows.
 
 use anyhow::Context as _;
 use foreline_plugins::Native;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{text_of, unusable};
 use crate::failure::{Failure, Outcome};
+use crate::train::card::{WEIGHTS_KEY, card_of};
 use crate::train::write_whole;
 
 /// What a card must say, whatever else it says.
@@ -26,9 +27,10 @@ pub(super) struct PackArguments {
     /// The weights; none where they are compiled in.
     #[arg(long, short)]
     weights: Option<PathBuf>,
-    /// What the model is, as YAML: data, features, metrics, date, commit, and whatever else is worth knowing.
+    /// What the model is, as YAML: data, features, metrics, date, commit, and whatever else is worth knowing. Default: the card
+    /// that `foreline train` wrote beside the weights.
     #[arg(long)]
-    card: PathBuf,
+    card: Option<PathBuf>,
     /// The file to write.
     #[arg(long, short)]
     out: PathBuf,
@@ -76,10 +78,13 @@ pub(super) struct SignArguments {
 /// Puts a model into one file.
 #[expect(clippy::print_stdout, reason = "the digest is what the command ends with")]
 pub(super) fn pack(arguments: &PackArguments) -> Outcome {
-    let card = text_of(&arguments.card)?;
-    check_card(&card)
-        .map_err(|e| Failure::Unreadable(anyhow!("'{}': {e}", arguments.card.display())))?;
     let weights = arguments.weights.as_deref();
+    let beside = || weights.map(card_of).filter(|path| path.exists());
+    let Some(path) = arguments.card.clone().or_else(beside) else {
+        let error = anyhow!("a model is packed with its card: give it with --card");
+        return Err(Failure::Unreadable(error));
+    };
+    let card = text_of(&path)?;
     let subject = Subject::read(&arguments.plugin, weights, Default::default(), Path::new(""))
         .map_err(unusable)?;
     let component = wrap(&subject.plugin).map_err(unusable)?.0;
@@ -89,6 +94,8 @@ pub(super) fn pack(arguments: &PackArguments) -> Outcome {
         let error = anyhow::Error::from(pack::PackError::AlreadyPacked);
         return Err(Failure::Unreadable(error));
     }
+    check_card(&card, &subject.weights)
+        .map_err(|e| Failure::Unreadable(anyhow!("'{}': {e}", path.display())))?;
     let weights = (!subject.weights.is_empty()).then_some(&subject.weights[..]);
     let packed =
         pack::pack(&component, weights, &card).map_err(|e| Failure::Unreadable(e.into()))?;
@@ -97,10 +104,15 @@ pub(super) fn pack(arguments: &PackArguments) -> Outcome {
     Ok(())
 }
 
-/// Whether a card says what a card must.
-fn check_card(card: &str) -> Result<(), String> {
+/// Whether a card says what a card must, and is of these weights where it says of which.
+fn check_card(card: &str, weights: &[u8]) -> Result<(), String> {
     let values = foreline_spec::read_values(card)?;
     let Value::Object(values) = values else { return Err("a card is a block of keys".to_owned()) };
+    if let Some(of) = values.get(WEIGHTS_KEY).and_then(Value::as_str)
+        && of != digest(weights)
+    {
+        return Err("it is the card of other weights; train them again, or give --card".to_owned());
+    }
     match CARD_KEYS.iter().find(|key| values.get(**key).is_none_or(Value::is_null)) {
         None => Ok(()),
         Some(key) => {

@@ -5,12 +5,14 @@
 //!         candidates are scored on the same rows: those where each of them has a value, from row `w` of a machine on where
 //!         `w` is the longest window of `rows` that is tried
 //! Figure  the mean over columns of the error by the column's variance in these rows
-//! Elbow   of values in rising order the first from which no greater one lowers the figure by more than 1 %
+//! Elbow   of values in the order of how much they smooth the first from which no smoother one lowers the figure by more
+//!         than 1 %: the least lag that is as good. A longer window smooths more, a greater `alpha` less
 //!
 //! Source  the window search of a published pump project, which scored each window on other rows
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use foreline_engine::{Batch, Schema};
@@ -43,6 +45,9 @@ pub(super) fn search(
     let mut results: Vec<Trial> = trials.iter().map(Trial::new).collect();
     let mut smoothed = Vec::with_capacity(trials.len());
     for (n, trial) in trials.iter().enumerate() {
+        if search.stop.load(Ordering::Relaxed) {
+            return Err(anyhow!("stopped; its candidates are judged on the rows that all of them have, so a search of a smoothing step begins anew").into());
+        }
         match run(search, step, trial) {
             Ok(rows) => smoothed.push(Some(rows)),
             Err(e) => {
@@ -167,9 +172,12 @@ fn score(smoothed: &[Option<Smoothed>], skip: usize, results: &mut [Trial]) -> R
 fn elbow(trials: &[Trial]) -> Option<usize> {
     let mut curve: Vec<(f64, f64, usize)> = Vec::new();
     for (n, trial) in trials.iter().enumerate() {
-        let mut values = trial.settings.values();
-        let value = values.next().filter(|_| trial.settings.len() == 1)?.as_f64()?;
-        curve.push((value, trial.figure?, n));
+        let mut settings = trial.settings.iter();
+        let (path, value) = settings.next().filter(|_| trial.settings.len() == 1)?;
+        let value = value.as_f64()?;
+        // The weight of the new row: the smaller, the smoother.
+        let smoothness = if path.ends_with(".alpha") { -value } else { value };
+        curve.push((smoothness, trial.figure?, n));
     }
     curve.sort_by(|a, b| a.0.total_cmp(&b.0));
     let no_better = |at: usize| {
@@ -184,8 +192,20 @@ mod tests {
     use super::*;
 
     fn trial(value: f64, figure: f64) -> Trial {
-        let settings = Settings::from([("steps.s.moving_average.rows".to_owned(), value.into())]);
+        trial_of("steps.s.moving_average.rows", value, figure)
+    }
+
+    fn trial_of(path: &str, value: f64, figure: f64) -> Trial {
+        let settings = Settings::from([(path.to_owned(), value.into())]);
         Trial { figure: Some(figure), ..Trial::new(&settings) }
+    }
+
+    #[test]
+    fn of_weights_the_elbow_is_the_greatest_that_is_as_good() {
+        let alpha = |value, figure| trial_of("steps.s.ema.alpha", value, figure);
+        // 0.1 beats 0.3 by 0.5 % only, at three times the lag; 0.9 is beaten by 0.3.
+        let trials = [alpha(0.1, 0.995), alpha(0.3, 1.0), alpha(0.9, 1.2), alpha(0.01, 1.4)];
+        assert_eq!(elbow(&trials), Some(1));
     }
 
     #[test]
