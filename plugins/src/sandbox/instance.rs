@@ -122,6 +122,8 @@ pub(crate) struct Instance {
     exports: Exports,
     /// Whether no call was made since `init`.
     fresh: bool,
+    /// How long a call may take, in ticks of the engine.
+    deadline: u64,
 }
 
 impl std::fmt::Debug for Instance {
@@ -151,7 +153,7 @@ impl Instance {
         let mut store = Store::new(plugin.pre.engine(), state);
         store.limiter(|state| &mut state.limits);
         // Before instantiating too: a start function is code of the plugin.
-        ready(&mut store, init_fuel(plugin.weights.len()), INIT_HOSTCALL_BYTES)?;
+        ready(&mut store, DEADLINE_TICKS, init_fuel(plugin.weights.len()), INIT_HOSTCALL_BYTES)?;
         let exports =
             plugin.pre.instantiate(&mut store).map_err(|e| broke(store.data(), &e, &plugin))?;
         let Plugin { weights, config, .. } = &*plugin;
@@ -161,7 +163,8 @@ impl Instance {
             Ok(Err(e)) => return Err(said(e)),
             Err(e) => return Err(broke(store.data(), &e, &plugin)),
         };
-        Ok((Instance { plugin, store, exports, fresh: true }, descriptor))
+        let deadline = DEADLINE_TICKS;
+        Ok((Instance { plugin, store, exports, fresh: true, deadline }, descriptor))
     }
 
     /// Whether no call was made since `init`.
@@ -174,7 +177,7 @@ impl Instance {
         self.fresh = false;
         let (n_scores, n_state) = (rows.n * shape.n_outputs, rows.state.len());
         let bytes = 8 * (n_scores + n_state) + SPARE_HOSTCALL_BYTES;
-        ready(&mut self.store, self.plugin.limits.call_fuel(rows.n), bytes)?;
+        ready(&mut self.store, self.deadline, self.plugin.limits.call_fuel(rows.n), bytes)?;
         let n_rows = u32::try_from(rows.n).map_err(|e| CallError::Host(e.to_string()))?;
         let mut scored = match self.exports.score(&mut self.store, n_rows, rows) {
             Ok(Ok(scored)) => scored,
@@ -199,7 +202,7 @@ impl Instance {
     pub(crate) fn migrate(&mut self, from: u32, state: &[f64]) -> Result<Vec<f64>, CallError> {
         self.fresh = false;
         let fuel = self.plugin.limits.call_fuel(state.len());
-        ready(&mut self.store, fuel, 16 * state.len() + INIT_HOSTCALL_BYTES)?;
+        ready(&mut self.store, self.deadline, fuel, 16 * state.len() + INIT_HOSTCALL_BYTES)?;
         match self.exports.migrate_state(&mut self.store, from, state) {
             Ok(Ok(mut state)) => {
                 canonical(&mut state);
@@ -229,9 +232,14 @@ impl Instance {
 }
 
 /// Fills the store up for the next call.
-fn ready(store: &mut Store<StoreState>, fuel: u64, hostcall_bytes: usize) -> Result<(), CallError> {
+fn ready(
+    store: &mut Store<StoreState>,
+    deadline: u64,
+    fuel: u64,
+    hostcall_bytes: usize,
+) -> Result<(), CallError> {
     store.set_fuel(fuel).map_err(|e| CallError::Host(e.to_string()))?;
-    store.set_epoch_deadline(DEADLINE_TICKS);
+    store.set_epoch_deadline(deadline);
     store.set_hostcall_fuel(hostcall_bytes);
     store.data_mut().log_lines_left = LOG_LINES_PER_CALL;
     Ok(())
@@ -299,4 +307,35 @@ fn is_guests_own(trap: Trap) -> bool {
             | Trap::BadConversionToInteger
             | Trap::UnreachableCodeReached
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CallLimits, Plugin, Setup};
+    use super::*;
+
+    /// A plugin that scores for ever, with more fuel than it can burn: the deadline ends the call, and no row is to blame.
+    #[test]
+    fn the_deadline_ends_what_fuel_does_not() {
+        let text = include_str!("../../tests/all/evil.wat").replace("(;SCORE;)", "(loop (br 0))");
+        let mut module = wat::parse_str(text).unwrap();
+        let mut resolve = wit_parser::Resolve::default();
+        let contract = include_str!("../../wit/model.wit");
+        let package = resolve.push_str("model.wit", contract).unwrap();
+        let world = resolve.select_world(&[package], Some("model")).unwrap();
+        let utf8 = wit_component::StringEncoding::UTF8;
+        wit_component::embed_component_metadata(&mut module, &resolve, world, utf8).unwrap();
+        let encoder = wit_component::ComponentEncoder::default().module(&module).unwrap();
+        let component = encoder.validate(false).encode().unwrap();
+        let cache = tempfile::TempDir::new().unwrap();
+        let limits = CallLimits { memory_bytes: 16 << 20, fuel_per_row: u64::MAX / 4 };
+        let given = (Vec::new(), Vec::new());
+        let plugin = Plugin::in_setup(Setup::Usual, "p", &component, cache.path(), given, limits);
+        let (mut instance, _) = Instance::start(&SharedPlugin::new(plugin.unwrap())).unwrap();
+        instance.deadline = 2;
+        let rows = Call { n: 1, features: &[1.0], times: &[], slots: &[], state: &[] };
+        let error = instance.score(rows, Shape { n_outputs: 1, state_width: 0 }).unwrap_err();
+        let CallError::Host(message) = error else { panic!("{error}") };
+        assert!(message.contains("longer than"), "{message}");
+    }
 }
