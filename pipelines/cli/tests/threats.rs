@@ -122,20 +122,21 @@ fn state_of_a_model_survives_deaths_workers_and_replay() {
     assert_eq!(found(copy.path()), rows);
 }
 
-/// A hundred lines are sixteen, a long one is cut, control characters are gone, and a flood of long ones is the row's fault.
+/// A hundred lines are sixteen, a long one is cut, control characters are gone, and one that is larger than what a call may hand
+/// over is the row's fault.
 #[test]
 fn what_a_plugin_logs_is_little_and_harmless() {
     let import =
         r#"(import "foreline:model/diagnostics@0.2.0" "log" (func $log (param i32 i32 i32)))"#;
     // Text of letters with a line feed and an escape in it.
-    let text = "(memory.fill (i32.const 3000) (i32.const 113) (i32.const 10000)) (i32.store8 (i32.const 3001) (i32.const 10)) (i32.store8 (i32.const 3002) (i32.const 27))";
+    let text = "(memory.fill (i32.const 3000) (i32.const 113) (i32.const 200000)) (i32.store8 (i32.const 3001) (i32.const 10)) (i32.store8 (i32.const 3002) (i32.const 27))";
     let log = |times: u32, bytes: u32| {
         format!(
             "{text} (local.set $n (i32.const 0)) (loop $again (call $log (i32.const 2) (i32.const 3000) (i32.const {bytes}))
                (local.set $n (i32.add (local.get $n) (i32.const 1))) (br_if $again (i32.lt_u (local.get $n) (i32.const {times}))))"
         )
     };
-    let kinds = [(1.5, log(100, 300)), (2.5, log(1, 10_000)), (3.5, log(100, 10_000))];
+    let kinds = [(1.5, log(100, 300)), (2.5, log(1, 10_000)), (3.5, log(1, 200_000))];
     let code = kinds.map(|(value, code)| at(value, &code)).join(" ");
     let code = format!("(local $i i32) (local $n i32) {code}");
     let plugin = component(&[("IMPORT", import), ("SCORE", &code)]);
@@ -159,10 +160,8 @@ fn what_a_plugin_logs_is_little_and_harmless() {
     let lengths = lines.iter().map(|line| line.matches('q').count());
     let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
     lengths.for_each(|length| *counts.entry(length).or_default() += 1);
-    assert_eq!(counts.get(&298), Some(&16), "{counts:?}");
-    // 4 KiB with two characters taken out; of the flood of long ones some more.
-    assert!(counts.keys().all(|&n| n == 298 || n == 4094), "{counts:?}");
-    assert!(counts[&4094] <= 1 + 2 * 16, "{counts:?}");
+    // 4 KiB with two characters taken out.
+    assert_eq!(counts, BTreeMap::from([(298, 16), (4094, 1)]));
     assert!(lines.iter().all(|line| !line.contains('\u{1b}') && line.contains("plugin")));
 }
 
