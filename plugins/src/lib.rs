@@ -25,8 +25,8 @@ use foreline_engine::Registration;
 pub use builtin::{builtin, family_of};
 pub use model::{
     BreakerConfig, Bytes, CHAMPION, CanaryConfig, ExplainConfig, LimitsConfig, ModelConfig, Names,
-    NotAdmitted, OnError, PROVENANCE, RouteConfig, Switchboard, VersionConfig, VersionFacts,
-    WarnConfig, Work, operated, swaps_schema,
+    NotAdmitted, OnError, PROVENANCE, RouteConfig, StatePolicy, Switchboard, VersionConfig,
+    VersionFacts, WarnConfig, Work, operated, swaps_schema,
 };
 pub use native::Native;
 pub use sandbox::{

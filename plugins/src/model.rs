@@ -32,7 +32,7 @@ use foreline_engine::{ConfigError, Family, OperatorKind, Planned, Resolver, Sche
 
 pub use config::{
     BreakerConfig, Bytes, CanaryConfig, LimitsConfig, ModelConfig, Names, OnError, RouteConfig,
-    VersionConfig,
+    StatePolicy, VersionConfig,
 };
 pub use explain::ExplainConfig;
 pub use operation::CHAMPION;

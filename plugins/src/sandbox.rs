@@ -7,6 +7,7 @@ mod admit;
 mod bindings;
 mod cache;
 mod compile;
+mod contract;
 mod instance;
 mod limits;
 mod settings;
@@ -17,16 +18,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, Linker};
 
-use bindings::{ModelWithLog, ModelWithLogPre};
+use contract::Linked;
 
 pub use admit::AdmitError;
-pub(crate) use admit::{
-    ALLOWED_IMPORT, MAX_PLUGIN_BYTES, MAX_WEIGHTS_BYTES, read_capped, read_weights, survey,
-};
+pub(crate) use admit::{MAX_PLUGIN_BYTES, MAX_WEIGHTS_BYTES, read_capped, read_weights, survey};
 pub(crate) use bindings::{Descriptor, Feature, MissingPolicy, OutputKind, Scored};
 pub use compile::{COMPILE_CHILD_VARIABLE, COMPILE_SUBCOMMAND, compile_child_main};
+pub(crate) use contract::{Call, Contract, PRESENT, PREVIOUS};
 pub(crate) use instance::{CallError, Instance, Shape, StoreState, reasons};
 pub(crate) use limits::CallLimits;
 pub(crate) use settings::Setup;
@@ -44,7 +44,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// A plugin that was let in and compiled, with what it is initialised with.
 pub(crate) struct Plugin {
-    pre: ModelWithLogPre<StoreState>,
+    pre: Linked,
     /// For messages and the log.
     pub(crate) name: String,
     pub(crate) weights: Vec<u8>,
@@ -90,7 +90,7 @@ struct Host {
     setup: Setup,
     engine: Engine,
     linker: Linker<StoreState>,
-    ready: Mutex<BTreeMap<String, ModelWithLogPre<StoreState>>>,
+    ready: Mutex<BTreeMap<String, Linked>>,
 }
 
 impl Host {
@@ -105,26 +105,22 @@ impl Host {
         let engine = Engine::new(&settings::config(setup))?;
         settings::start_ticker(&engine)?;
         let mut linker = Linker::new(&engine);
-        ModelWithLog::add_to_linker::<_, HasSelf<_>>(&mut linker, |state: &mut StoreState| state)?;
+        contract::add_to_linker(&mut linker)?;
         Ok(Host { setup, engine, linker, ready: Mutex::default() })
     }
 
     /// The plugin compiled and linked, from memory, the cache, or the compiler.
-    fn ready(
-        &self,
-        component: &[u8],
-        cache_dir: &Path,
-    ) -> Result<ModelWithLogPre<StoreState>, AdmitError> {
+    fn ready(&self, component: &[u8], cache_dir: &Path) -> Result<Linked, AdmitError> {
         let digest = digest(component);
         let known = || self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pre) = known().get(&digest) {
             return Ok(pre.clone());
         }
-        admit::inspect(component)?;
+        let contract = admit::inspect(component)?;
         let compiled = self.compiled(component, &digest, cache_dir)?;
         let refused = |e: wasmtime::Error| AdmitError::Interface(format!("{e:#}"));
         let pre = self.linker.instantiate_pre(&compiled).map_err(refused)?;
-        let pre = ModelWithLogPre::new(pre).map_err(refused)?;
+        let pre = Linked::new(pre, contract).map_err(refused)?;
         known().insert(digest, pre.clone());
         Ok(pre)
     }

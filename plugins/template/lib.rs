@@ -57,8 +57,8 @@ mod tests {
         let config = Config::new(vec![("alpha".to_owned(), "0.5".to_owned())]);
         let model = own::open::<Drift>(&[], &config).unwrap();
         // Two machines: rows of one are adjacent, NaN is a machine that was not seen before.
-        let slots = [0, 0, 0, 1];
-        let scored = model.score(4, &[10.0, 12.0, 12.0, 5.0], &slots, vec![f64::NAN; 2]).unwrap();
+        let (readings, times, slots) = ([10.0, 12.0, 12.0, 5.0], [1, 2, 3, 1], [0, 0, 0, 1]);
+        let scored = model.score(4, &readings, &times, &slots, vec![f64::NAN; 2]).unwrap();
         assert_eq!(scored.outputs, [0.0, 2.0, 1.0, 0.0]);
         assert_eq!(scored.state, [11.5, 5.0]);
     }

@@ -1,5 +1,6 @@
 //! What the tests of the whole system share: where the repository is, where recorded data may be, what lies in a sink.
 
+pub mod evil;
 pub mod lake;
 pub mod live;
 pub mod torture;

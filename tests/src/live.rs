@@ -31,9 +31,13 @@ pub fn start(command: &str, folder: &Path, crash_at: &str) -> Child {
 /// When it cannot be started.
 #[must_use]
 pub fn start_with(command: &str, folder: &Path, variables: &[(&str, &str)]) -> Child {
+    start_on(command, folder, variables, 2)
+}
+
+fn start_on(command: &str, folder: &Path, variables: &[(&str, &str)], workers: usize) -> Child {
     let stderr = OpenOptions::new().create(true).append(true).open(folder.join("stderr"));
     Command::new(command)
-        .args(["run", "--quiet", "--json", "--workers", "2"])
+        .args(["run", "--quiet", "--json", "--workers", &workers.to_string()])
         .arg(folder.join("p.yaml"))
         .envs(variables.iter().copied())
         .stdout(File::create(folder.join("stdout")).expect("the folder can be written to"))
@@ -77,13 +81,18 @@ impl Running {
             std::fs::write(folder.path().join(name), bytes)
                 .expect("a new folder can be written to");
         }
-        let (child, address) = begin(command, folder.path());
+        let (child, address) = begin(command, folder.path(), 2);
         Running { folder, child, address, command }
     }
 
     /// Starts it once more.
     pub fn again(&mut self) {
-        (self.child, self.address) = begin(self.command, self.folder.path());
+        self.again_on(2);
+    }
+
+    /// The same on so many workers.
+    pub fn again_on(&mut self, workers: usize) {
+        (self.child, self.address) = begin(self.command, self.folder.path(), workers);
     }
 
     /// Kills it in the middle and starts it once more.
@@ -124,9 +133,9 @@ impl Drop for Running {
 }
 
 /// Starts the command and waits until it takes rows.
-fn begin(command: &str, folder: &Path) -> (Child, SocketAddr) {
+fn begin(command: &str, folder: &Path, workers: usize) -> (Child, SocketAddr) {
     std::fs::write(folder.join("stderr"), "").expect("the folder can be written to");
-    let child = start(command, folder, "");
+    let child = start_on(command, folder, &[], workers);
     let mut address = None;
     eventually("the pipeline is ready", || {
         address = self::address(folder);

@@ -9,13 +9,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use foreline_tests::evil::{EVIL, when};
 use foreline_tests::live::{Lake, Running, ask, eventually, terminate};
 use serde_json::json;
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 const COMMAND: &str = env!("CARGO_BIN_EXE_foreline");
-/// The value that wakes the evil.
-const EVIL: f64 = 666.0;
 const MACHINES: usize = 10;
 const SECONDS: usize = 40;
 
@@ -73,32 +71,15 @@ const KINDS: &[(&str, Places, &str)] = &[
     ),
 ];
 
-/// Code that runs where some row is the evil one.
-fn when_evil(code: &str) -> String {
-    format!(
-        "(local $i i32) (block $good (loop $next
-           (br_if $good (i32.ge_u (local.get $i) (local.get $rows)))
-           (if (f64.eq (f64.load (i32.add (local.get $f) (i32.shl (local.get $i) (i32.const 3)))) (f64.const {EVIL}))
-             (then {code}))
-           (local.set $i (i32.add (local.get $i) (i32.const 1))) (br $next)))"
-    )
-}
-
+/// The plugin; what stands for `SCORE` runs where some row is the evil one.
 fn component(places: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = include_str!("../../../plugins/tests/all/evil.wat").to_owned();
-    for (place, code) in places {
-        let code = if *place == "SCORE" { when_evil(code) } else { (*code).to_owned() };
-        let mark = format!("(;{place};)");
-        assert!(text.contains(&mark), "there is no place {mark}");
-        text = text.replace(&mark, &code);
-    }
-    let mut module = wat::parse_str(&text).unwrap();
-    let mut resolve = wit_parser::Resolve::default();
-    let contract = include_str!("../../../plugins/wit/model.wit");
-    let package = resolve.push_str("model.wit", contract).unwrap();
-    let world = resolve.select_world(&[package], Some("model")).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    ComponentEncoder::default().module(&module).unwrap().validate(false).encode().unwrap()
+    let code = |(place, code): &(&str, &str)| match *place {
+        "SCORE" => when(EVIL, code),
+        _ => (*code).to_owned(),
+    };
+    let codes: Vec<String> = places.iter().map(code).collect();
+    let places: Vec<_> = places.iter().zip(&codes).map(|(p, code)| (p.0, &**code)).collect();
+    foreline_tests::evil::component(&places)
 }
 
 /// All of them on one source, beside a good one and a smoothing step.

@@ -13,7 +13,7 @@ typedef unsigned char u8;
 typedef unsigned int u32;
 
 #define EXPORT(name) __attribute__((export_name(name)))
-#define SCORER "foreline:model/scorer@0.1.0#"
+#define SCORER "foreline:model/scorer@0.2.0#"
 
 typedef struct { const void *at; u32 count; } list;
 typedef struct { u32 is_some; list text; } optional_text;
@@ -135,7 +135,9 @@ EXPORT(SCORER "init") init_result *init(const void *weights, u32 weights_len, co
 EXPORT("cabi_post_" SCORER "init") void after_init(init_result *answer) { (void)answer; give_back(); }
 
 EXPORT(SCORER "score") score_result *score(u32 rows, const double *features, u32 n_features,
+                                           const long long *times, u32 n_times,
                                            const u32 *slots, u32 n_slots, double *state, u32 n_state) {
+    (void)times, (void)n_times;
     score_answer.tag = 1;
     score_answer.of.err = (error){ INVALID_INPUT, TEXT("the lengths do not fit the number of rows") };
     if (n_features != rows || n_slots != rows) return &score_answer;

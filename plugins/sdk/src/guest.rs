@@ -114,11 +114,13 @@ macro_rules! plugin {
             fn score(
                 rows: u32,
                 features: ::std::vec::Vec<f64>,
+                times: ::std::vec::Vec<i64>,
                 slots: ::std::vec::Vec<u32>,
                 state: ::std::vec::Vec<f64>,
             ) -> ::std::result::Result<$crate::guest::wit::Scored, $crate::guest::wit::Error> {
                 let model = MODEL.get().ok_or_else($crate::guest::not_loaded)?;
-                ::std::result::Result::Ok(model.score(rows, &features, &slots, state)?.into())
+                let scored = model.score(rows, &features, &times, &slots, state)?;
+                ::std::result::Result::Ok(scored.into())
             }
 
             fn migrate_state(

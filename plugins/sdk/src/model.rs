@@ -92,6 +92,8 @@ pub struct Call<'a> {
     pub width: usize,
     /// rows × width, row-major, in the order of the header's features.
     pub features: &'a [f64],
+    /// The event time of each row: nanoseconds since 1970 UTC, or a count such as cycles; empty when stateless.
+    pub times: &'a [i64],
     /// Which row of `state` belongs to each row; empty when stateless. Rows of one slot are adjacent and in time order.
     pub slots: &'a [u32],
     /// slots × state width, row-major; all NaN for a key not seen before. What is left in it is kept for the key.
@@ -187,6 +189,7 @@ impl<M: Model> Loaded<M> {
         &self,
         rows: u32,
         features: &[f64],
+        times: &[i64],
         slots: &[u32],
         mut state: Vec<f64>,
     ) -> Result<Scored, Error> {
@@ -197,8 +200,12 @@ impl<M: Model> Loaded<M> {
         if n_rows.checked_mul(width) != Some(features.len()) {
             return wrong("the number of features");
         }
-        if slots.len() != if state_width == 0 { 0 } else { n_rows } {
+        let n_placed = if state_width == 0 { 0 } else { n_rows };
+        if slots.len() != n_placed {
             return wrong("the number of slots");
+        }
+        if times.len() != n_placed {
+            return wrong("the number of times");
         }
         let n_slots = state.len().checked_div(state_width).unwrap_or(0);
         if n_slots * state_width != state.len() || slots.iter().any(|&s| s as usize >= n_slots) {
@@ -211,6 +218,7 @@ impl<M: Model> Loaded<M> {
             rows: n_rows,
             width,
             features,
+            times,
             slots,
             state: &mut state,
             outputs: &mut outputs,

@@ -309,10 +309,12 @@ mod tests {
         let features: Vec<f64> = (1..=rows).flat_map(|r| [f64::from(r), 10.0]).collect();
         let (mut inputs, mut outputs) = (vec![], vec![f64::NAN; rows as usize]);
         let slots = if state.is_empty() { vec![] } else { vec![0; rows as usize] };
+        let times: Vec<i64> = (0..).take(slots.len()).collect();
         let call = Call {
             rows: rows as usize,
             width: 2,
             features: &features,
+            times: &times,
             slots: &slots,
             state,
             outputs: &mut outputs,

@@ -12,7 +12,7 @@ use super::{AuthorError, Subject};
 use crate::builtin::family_of;
 use crate::model::{check_descriptor, trial_rows};
 use crate::native::Native;
-use crate::sandbox::{CallError, Instance, Setup, Shape, compile_anew};
+use crate::sandbox::{Call, CallError, Instance, Setup, Shape, compile_anew};
 
 /// Rows of a call.
 const BATCHES: [usize; 3] = [256, 1024, 4096];
@@ -128,9 +128,11 @@ fn sandboxed(
     let n_rows = u32::try_from(rows).map_err(|e| CallError::Host(e.to_string()))?;
     let slots: Vec<u32> = if shape.state_width == 0 { Vec::new() } else { (0..n_rows).collect() };
     let state = vec![f64::NAN; rows * shape.state_width];
+    let times = vec![0; slots.len()];
+    let call = Call { n: rows, features, times: &times, slots: &slots, state: &state };
     let mut failure = None;
     let time = best(|| {
-        if let Err(e) = instance.score(rows, features, &slots, &state, shape) {
+        if let Err(e) = instance.score(call, shape) {
             failure = Some(e);
         }
         failure.is_none()

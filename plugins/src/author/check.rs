@@ -9,8 +9,8 @@ use crate::model::{
     check_descriptor, model_digest, trial_rows,
 };
 use crate::sandbox::{
-    AdmitError, CallError, Descriptor, Instance, MAX_PLUGIN_BYTES, MissingPolicy, Setup, Shape,
-    SharedPlugin, digest, survey,
+    AdmitError, Call, CallError, Descriptor, Instance, MAX_PLUGIN_BYTES, MissingPolicy, PRESENT,
+    Setup, Shape, SharedPlugin, digest, survey,
 };
 
 /// How far beyond the trained range the second batch goes, in ranges.
@@ -127,7 +127,12 @@ fn admit(subject: &Subject, report: &mut CheckReport) -> Option<Subject> {
         None => report.pass("imports", format!("the log alone: '{}'", seen.imports.join("', '"))),
     }
     match seen.scorer {
-        Some(contract) => report.pass("contract", contract),
+        Some((contract, name)) if contract == PRESENT => report.pass("contract", name),
+        Some((_, name)) => report.say(
+            "contract",
+            Verdict::Note,
+            format!("{name}: the one before '{}x', which runs still", PRESENT.scorer),
+        ),
         None => report.fail("contract", AdmitError::NoScorer.to_string()),
     }
     if !report.passed() {
@@ -252,7 +257,9 @@ fn shape(plugin: &SharedPlugin, descriptor: &Descriptor, report: &mut CheckRepor
     let Ok((mut instance, _)) = Instance::start(plugin) else { return };
     let shape =
         Shape { n_outputs: descriptor.outputs.len(), state_width: descriptor.state_width as usize };
-    match instance.score(2, &vec![0.0; width], &[], &[], shape) {
+    let features = vec![0.0; width];
+    let rows = Call { n: 2, features: &features, times: &[], slots: &[], state: &[] };
+    match instance.score(rows, shape) {
         Err(CallError::Said(..)) => {
             report.pass("a call of the wrong shape", "is answered with an error")
         }
@@ -331,8 +338,11 @@ impl Rows {
         let slots: Vec<u32> = if width == 0 { Vec::new() } else { (0..n_rows).collect() };
         let mut state = vec![f64::NAN; TRIAL_ROWS * width];
         let mut bits = Vec::new();
-        for _ in 0..if width == 0 { 1 } else { 2 } {
-            let scored = instance.score(TRIAL_ROWS, rows, &slots, &state, self.shape)?;
+        for call in 0..if width == 0 { 1 } else { 2 } {
+            let times = vec![call; slots.len()];
+            let (n, features) = (TRIAL_ROWS, rows);
+            let rows = Call { n, features, times: &times, slots: &slots, state: &state };
+            let scored = instance.score(rows, self.shape)?;
             bits.extend(scored.outputs.iter().chain(&scored.state).map(|v| v.to_bits()));
             state = scored.state;
         }

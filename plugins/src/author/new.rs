@@ -1,6 +1,6 @@
 //! The beginning of a plugin in Rust: a model that works, its tests, its cases, and the SDK beside it.
 
-use super::wrap::WIT;
+use crate::sandbox::PRESENT;
 
 /// The files of the SDK of this version, by their place below `src`.
 pub const SDK_SOURCES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk_sources.rs"));
@@ -19,7 +19,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("cases.yaml", include_str!("../../template/cases.yaml")),
     ("sdk/Cargo.toml", include_str!("../../template/sdk.toml.in")),
     ("src/lib.rs", include_str!("../../template/lib.rs")),
-    ("wit/model.wit", WIT),
+    ("wit/model.wit", PRESENT.wit),
 ];
 
 /// A file of a new plugin.

@@ -66,6 +66,9 @@ pub struct ModelConfig {
     /// When a key that keeps failing is no longer sent.
     #[serde(default)]
     pub breaker: BreakerConfig,
+    /// What becomes of what is kept by key when the model is exchanged for one that cannot go on from it.
+    #[serde(default)]
+    pub state: StatePolicy,
     /// Other versions of the model, by name; what stands above is the version `champion`. Left out of a version is what it has
     /// in common with the champion. `{}` where versions are to come by the HTTP API alone.
     #[serde(default)]
@@ -81,6 +84,17 @@ pub struct ModelConfig {
     /// A version that acts on a share of the keys.
     #[serde(default)]
     pub canary: Option<CanaryConfig>,
+}
+
+/// What becomes of what a model keeps by key when another takes its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StatePolicy {
+    /// It is kept, or rewritten by the new model's `migrate-state`; where that cannot, the run does not start.
+    #[default]
+    Keep,
+    /// The same, but where it cannot be rewritten all keys begin anew.
+    Reset,
 }
 
 /// What a version of a model has of its own.
@@ -201,6 +215,7 @@ impl ModelConfig {
             on_error: OnError::default(),
             limits: LimitsConfig::default(),
             breaker: BreakerConfig::default(),
+            state: StatePolicy::default(),
             versions: None,
             shadow: Names::default(),
             route: None,

@@ -13,7 +13,7 @@ use foreline_engine::{
 };
 use foreline_sdk::explain::{base_name, contribution_name};
 
-use super::config::ModelConfig;
+use super::config::{ModelConfig, StatePolicy};
 use super::drift::{DRIFTED, PSI, Yardstick};
 use super::explain::{ExplainConfig, Parts};
 use super::operation::Operation;
@@ -24,7 +24,7 @@ use super::warn::{OUTSIDE_RANGE, Range};
 use crate::builtin::{BUILTIN_PREFIX, builtin, builtin_names};
 use crate::pack::{ModelFile, check_signer};
 use crate::sandbox::{
-    self, AdmitError, CallError, CallLimits, Descriptor, Feature, Instance, MissingPolicy,
+    self, AdmitError, Call, CallError, CallLimits, Descriptor, Feature, Instance, MissingPolicy,
     OutputKind, Plugin, Shape, SharedPlugin,
 };
 
@@ -110,6 +110,7 @@ impl Version {
             state_width: model.descriptor.state_width as usize,
             state_version: model.descriptor.state_version,
             breaker_after: config.breaker.after,
+            resets_state: config.state == StatePolicy::Reset,
             name: model.descriptor.name,
             version: model.descriptor.version,
             digest: model_digest(files, config),
@@ -388,9 +389,17 @@ impl Opened {
         let features = trial_rows(&descriptor.features);
         let slots: Vec<u32> = if width == 0 { vec![] } else { (0..TRIAL_ROWS as u32).collect() };
         let state = vec![f64::NAN; TRIAL_ROWS * width];
+        let times: Vec<i64> = (0..).take(slots.len()).collect();
+        let call = Call {
+            n: TRIAL_ROWS,
+            features: &features,
+            times: &times,
+            slots: &slots,
+            state: &state,
+        };
         let mut answers = Vec::new();
         for _ in 0..2 {
-            let answer = instance.score(TRIAL_ROWS, &features, &slots, &state, shape);
+            let answer = instance.score(call, shape);
             let answer = answer.map_err(|e| wrong(e.to_string()))?;
             let bits = answer.outputs.iter().chain(&answer.state).map(|v| v.to_bits());
             answers.push(bits.collect::<Vec<u64>>());

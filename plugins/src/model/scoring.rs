@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::breaker::Gate;
 use super::rows::FeatureColumns;
 use crate::sandbox::reasons;
-use crate::sandbox::{CallError, Instance, OutputKind, Scored, Shape, SharedPlugin};
+use crate::sandbox::{Call, CallError, Instance, OutputKind, Scored, Shape, SharedPlugin};
 
 /// Fresh stores that finding the rows to blame may take, for a shard in an epoch. Five poison rows of a thousand are
 /// found with it.
@@ -37,6 +37,8 @@ pub(super) struct Work<'a> {
     pub(super) sent: &'a [u32],
     /// Hashes of their keys.
     pub(super) hashes: &'a [u64],
+    /// Event times of all rows of the batch.
+    pub(super) times: &'a [i64],
     /// Slots of their keys; empty when the model is stateless.
     pub(super) slots: &'a [u32],
 }
@@ -220,7 +222,9 @@ impl Scorer {
         let mut matrix = std::mem::take(&mut self.matrix);
         work.features.fill(&work.sent[rows.clone()], &mut matrix);
         let (mut slot_of_row, mut slots, mut state) = (Vec::new(), Vec::new(), Vec::new());
+        let mut times = Vec::new();
         if self.shape.state_width > 0 {
+            times.extend(work.sent[rows.clone()].iter().map(|&row| work.times[row as usize]));
             for &slot in &work.slots[rows.clone()] {
                 if slots.last() != Some(&slot) {
                     slots.push(slot);
@@ -233,7 +237,11 @@ impl Scorer {
         }
         let shape = self.shape;
         let scored = match self.instance() {
-            Ok(instance) => instance.score(rows.len(), &matrix, &slot_of_row, &state, shape),
+            Ok(instance) => {
+                let (n, slots) = (rows.len(), &slot_of_row);
+                let rows = Call { n, features: &matrix, times: &times, slots, state: &state };
+                instance.score(rows, shape)
+            }
             Err(fault) => Err(CallError::Host(fault.message)),
         };
         self.matrix = matrix;

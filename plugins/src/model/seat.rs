@@ -41,6 +41,8 @@ pub(super) struct Recipe {
     pub(super) state_width: usize,
     pub(super) state_version: u32,
     pub(super) breaker_after: u32,
+    /// Whether keys begin anew where their state cannot be gone on from.
+    pub(super) resets_state: bool,
     pub(super) name: String,
     pub(super) version: String,
     /// SHA-256 of plugin, weights and config.
@@ -52,11 +54,13 @@ pub(super) struct Recipe {
 pub(super) struct Seat {
     pub(super) version: Arc<Version>,
     scorer: Scorer,
-    key: Vec<usize>,
+    input: Schema,
     keys: Keyed<KeyState>,
     shard_gates: Vec<Gate>,
     dirty_gates: ShardSet,
     tally: Tally,
+    /// Whether state was thrown away at the start.
+    was_reset: bool,
     /// The columns that say which model made a score.
     pub(super) provenance: [Constant; 3],
 }
@@ -80,11 +84,12 @@ impl Seat {
         let recipe = &version.recipe;
         Ok(Seat {
             scorer,
-            key: input.key().to_vec(),
+            input: input.clone(),
             keys: Keyed::new(input),
             shard_gates: vec![Gate::default(); SHARDS],
             dirty_gates: ShardSet::none(),
             tally: Tally::default(),
+            was_reset: false,
             provenance: [&recipe.name, &recipe.version, &recipe.digest].map(|v| Constant::new(v)),
             version,
         })
@@ -106,9 +111,10 @@ impl Seat {
         let sent = self.rows_to_send(epoch, batch, mine, &features, &mut outcome);
         let hashes: Vec<u64> = sent.iter().map(|&row| batch.key_hash.value(row as usize)).collect();
         let slots = self.slots(batch, &sent)?;
-        let work = Work { features: &features, sent: &sent, hashes: &hashes, slots: &slots };
+        let (features, sent, hashes, slots) = (&features, &sent, &hashes, &slots);
+        let work = Work { features, sent, hashes, times: batch.times(&self.input), slots };
         self.scorer.score(&work, &mut self.keys, &mut outcome)?;
-        self.tally(batch, &sent, &outcome)?;
+        self.tally(batch, sent, &outcome)?;
         Ok(outcome)
     }
 
@@ -160,7 +166,7 @@ impl Seat {
     }
 
     fn slot(&mut self, batch: &Batch, row: u32) -> Result<u32, Fault> {
-        self.keys.slot(batch, &self.key, row as usize, KeyState::default)
+        self.keys.slot(batch, self.input.key(), row as usize, KeyState::default)
     }
 
     fn tally(&mut self, batch: &Batch, sent: &[u32], outcome: &Outcome) -> Result<(), Fault> {
@@ -241,10 +247,31 @@ impl Seat {
         }
         let keys = state.project(&(0..gate).collect::<Vec<_>>())?;
         self.keys.load(&keys)?;
-        if state_version != self.version.recipe.state_version {
-            self.migrate(state_version, shard)?;
+        let is_of_old = state_version != self.version.recipe.state_version;
+        let kept = if is_of_old { self.migrate(state_version, shard) } else { Ok(()) };
+        match kept.and_then(|()| self.check_width()) {
+            Err(fault) if self.version.recipe.resets_state => {
+                self.forget(shard);
+                if !std::mem::replace(&mut self.was_reset, true) {
+                    tracing::warn!("keys begin without state, as 'state: reset' says: {fault}");
+                }
+                Ok(())
+            }
+            Err(fault) => Err(Fault::new(format!(
+                "{}; 'state: reset' lets all keys begin anew",
+                fault.message
+            ))),
+            Ok(()) => Ok(()),
         }
-        self.check_width()
+    }
+
+    /// Lets the keys of a shard begin anew.
+    fn forget(&mut self, shard: u8) {
+        for slot in self.keys.slots_by_hash().to_vec() {
+            if shard_of(self.keys.hash(slot)) == shard {
+                self.keys.get_mut(slot).state.clear();
+            }
+        }
     }
 
     /// Brings state of an older version to this one, key by key in the order it was saved.

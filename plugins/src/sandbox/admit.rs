@@ -10,6 +10,8 @@ use std::path::Path;
 use wasmparser::{FunctionBody, Operator, Parser, Payload};
 use wasmtime::{Engine, Precompiled};
 
+use super::contract::{Contract, PRESENT};
+
 /// Bytes of a component. A Python plugin takes 18 MB; without a cap a custom section of any size would load.
 pub(crate) const MAX_PLUGIN_BYTES: u64 = 32 << 20;
 /// Bytes of a weights file: twice what fits into the default memory limit.
@@ -23,11 +25,6 @@ const MAX_NESTING: usize = 2_000;
 /// Locals times nesting of a function: what the register allocator's time grows with. Interpreters compiled to
 /// WebAssembly stay below 200,000.
 const MAX_LOCALS_TIMES_NESTING: u64 = 1_000_000;
-
-/// The only import that a plugin may have.
-pub(crate) const ALLOWED_IMPORT: &str = "foreline:model/diagnostics@0.1.";
-/// What a plugin must export.
-const REQUIRED_EXPORT: &str = "foreline:model/scorer@0.1.";
 
 /// Why a plugin or its weights were not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +64,7 @@ pub enum AdmitError {
     Import(String),
     /// It does not export what a plugin must.
     #[error(
-        "it does not export 'foreline:model/scorer@0.1.x', so it is not a plugin for this version"
+        "it exports neither 'foreline:model/scorer@0.2.x' nor '@0.1.x', so it is not a plugin for this version of foreline"
     )]
     NoScorer,
     /// Its imports or exports have the right names and wrong types.
@@ -100,13 +97,13 @@ pub(crate) fn read_capped(path: &Path, max: u64) -> Result<Vec<u8>, AdmitError> 
     Ok(bytes)
 }
 
-/// Checks everything that can be seen without compiling.
-pub(super) fn inspect(component: &[u8]) -> Result<(), AdmitError> {
+/// Checks everything that can be seen without compiling; the contract that it was built for.
+pub(super) fn inspect(component: &[u8]) -> Result<Contract, AdmitError> {
     let seen = survey(component)?;
     if let Some(imports) = seen.forbidden() {
         return Err(AdmitError::Import(imports));
     }
-    seen.scorer.map_or(Err(AdmitError::NoScorer), |_| Ok(()))
+    seen.scorer.map(|(contract, _)| contract).ok_or(AdmitError::NoScorer)
 }
 
 /// Walks over a component: what it imports and exports. Fails where it is none, or larger than the compiler should
@@ -147,14 +144,14 @@ pub(crate) struct Survey {
     pub(crate) functions: usize,
     /// What it imports.
     pub(crate) imports: Vec<String>,
-    /// The version of the contract that it exports.
-    pub(crate) scorer: Option<String>,
+    /// The contract that it exports, and its name there. Of two, the present one.
+    pub(crate) scorer: Option<(Contract, String)>,
 }
 
 impl Survey {
     /// The imports that a plugin may not have, in one text.
     pub(crate) fn forbidden(&self) -> Option<String> {
-        let forbidden = self.imports.iter().filter(|name| !name.starts_with(ALLOWED_IMPORT));
+        let forbidden = self.imports.iter().filter(|name| !Contract::allows(name));
         let names: Vec<&str> = forbidden.map(String::as_str).collect();
         (!names.is_empty()).then(|| names.join("', '"))
     }
@@ -172,8 +169,10 @@ impl Survey {
             Payload::ComponentExportSection(exports) if self.depth == 0 => {
                 for export in exports {
                     let name = export.map_err(malformed)?.name.name;
-                    if name.starts_with(REQUIRED_EXPORT) {
-                        self.scorer = Some(name.to_owned());
+                    if let Some(contract) = Contract::of_export(name)
+                        && self.scorer.as_ref().is_none_or(|(known, _)| *known != PRESENT)
+                    {
+                        self.scorer = Some((contract, name.to_owned()));
                     }
                 }
             }

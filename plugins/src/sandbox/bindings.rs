@@ -1,4 +1,5 @@
-//! The contract as Rust types, generated from the WIT. The host offers the log; a plugin need not use it.
+//! The contract as Rust types, generated from the WIT: the present one and the one before it. The host offers the log; a
+//! plugin need not use it.
 
 #[allow(
     missing_docs,
@@ -9,12 +10,27 @@
     reason = "generated code"
 )]
 mod generated {
-    wasmtime::component::bindgen!({ path: "wit", world: "model-with-log" });
+    pub(super) mod present {
+        wasmtime::component::bindgen!({ path: "wit/model.wit", world: "model-with-log" });
+    }
+    pub(super) mod previous {
+        wasmtime::component::bindgen!({ path: "wit/previous/model.wit", world: "model-with-log" });
+    }
 }
 
-pub(super) use generated::foreline::model::diagnostics;
-pub(super) use generated::{ModelWithLog, ModelWithLogPre};
+/// The present contract.
+pub(super) mod present {
+    pub(crate) use super::generated::present::foreline::model::diagnostics;
+    pub(crate) use super::generated::present::{ModelWithLog, ModelWithLogPre};
+}
 
-pub(crate) use generated::exports::foreline::model::scorer::{
-    Descriptor, Error as PluginError, Feature, MissingPolicy, OutputKind, Scored,
+/// The contract before it.
+pub(super) mod previous {
+    pub(crate) use super::generated::previous::exports::foreline::model::scorer;
+    pub(crate) use super::generated::previous::foreline::model::diagnostics;
+    pub(crate) use super::generated::previous::{ModelWithLog, ModelWithLogPre};
+}
+
+pub(crate) use generated::present::exports::foreline::model::scorer::{
+    Descriptor, Error as PluginError, Feature, MissingPolicy, Output, OutputKind, Scored,
 };

@@ -149,11 +149,13 @@ pub fn compile_child_main() -> ExitCode {
 
 #[cfg(target_os = "linux")]
 fn limit_this_process() -> std::io::Result<()> {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     for (resource, most) in
         [(Resource::As, MAX_CHILD_BYTES), (Resource::Cpu, MAX_CHILD_CPU_S), (Resource::Core, 0)]
     {
+        // Who started this process may allow it less.
+        let most = getrlimit(resource).maximum.map_or(most, |given| given.min(most));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
     Ok(())

@@ -3,7 +3,8 @@
 use foreline_engine::Reason;
 use wasmtime::{Store, Trap};
 
-use super::bindings::{Descriptor, ModelWithLog, PluginError, Scored, diagnostics};
+use super::bindings::{Descriptor, PluginError, Scored, present, previous};
+use super::contract::{Call, Exports};
 use super::limits::{Limits, init_fuel};
 use super::settings::DEADLINE_TICKS;
 use super::{Plugin, SharedPlugin};
@@ -25,18 +26,38 @@ pub(crate) struct StoreState {
     log_lines_left: u32,
 }
 
-impl diagnostics::Host for StoreState {
-    fn log(&mut self, level: diagnostics::Level, message: String) {
+impl StoreState {
+    fn log(&mut self, level: present::diagnostics::Level, message: &str) {
+        use present::diagnostics::Level;
         let Some(left) = self.log_lines_left.checked_sub(1) else { return };
         self.log_lines_left = left;
-        let line = printable(&message, MAX_LOG_LINE_BYTES);
+        let line = printable(message, MAX_LOG_LINE_BYTES);
         let plugin = &self.name;
         match level {
-            diagnostics::Level::Debug => tracing::debug!(plugin, "{line}"),
-            diagnostics::Level::Info => tracing::info!(plugin, "{line}"),
-            diagnostics::Level::Warn => tracing::warn!(plugin, "{line}"),
-            diagnostics::Level::Error => tracing::error!(plugin, "{line}"),
+            Level::Debug => tracing::debug!(plugin, "{line}"),
+            Level::Info => tracing::info!(plugin, "{line}"),
+            Level::Warn => tracing::warn!(plugin, "{line}"),
+            Level::Error => tracing::error!(plugin, "{line}"),
         }
+    }
+}
+
+impl present::diagnostics::Host for StoreState {
+    fn log(&mut self, level: present::diagnostics::Level, message: String) {
+        StoreState::log(self, level, &message);
+    }
+}
+
+impl previous::diagnostics::Host for StoreState {
+    fn log(&mut self, level: previous::diagnostics::Level, message: String) {
+        use previous::diagnostics::Level;
+        let level = match level {
+            Level::Debug => present::diagnostics::Level::Debug,
+            Level::Info => present::diagnostics::Level::Info,
+            Level::Warn => present::diagnostics::Level::Warn,
+            Level::Error => present::diagnostics::Level::Error,
+        };
+        StoreState::log(self, level, &message);
     }
 }
 
@@ -98,9 +119,11 @@ pub(crate) mod reasons {
 pub(crate) struct Instance {
     plugin: SharedPlugin,
     store: Store<StoreState>,
-    exports: ModelWithLog,
+    exports: Exports,
     /// Whether no call was made since `init`.
     fresh: bool,
+    /// How long a call may take, in ticks of the engine.
+    deadline: u64,
 }
 
 impl std::fmt::Debug for Instance {
@@ -130,17 +153,18 @@ impl Instance {
         let mut store = Store::new(plugin.pre.engine(), state);
         store.limiter(|state| &mut state.limits);
         // Before instantiating too: a start function is code of the plugin.
-        ready(&mut store, init_fuel(plugin.weights.len()), INIT_HOSTCALL_BYTES)?;
+        ready(&mut store, DEADLINE_TICKS, init_fuel(plugin.weights.len()), INIT_HOSTCALL_BYTES)?;
         let exports =
             plugin.pre.instantiate(&mut store).map_err(|e| broke(store.data(), &e, &plugin))?;
         let Plugin { weights, config, .. } = &*plugin;
-        let answer = exports.foreline_model_scorer().call_init(&mut store, weights, config);
+        let answer = exports.init(&mut store, weights, config);
         let descriptor = match answer {
             Ok(Ok(descriptor)) => descriptor,
             Ok(Err(e)) => return Err(said(e)),
             Err(e) => return Err(broke(store.data(), &e, &plugin)),
         };
-        Ok((Instance { plugin, store, exports, fresh: true }, descriptor))
+        let deadline = DEADLINE_TICKS;
+        Ok((Instance { plugin, store, exports, fresh: true, deadline }, descriptor))
     }
 
     /// Whether no call was made since `init`.
@@ -149,28 +173,20 @@ impl Instance {
     }
 
     /// Scores rows. NaN in what comes back has the canonical bits.
-    pub(crate) fn score(
-        &mut self,
-        rows: usize,
-        features: &[f64],
-        slots: &[u32],
-        state: &[f64],
-        shape: Shape,
-    ) -> Result<Scored, CallError> {
+    pub(crate) fn score(&mut self, rows: Call<'_>, shape: Shape) -> Result<Scored, CallError> {
         self.fresh = false;
-        let bytes = 8 * (rows * shape.n_outputs + state.len()) + SPARE_HOSTCALL_BYTES;
-        ready(&mut self.store, self.plugin.limits.call_fuel(rows), bytes)?;
-        let n_rows = u32::try_from(rows).map_err(|e| CallError::Host(e.to_string()))?;
-        let scorer = self.exports.foreline_model_scorer();
-        let mut scored = match scorer.call_score(&mut self.store, n_rows, features, slots, state) {
+        let (n_scores, n_state) = (rows.n * shape.n_outputs, rows.state.len());
+        let bytes = 8 * (n_scores + n_state) + SPARE_HOSTCALL_BYTES;
+        ready(&mut self.store, self.deadline, self.plugin.limits.call_fuel(rows.n), bytes)?;
+        let n_rows = u32::try_from(rows.n).map_err(|e| CallError::Host(e.to_string()))?;
+        let mut scored = match self.exports.score(&mut self.store, n_rows, rows) {
             Ok(Ok(scored)) => scored,
             Ok(Err(e)) => return Err(said(e)),
             Err(e) => return Err(broke(self.store.data(), &e, &self.plugin)),
         };
-        for (what, found, expected) in [
-            ("outputs", scored.outputs.len(), rows * shape.n_outputs),
-            ("state", scored.state.len(), state.len()),
-        ] {
+        for (what, found, expected) in
+            [("outputs", scored.outputs.len(), n_scores), ("state", scored.state.len(), n_state)]
+        {
             if found != expected {
                 let message =
                     format!("'score' answered {found} values of {what} instead of {expected}");
@@ -186,9 +202,8 @@ impl Instance {
     pub(crate) fn migrate(&mut self, from: u32, state: &[f64]) -> Result<Vec<f64>, CallError> {
         self.fresh = false;
         let fuel = self.plugin.limits.call_fuel(state.len());
-        ready(&mut self.store, fuel, 16 * state.len() + INIT_HOSTCALL_BYTES)?;
-        let scorer = self.exports.foreline_model_scorer();
-        match scorer.call_migrate_state(&mut self.store, from, state) {
+        ready(&mut self.store, self.deadline, fuel, 16 * state.len() + INIT_HOSTCALL_BYTES)?;
+        match self.exports.migrate_state(&mut self.store, from, state) {
             Ok(Ok(mut state)) => {
                 canonical(&mut state);
                 Ok(state)
@@ -217,9 +232,14 @@ impl Instance {
 }
 
 /// Fills the store up for the next call.
-fn ready(store: &mut Store<StoreState>, fuel: u64, hostcall_bytes: usize) -> Result<(), CallError> {
+fn ready(
+    store: &mut Store<StoreState>,
+    deadline: u64,
+    fuel: u64,
+    hostcall_bytes: usize,
+) -> Result<(), CallError> {
     store.set_fuel(fuel).map_err(|e| CallError::Host(e.to_string()))?;
-    store.set_epoch_deadline(DEADLINE_TICKS);
+    store.set_epoch_deadline(deadline);
     store.set_hostcall_fuel(hostcall_bytes);
     store.data_mut().log_lines_left = LOG_LINES_PER_CALL;
     Ok(())
@@ -287,4 +307,35 @@ fn is_guests_own(trap: Trap) -> bool {
             | Trap::BadConversionToInteger
             | Trap::UnreachableCodeReached
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CallLimits, Plugin, Setup};
+    use super::*;
+
+    /// A plugin that scores for ever, with more fuel than it can burn: the deadline ends the call, and no row is to blame.
+    #[test]
+    fn the_deadline_ends_what_fuel_does_not() {
+        let text = include_str!("../../tests/all/evil.wat").replace("(;SCORE;)", "(loop (br 0))");
+        let mut module = wat::parse_str(text).unwrap();
+        let mut resolve = wit_parser::Resolve::default();
+        let contract = include_str!("../../wit/model.wit");
+        let package = resolve.push_str("model.wit", contract).unwrap();
+        let world = resolve.select_world(&[package], Some("model")).unwrap();
+        let utf8 = wit_component::StringEncoding::UTF8;
+        wit_component::embed_component_metadata(&mut module, &resolve, world, utf8).unwrap();
+        let encoder = wit_component::ComponentEncoder::default().module(&module).unwrap();
+        let component = encoder.validate(false).encode().unwrap();
+        let cache = tempfile::TempDir::new().unwrap();
+        let limits = CallLimits { memory_bytes: 16 << 20, fuel_per_row: u64::MAX / 4 };
+        let given = (Vec::new(), Vec::new());
+        let plugin = Plugin::in_setup(Setup::Usual, "p", &component, cache.path(), given, limits);
+        let (mut instance, _) = Instance::start(&SharedPlugin::new(plugin.unwrap())).unwrap();
+        instance.deadline = 2;
+        let rows = Call { n: 1, features: &[1.0], times: &[], slots: &[], state: &[] };
+        let error = instance.score(rows, Shape { n_outputs: 1, state_width: 0 }).unwrap_err();
+        let CallError::Host(message) = error else { panic!("{error}") };
+        assert!(message.contains("longer than"), "{message}");
+    }
 }

@@ -16,8 +16,22 @@ use crate::bench::{Folder, Step, batch, schema};
 /// The value that wakes the evil.
 const EVIL: f64 = 666.0;
 
+/// The contracts that the host runs: the package of the WIT, as exports are named, and the WIT.
+const CONTRACTS: [(&str, &str); 2] = [
+    ("@0.2.0", include_str!("../../wit/model.wit")),
+    ("@0.1.0", include_str!("../../wit/previous/model.wit")),
+];
+
 pub(crate) fn core(marks: &[(&str, &str)]) -> Vec<u8> {
-    let mut text = include_str!("evil.wat").to_owned();
+    core_of(CONTRACTS[0].0, marks)
+}
+
+/// The module for a contract. The one before the present one was not told the times.
+fn core_of(version: &str, marks: &[(&str, &str)]) -> Vec<u8> {
+    let mut text = include_str!("evil.wat").replace(CONTRACTS[0].0, version);
+    if version == CONTRACTS[1].0 {
+        text = text.replace("(param $t i32) (param $nt i32)", "");
+    }
     for (mark, filling) in marks {
         let mark = format!("(;{mark};)");
         assert!(text.contains(&mark), "there is no place {mark}");
@@ -27,10 +41,16 @@ pub(crate) fn core(marks: &[(&str, &str)]) -> Vec<u8> {
 }
 
 pub(crate) fn component(marks: &[(&str, &str)]) -> Vec<u8> {
-    let mut module = core(marks);
+    component_of(CONTRACTS[0], marks)
+}
+
+fn component_of((version, wit): (&str, &str), marks: &[(&str, &str)]) -> Vec<u8> {
+    let mut module = core_of(version, marks);
     let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("model.wit", include_str!("../../wit/model.wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("model")).unwrap();
+    let package = resolve.push_str("model.wit", wit).unwrap();
+    let logs = marks.iter().any(|(mark, _)| *mark == "IMPORT");
+    let world = if logs { "model-with-log" } else { "model" };
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().module(&module).unwrap().validate(false).encode().unwrap()
 }
@@ -89,10 +109,16 @@ fn feed(step: &mut Step, evil: bool) -> crate::bench::Said {
     step.feed(&batch(&input(), &rows))
 }
 
-/// One poison row is found, its machine's other rows and all other machines score, and so does the next batch.
+/// One poison row is found, its machine's other rows and all other machines score, and so does the next batch: under
+/// each contract.
 fn poisons(marks: &[(&str, &str)], reason: &str) {
-    let component = component(marks);
-    let mut step = step(&component);
+    for contract in CONTRACTS {
+        poisons_of(&component_of(contract, marks), reason);
+    }
+}
+
+fn poisons_of(component: &[u8], reason: &str) {
+    let mut step = step(component);
     for _ in 0..2 {
         let said = feed(&mut step, true);
         assert_eq!(said.reasons(), BTreeMap::from([(reason, 1)]), "{:?}", said.dead);
@@ -106,11 +132,11 @@ fn poisons(marks: &[(&str, &str)], reason: &str) {
 
 #[test]
 fn a_good_plugin_echoes() {
-    let component = component(&[]);
-    let mut step = step(&component);
-    let said = feed(&mut step, false);
-    assert_eq!(said.numbers("y")[&("m3".to_owned(), 3)], Some(30_f64.to_bits()));
-    assert!(said.dead.is_empty());
+    for contract in CONTRACTS {
+        let said = feed(&mut step(&component_of(contract, &[])), false);
+        assert_eq!(said.numbers("y")[&("m3".to_owned(), 3)], Some(30_f64.to_bits()));
+        assert!(said.dead.is_empty());
+    }
 }
 
 #[test]
@@ -130,8 +156,11 @@ fn memory_bomb_is_stopped() {
 
 #[test]
 fn several_memories_are_summed() {
-    let message = refusal(&component(&[("MORE", &"(memory 100)".repeat(3))]));
-    assert!(message.contains("plugin_memory"), "{message}");
+    // Three that are too much together, and one of all that there can be.
+    for memories in ["(memory 100)".repeat(3), "(memory 65536)".to_owned()] {
+        let message = refusal(&component(&[("MORE", &memories)]));
+        assert!(message.contains("plugin_memory"), "{message}");
+    }
 }
 
 #[test]
@@ -272,11 +301,35 @@ fn the_same_rows_are_blamed_on_any_number_of_workers() {
     assert_eq!(scored, 59);
 }
 
+/// A guest whose every so many-th call traps is not the rows' fault: in a fresh instance they score.
+#[test]
+fn what_a_fresh_instance_scores_is_scored() {
+    let component = component(&[
+        ("MORE", "(global $n (mut i32) (i32.const 0))"),
+        (
+            "SCORE",
+            "(global.set $n (i32.add (global.get $n) (i32.const 1)))
+             (if (i32.eq (global.get $n) (i32.const 1000)) (then unreachable))",
+        ),
+    ]);
+    let mut step = step(&component);
+    for _ in 0..1100 {
+        let said = feed(&mut step, false);
+        assert!(said.dead.is_empty(), "{:?}", said.dead);
+        assert_eq!(said.numbers("y").len(), 60);
+    }
+}
+
 /// A plugin that keeps one number for a key, the sum of what it saw, and answers it.
 pub(crate) fn summing(evil: &str) -> Vec<u8> {
+    summing_of(CONTRACTS[0], evil)
+}
+
+/// What such a plugin does with rows.
+fn summing_marks(evil: &str) -> String {
     let at = "(i32.add (local.get $f) (i32.shl (local.get $i) (i32.const 3)))";
     let slot = "(i32.add (local.get $st) (i32.shl (i32.load (i32.add (local.get $sl) (i32.shl (local.get $i) (i32.const 2)))) (i32.const 3)))";
-    let score = format!(
+    format!(
         "(local $i i32) (block $done (loop $next
            (br_if $done (i32.ge_u (local.get $i) (local.get $rows)))
            (if (f64.eq (f64.load {at}) (f64.const {EVIL})) (then {evil}))
@@ -287,9 +340,52 @@ pub(crate) fn summing(evil: &str) -> Vec<u8> {
          (drop (call $ok (local.get $f) (local.get $rows)))
          (i32.store (i32.const 2060) (local.get $st)) (i32.store (i32.const 2064) (local.get $nst))
          (return (i32.const 2048))"
+    )
+}
+
+fn summing_of(contract: (&str, &str), evil: &str) -> Vec<u8> {
+    let score = summing_marks(evil);
+    let width = r#"(data (i32.const 1060) "\01\00\00\00\03\00\00\00")"#;
+    component_of(contract, &[("SCORE", &score), ("LAST", width)])
+}
+
+#[test]
+fn a_plugin_of_the_contract_before_keeps_state_too() {
+    let [present, previous] = CONTRACTS.map(|contract| summing_of(contract, "unreachable"));
+    let said = [&present, &previous].map(|plugin| feed(&mut step(plugin), true));
+    assert_eq!(said[0].numbers("y"), said[1].numbers("y"));
+    assert_eq!(said[0].dead, said[1].dead);
+    assert_eq!(said[0].numbers("y")[&("m7".to_owned(), 47)], Some(142_f64.to_bits()));
+}
+
+#[test]
+fn a_plugin_with_state_is_told_the_times() {
+    // It answers the time of each row, and keeps a number to have state.
+    let at = "(i32.add (local.get $f) (i32.shl (local.get $i) (i32.const 3)))";
+    let time = "(i64.load (i32.add (local.get $t) (i32.shl (local.get $i) (i32.const 3))))";
+    let score = format!(
+        "(local $i i32) (block $done (loop $next
+           (br_if $done (i32.ge_u (local.get $i) (local.get $rows)))
+           (f64.store {at} (f64.convert_i64_s {time}))
+           (local.set $i (i32.add (local.get $i) (i32.const 1))) (br $next)))
+         (drop (call $ok (local.get $f) (local.get $nt)))
+         (i32.store (i32.const 2060) (local.get $st)) (i32.store (i32.const 2064) (local.get $nst))
+         (return (i32.const 2048))"
     );
     let width = r#"(data (i32.const 1060) "\01\00\00\00\03\00\00\00")"#;
-    component(&[("SCORE", &score), ("LAST", width)])
+    let component = component(&[("SCORE", &score), ("LAST", width)]);
+    let folder = Folder::new();
+    folder.write("evil.wasm", &component);
+    for rows in [2, 4096] {
+        let mut config = config(&component);
+        config["limits"]["rows"] = json!(rows);
+        let said = feed(&mut folder.step(&config, &input()), false);
+        let scores = said.numbers("y");
+        assert_eq!(scores.len(), 60);
+        for ((_, time), score) in scores {
+            assert_eq!(score, Some((time as f64).to_bits()));
+        }
+    }
 }
 
 #[test]
@@ -327,8 +423,48 @@ fn state_of_another_version_must_be_migrated() {
     first.feed(&batch(&input(), &[("a", vec![Some(1.0)])]));
     let shard = first.operator.dirty().iter().next().unwrap();
     let saved = first.operator.save(shard).unwrap().unwrap();
-    let fault = step(&component).operator.load(shard, 2, saved).unwrap_err();
+    let fault = step(&component).operator.load(shard, 2, saved.clone()).unwrap_err();
     assert!(fault.message.contains("state of version 2"), "{fault}");
+    assert!(fault.message.contains("'state: reset'"), "{fault}");
+    // Who says so begins anew.
+    let folder = Folder::new();
+    folder.write("evil.wasm", &component);
+    let mut config = config(&component);
+    config["state"] = json!("reset");
+    let mut anew = folder.step(&config, &input());
+    anew.operator.load(shard, 2, saved).unwrap();
+    let said = anew.feed(&batch(&input(), &[("a", vec![Some(5.0)])]));
+    assert_eq!(said.numbers("y")[&("a".to_owned(), 0)], Some(5_f64.to_bits()));
+}
+
+#[test]
+fn state_is_migrated_by_the_plugin() {
+    let old = summing("unreachable");
+    let mut first = step(&old);
+    let x = |m: &'static str, x: f64| (m, vec![Some(x)]);
+    first.feed(&batch(&input(), &[x("a", 1.0), x("b", 2.0)]));
+    // The next version counts in tenths: it takes ten times what there was.
+    let tenfold = "(local $i i32) (block $done (loop $next
+           (br_if $done (i32.ge_u (local.get $i) (local.get $nst)))
+           (f64.store (i32.add (local.get $st) (i32.shl (local.get $i) (i32.const 3)))
+             (f64.mul (f64.const 10) (f64.load (i32.add (local.get $st) (i32.shl (local.get $i) (i32.const 3))))))
+           (local.set $i (i32.add (local.get $i) (i32.const 1))) (br $next)))
+         (return (call $ok (local.get $st) (local.get $nst)))";
+    let of_version_4 = r#"(data (i32.const 1060) "\01\00\00\00\04\00\00\00")"#;
+    for contract in CONTRACTS {
+        let sum = summing_marks("unreachable");
+        let marks = [("SCORE", &*sum), ("MIGRATE", tenfold), ("LAST", of_version_4)];
+        let mut next = step(&component_of(contract, &marks));
+        let dirty: Vec<u8> = first.operator.dirty().iter().collect();
+        for &shard in &dirty {
+            let saved = first.operator.save(shard).unwrap().unwrap();
+            next.operator.load(shard, 3, saved).unwrap();
+        }
+        let said = next.feed(&batch(&input(), &[x("a", 5.0), x("b", 5.0)])).numbers("y");
+        assert_eq!(said[&("a".to_owned(), 0)], Some(15_f64.to_bits()));
+        assert_eq!(said[&("b".to_owned(), 1)], Some(25_f64.to_bits()));
+        first.feed(&batch(&input(), &[x("a", 0.0), x("b", 0.0)]));
+    }
 }
 
 #[test]
