@@ -33,7 +33,7 @@ mod classes;
 mod importance;
 mod seeds;
 
-pub use seeds::Seeds;
+pub use seeds::{Seeds, judge_seeds};
 
 /// How far off a prediction may be where the file does not say, as a share of the life left.
 const ALPHA: f64 = 0.2;
@@ -169,7 +169,7 @@ fn whole(
     if !arguments.seeds {
         return judge_one(file, name, config, inputs, running);
     }
-    let (seeds, mut last) = seeds::judge_seeds(file, outline, name, config, &inputs, running)?;
+    let (seeds, mut last) = judge_seeds(file, outline, name, config, &inputs, running)?;
     last.seeds = Some(seeds);
     Ok(last)
 }

@@ -166,6 +166,7 @@ fn machines_are_held_back_and_random_rows_are_warned_of() {
         out.contains("validated by machine") && out.contains("warning: rows at random"),
         "{out}"
     );
+    the_card_goes_along(folder);
     let html = fs::read_to_string(folder.join("out.html")).unwrap();
     assert!(html.contains("<svg") && html.contains("vibration") && !html.contains("<script"));
     let report = json(folder, &["train", "wear.yaml", "--only", "life", "--json"]);
@@ -184,6 +185,23 @@ fn machines_are_held_back_and_random_rows_are_warned_of() {
     let asked = json(folder, &["train", "wear.yaml", "--only", "state", "--validate", "--json"]);
     let accuracy = asked[0]["validated"][0]["classes"]["accuracy"].as_f64().unwrap();
     assert!(accuracy > 0.6, "{accuracy}");
+}
+
+/// What was learnt from stands beside the weights and is packed with them, and with no others.
+fn the_card_goes_along(folder: &Path) {
+    let card = fs::read_to_string(folder.join("life.weights.card.yaml")).unwrap();
+    let read = foreline_spec::read_values(&card).unwrap();
+    assert!(read["data"]["rows"].as_u64().unwrap() > 100 && read["data"]["from"].is_string());
+    assert!(read["features"].as_array().unwrap().iter().any(|name| name == "vibration"));
+    assert!(read["metrics"]["by_machine.rmse"].as_f64().unwrap() < 8.0, "{card}");
+    let pack = ["model", "pack", "builtin:boosted", "--weights", "life.weights", "-o", "m.wasm"];
+    done(folder, &pack);
+    assert!(done(folder, &["model", "show", "m.wasm"]).contains(&card));
+    fs::write(folder.join("other.weights"), b"others").unwrap();
+    fs::write(folder.join("other.weights.card.yaml"), &card).unwrap();
+    let other = pack.map(|word| if word == "life.weights" { "other.weights" } else { word });
+    let (code, _, err) = foreline(folder, &other);
+    assert!(code == Some(78) && err.contains("other weights"), "{err}");
 }
 
 #[test]

@@ -31,17 +31,19 @@ impl Gate {
         *self == Gate::default()
     }
 
-    /// Takes in how an epoch went in which rows were sent.
-    pub(super) fn settle(&mut self, epoch: u64, failed: bool, after: u32) {
+    /// Takes in how an epoch went in which rows were sent; for how many epochs it is shut from now on.
+    pub(super) fn settle(&mut self, epoch: u64, failed: bool, after: u32) -> Option<u64> {
         if !failed {
             *self = Gate::default();
-            return;
+            return None;
         }
         self.failed = self.failed.saturating_add(1);
         if after > 0 && self.failed >= after {
             self.wait = if self.wait == 0 { FIRST_WAIT } else { (self.wait * 2).min(LONGEST_WAIT) };
             self.shut_until = epoch.saturating_add(self.wait);
+            return Some(self.wait);
         }
+        None
     }
 }
 

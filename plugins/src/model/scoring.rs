@@ -90,6 +90,8 @@ pub(super) struct Scorer {
     instance: Option<Instance>,
     /// Instances made so far.
     started: u32,
+    /// Calls that broke an instance and went through in a fresh one.
+    healed: u64,
     /// Fresh stores that shards have used up in this epoch.
     spent: BTreeMap<u8, u32>,
     matrix: Vec<f64>,
@@ -112,6 +114,7 @@ impl Scorer {
             max_rows,
             instance: None,
             started: 0,
+            healed: 0,
             spent: BTreeMap::new(),
             matrix: Vec::new(),
         };
@@ -192,10 +195,14 @@ impl Scorer {
         keys: &mut Keyed<KeyState>,
         outcome: &mut Outcome,
     ) -> Result<Result<(), Refusal>, Fault> {
+        let mut broke: Option<Refusal> = None;
         loop {
             let was_fresh = self.instance.as_ref().is_none_or(Instance::is_fresh);
             match self.call(work, rows.clone(), keys) {
                 Ok((scored, slots)) => {
+                    if let Some((reason, message)) = broke {
+                        self.heal(reason, &message);
+                    }
                     self.accept(work, rows, &scored, outcome);
                     keep_state(&scored.state, &slots, self.shape.state_width, keys);
                     return Ok(Ok(()));
@@ -207,8 +214,23 @@ impl Scorer {
                     if was_fresh {
                         return Ok(Err((reason, message)));
                     }
+                    broke = Some((reason, message));
                 }
             }
+        }
+    }
+
+    /// Tells of a call that went through in a fresh instance only: no row is to blame, but the plugin remembers something that
+    /// it should not. Ever more seldom, as it may happen all the time.
+    fn heal(&mut self, reason: Reason, message: &str) {
+        self.healed += 1;
+        if self.healed.is_power_of_two() {
+            let (plugin, times) = (&self.plugin.name, self.healed);
+            tracing::warn!(
+                plugin,
+                times,
+                "a call went through in a fresh instance only: {message} ({reason})"
+            );
         }
     }
 

@@ -194,8 +194,9 @@ impl Seat {
     pub(super) fn settle(&mut self, epoch: u64) {
         let tally = std::mem::take(&mut self.tally);
         let after = self.version.recipe.breaker_after;
+        let mut shut = None;
         for &slot in tally.failed.values() {
-            self.keys.get_mut(slot).gate.settle(epoch, true, after);
+            shut = shut.max(self.keys.get_mut(slot).gate.settle(epoch, true, after));
         }
         for (hash, &slot) in &tally.tried {
             if !tally.failed.contains_key(hash) {
@@ -205,9 +206,17 @@ impl Seat {
         for (&shard, &(sent, failed)) in &tally.shards {
             let gate = &mut self.shard_gates[usize::from(shard)];
             if failed == sent || !gate.is_clear() {
-                gate.settle(epoch, failed == sent, after);
+                shut = shut.max(gate.settle(epoch, failed == sent, after));
                 self.dirty_gates.insert(shard);
             }
+        }
+        if let Some(epochs) = shut {
+            let (plugin, rows) = (&self.version.plugin.name, tally.failed.len());
+            tracing::warn!(
+                plugin,
+                keys = rows,
+                "rows of keys that keep failing are not sent for {epochs} epochs: plugin_breaker_open"
+            );
         }
     }
 

@@ -577,6 +577,38 @@ fn prebuilt_plugins_are_the_ones_with_the_noted_digests() {
     }
 }
 
+/// The folder of the plugins that `cargo xtask plugins --compare` built, below Cargo's, wherever that is.
+fn rebuilt() -> Option<std::path::PathBuf> {
+    let this = std::env::current_exe().unwrap();
+    let mut above = this.ancestors().skip(1).map(|folder| folder.join("guests-rebuilt"));
+    above.find(|folder| folder.is_dir())
+}
+
+#[test]
+fn prebuilt_plugins_score_as_those_built_from_source() {
+    let Some(folder_of_rebuilt) = rebuilt() else {
+        eprintln!("SKIPPED: no plugin was built from source; `cargo xtask plugins --compare`");
+        return;
+    };
+    let x = noise(500 * 4);
+    for family in ["boosted", "forest", "knn", "linear", "pca_t2q"] {
+        let (folder, mut config) = model(family);
+        if family == "pca_t2q" {
+            config.as_object_mut().unwrap().remove("output");
+        }
+        let output = if family == "pca_t2q" { "t2" } else { "rul" };
+        let expected = folder.step(&config, &input()).feed(&rows(&x)).numbers(output);
+        let component = std::fs::read(folder_of_rebuilt.join(format!("{family}.wasm"))).unwrap();
+        folder.write("rebuilt.wasm", &component);
+        config["plugin"] = json!("rebuilt.wasm");
+        config["sha256"] = json!(digest(&component));
+        let found = folder.step(&config, &input()).feed(&rows(&x)).numbers(output);
+        assert_eq!(found, expected, "{family}");
+        assert_eq!(family_of(&component), family_of(builtin(family).unwrap()), "{family}");
+    }
+    assert!(folder_of_rebuilt.join("degradation.wasm").exists());
+}
+
 #[test]
 fn a_plugin_that_is_not_there_is_suggested() {
     let (folder, mut config) = model("linear");

@@ -19,6 +19,8 @@ use crate::outside;
 
 /// The guests, by crate and file name.
 const GUESTS: [&str; 6] = ["boosted", "degradation", "forest", "knn", "linear", "pca_t2q"];
+/// The folder of those that are built to be compared, below that of what cargo builds.
+const REBUILT: &str = "guests-rebuilt";
 /// The guest that is built only by its name.
 const LARGE: &str = "onnx";
 /// A dependency of tract asks for randomness where it can have some; here there is none, and none is drawn.
@@ -41,6 +43,10 @@ pub(crate) struct Options {
     /// A plugin that is built only by its name; without one, all that come with Foreline.
     #[arg(value_parser = [LARGE])]
     name: Option<String>,
+    /// Leave those in the repository as they are, and put what was built beside what else cargo builds, where tests compare it
+    /// with them.
+    #[arg(long, conflicts_with = "name")]
+    compare: bool,
 }
 
 /// Builds the guests, makes components of them, and writes those that changed with their digests.
@@ -49,12 +55,25 @@ pub(crate) struct Options {
 /// When no toolchain can build for wasm32, or a build fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let root = crate::test::workspace();
+    // Beside what else is built, so that a clean checkout need not build it anew.
+    let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| root.join("target"));
     if options.name.is_some() {
-        // Beside what else is built, so that a clean checkout need not build it anew.
-        let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let target = folder.unwrap_or_else(|| root.join("target")).join("guest-onnx");
+        let target = folder.join("guest-onnx");
         build(&root, &root.join("plugins/guests/onnx"), &target, NO_RANDOMNESS)?;
         write(&root, &target, LARGE)?;
+        return Ok(());
+    }
+    if options.compare {
+        let target = folder.join("guests");
+        build(&root, &root.join("plugins/guests"), &target, "")?;
+        for guest in GUESTS {
+            let component = built(&target, guest)?;
+            let file = folder.join(REBUILT).join(format!("{guest}.wasm"));
+            std::fs::create_dir_all(folder.join(REBUILT)).context("a folder for plugins")?;
+            std::fs::write(&file, component).with_context(|| file.display().to_string())?;
+            writeln!(std::io::stdout(), "{}", file.display())?;
+        }
         return Ok(());
     }
     let target = root.join("target/guests");
@@ -69,11 +88,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Makes a component of what was built and puts it among the prebuilt ones; its digest.
-fn write(root: &Path, target: &Path, guest: &str) -> Result<String> {
+/// The component of what was built.
+fn built(target: &Path, guest: &str) -> Result<Vec<u8>> {
     let module = target.join(TARGET).join(format!("release/foreline_{guest}.wasm"));
     let module = std::fs::read(&module).with_context(|| module.display().to_string())?;
-    let component = componentise(&module).with_context(|| format!("plugin '{guest}'"))?;
+    componentise(&module).with_context(|| format!("plugin '{guest}'"))
+}
+
+/// Puts what was built among the prebuilt ones; its digest.
+fn write(root: &Path, target: &Path, guest: &str) -> Result<String> {
+    let component = built(target, guest)?;
     let digest: String = Sha256::digest(&component).iter().map(|b| format!("{b:02x}")).collect();
     let file = root.join("plugins/prebuilt").join(format!("{guest}.wasm"));
     let same = std::fs::read(&file).is_ok_and(|old| old == component);

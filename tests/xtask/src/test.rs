@@ -74,6 +74,8 @@ fn steps(nextest: bool, wasm32: bool) -> Vec<Step> {
     if wasm32 {
         // The tests of neural networks need their plugin, which is too large for the repository.
         steps.push(step("plugin of neural networks", "cargo xtask plugins onnx"));
+        // What is in the repository must be what its sources make.
+        steps.push(step("plugins from source", "cargo xtask plugins --compare"));
     }
     if nextest {
         // It does not run examples in documentation.

@@ -45,7 +45,10 @@ pub struct OfSeed {
 }
 
 /// Trains and judges with every seed; their figures, and the evaluation with the last.
-pub(super) fn judge_seeds(
+///
+/// # Errors
+/// When the evaluation declares no seeds, no step reads the weights, or training or judging fails.
+pub fn judge_seeds(
     file: &Path,
     outline: &Outline,
     name: &str,
