@@ -180,7 +180,7 @@ fn one(
         validated.push(validate(training, &schema, &samples, split, progress)?);
     }
     let mut fitted = fitted(training, &samples, &schema, running)?;
-    fitted.card.inputs(&inputs);
+    fitted.card.inputs(inputs);
     fitted.card.metrics(&validated);
     fitted.write(&arguments.file)?;
     let run = run_of(training, &fitted, &validated);
@@ -245,7 +245,7 @@ pub fn fit_unwritten(
     let plan = part(file, name, inputs.clone())?;
     let (training, samples, schema) = samples_of(&plan, name, running)?;
     let mut fitted = fitted(training, &samples, &schema, running)?;
-    fitted.card.inputs(&inputs);
+    fitted.card.inputs(inputs);
     Ok(fitted)
 }
 

@@ -61,9 +61,9 @@ impl Card {
     }
 
     /// Adds what the sources read instead of what the file says.
-    pub(super) fn inputs(&mut self, inputs: &BTreeMap<String, SourceOverride>) {
-        let paths = inputs.iter().filter_map(|(source, instead)| match instead {
-            SourceOverride::Path(path) => Some((source.clone(), json!(path.display().to_string()))),
+    pub(super) fn inputs(&mut self, inputs: BTreeMap<String, SourceOverride>) {
+        let paths = inputs.into_iter().filter_map(|(source, instead)| match instead {
+            SourceOverride::Path(path) => Some((source, json!(path.display().to_string()))),
             SourceOverride::Rows(_) => None,
         });
         let paths: Map<String, Value> = paths.collect();
