@@ -16,9 +16,6 @@ use crate::torture::{keys, now, rows, wait};
 /// How long a test waits for what must come, on a machine that has other things to do.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How long a folder of the sink may be in the middle of something.
-const REST: Duration = Duration::from_secs(5);
-
 /// Starts `foreline run p.yaml` in `folder`, where it leaves `stdout`, and `stderr` behind that of runs before.
 ///
 /// # Panics
@@ -182,19 +179,8 @@ impl Lake {
     /// When it cannot be read.
     #[must_use]
     pub fn rows(&self) -> Vec<(String, i64)> {
-        self.read().iter().flat_map(|b| keys(b, "ts").expect("it has machine and time")).collect()
-    }
-
-    /// Every row that is committed so far. While it is read small files may become one: then it is read anew.
-    fn read(&self) -> Vec<RecordBatch> {
-        let begun = now();
-        loop {
-            match rows(&self.0) {
-                Ok(batches) => return batches,
-                Err(_) if begun.elapsed() < REST => wait(Duration::from_millis(10)),
-                Err(e) => panic!("what is committed can be read: {e:#}"),
-            }
-        }
+        let batches = rows(&self.0).expect("what is committed can be read");
+        batches.iter().flat_map(|b| keys(b, "ts").expect("it has machine and time")).collect()
     }
 
     /// Some columns of every row that is committed so far, as text; empty for null.
@@ -203,7 +189,7 @@ impl Lake {
     /// When it cannot be read.
     #[must_use]
     pub fn texts(&self, columns: &[&str]) -> Vec<Vec<String>> {
-        let batches = self.read();
+        let batches = rows(&self.0).expect("what is committed can be read");
         let text = |batch: &RecordBatch, name: &&str, row: usize| {
             let column = batch.column_by_name(name).expect("it has the column");
             array_value_to_string(column, row).expect("it can be shown")

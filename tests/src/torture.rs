@@ -321,8 +321,19 @@ fn read_result(folder: &Path) -> Result<Found> {
 
 /// The rows that the manifest of a folder lists; none where nothing was committed yet.
 pub(crate) fn rows(folder: &Path) -> Result<Vec<RecordBatch>> {
-    let Ok(text) = fs::read(folder.join("_manifest.json")) else { return Ok(Vec::new()) };
-    let manifest: serde_json::Value = serde_json::from_slice(&text)?;
+    let path = folder.join("_manifest.json");
+    loop {
+        let Ok(text) = fs::read(&path) else { return Ok(Vec::new()) };
+        match listed_rows(folder, &text) {
+            // Small files that became one meanwhile are gone, and a new manifest lists what they became.
+            Err(_) if fs::read(&path).is_ok_and(|now| now != text) => {}
+            read => return read,
+        }
+    }
+}
+
+fn listed_rows(folder: &Path, manifest: &[u8]) -> Result<Vec<RecordBatch>> {
+    let manifest: serde_json::Value = serde_json::from_slice(manifest)?;
     let mut batches = Vec::new();
     for entry in manifest["files"].as_array().context("a manifest lists files")? {
         let name = entry["name"].as_str().context("a file has a name")?;
