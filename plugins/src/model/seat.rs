@@ -211,11 +211,11 @@ impl Seat {
             }
         }
         if let Some(epochs) = shut {
-            let (plugin, rows) = (&self.version.plugin.name, tally.failed.len());
+            let (plugin, failed) = (&self.version.plugin.name, tally.failed.len());
             tracing::warn!(
                 plugin,
-                keys = rows,
-                "rows of keys that keep failing are not sent for {epochs} epochs: plugin_breaker_open"
+                failed,
+                "a key or shard that keeps failing is not sent for up to {epochs} epochs: plugin_breaker_open"
             );
         }
     }
