@@ -24,9 +24,9 @@ use foreline_engine::Registration;
 
 pub use builtin::{builtin, family_of};
 pub use model::{
-    BreakerConfig, Bytes, CHAMPION, CanaryConfig, ExplainConfig, LimitsConfig, ModelConfig, Names,
-    NotAdmitted, OnError, PROVENANCE, RouteConfig, StatePolicy, Switchboard, VersionConfig,
-    VersionFacts, WarnConfig, Work, operated, swaps_schema,
+    BreakerConfig, Bytes, CHAMPION, CanaryConfig, ExplainConfig, Ledger, LimitsConfig, ModelConfig,
+    Names, NotAdmitted, OnError, PROVENANCE, PlannedModel, RouteConfig, StatePolicy, Switchboard,
+    VersionConfig, VersionFacts, WarnConfig, Work, plan_model, swaps_schema,
 };
 pub use native::Native;
 pub use sandbox::{

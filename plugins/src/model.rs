@@ -16,6 +16,7 @@ mod breaker;
 mod config;
 mod drift;
 mod explain;
+mod ledger;
 mod operation;
 mod plan;
 mod rows;
@@ -35,13 +36,14 @@ pub use config::{
     StatePolicy, VersionConfig,
 };
 pub use explain::ExplainConfig;
+pub use ledger::{Ledger, Work};
 pub use operation::CHAMPION;
 pub use plan::PROVENANCE;
 pub(crate) use plan::{
     FUEL_HEADROOM, Files, MIN_FUEL_PER_ROW, TRIAL_FUEL_PER_ROW, TRIAL_ROWS, check_descriptor,
     model_digest, plan_files, trial_rows,
 };
-pub use switchboard::{NotAdmitted, Switchboard, VersionFacts, Work, swaps_schema};
+pub use switchboard::{NotAdmitted, Switchboard, VersionFacts, swaps_schema};
 pub use warn::WarnConfig;
 
 /// The `model` step.
@@ -65,22 +67,36 @@ impl OperatorKind for Model {
     }
 }
 
-/// A step called `name` that is operated while it runs. It reads its stream and then the relation of [swaps](swaps_schema);
-/// versions that come are kept in `folder`.
+/// A model of a pipeline: its step, what it does while it runs, and the way to change it.
+#[derive(Debug)]
+pub struct PlannedModel {
+    /// The step. One that is operated reads its stream and then the relation of [swaps](swaps_schema).
+    pub planned: Planned,
+    /// What its versions do.
+    pub ledger: Arc<Ledger>,
+    /// There where it is operated.
+    pub switchboard: Option<Arc<Switchboard>>,
+}
+
+/// The model in the step called `name`. With `operated_in` it can be changed while it runs; versions that come are kept in
+/// that folder.
 ///
 /// # Errors
 /// As [`OperatorKind::plan`].
-pub fn operated(
+pub fn plan_model(
     name: &str,
     config: &ModelConfig,
     input: &Schema,
     given: &dyn Resolver,
-    folder: PathBuf,
-) -> Result<(Planned, Arc<Switchboard>), Vec<ConfigError>> {
+    operated_in: Option<PathBuf>,
+) -> Result<PlannedModel, Vec<ConfigError>> {
     let (operation, notes) = plan::operation(config, std::slice::from_ref(input), given)?;
     let operation = Arc::new(operation);
-    let switchboard = Switchboard::new(name, config, Arc::clone(&operation), given, folder)?;
-    let switchboard = Arc::new(switchboard);
-    let planned = plan::planned(&operation, Some(Arc::clone(&switchboard)));
-    Ok((Planned { notes, ..planned }, switchboard))
+    let switchboard = operated_in
+        .map(|folder| Switchboard::new(name, config, Arc::clone(&operation), given, folder))
+        .transpose()?
+        .map(Arc::new);
+    let ledger = Arc::new(Ledger::new(name));
+    let planned = plan::planned(&operation, &ledger, switchboard.clone());
+    Ok(PlannedModel { planned: Planned { notes, ..planned }, ledger, switchboard })
 }

@@ -3,14 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foreline_plugins::{NotAdmitted, Switchboard};
-use foreline_server::{Board, Refusal};
+use foreline_plugins::{Ledger, NotAdmitted, Switchboard};
+use foreline_server::{Board, Refusal, Works};
 use foreline_spec::Plan;
 use serde_json::{Value, json};
 
 /// The models that can be changed while they run.
 pub(crate) fn boards(plan: &Plan) -> Vec<Arc<dyn Board>> {
     plan.models.iter().map(|m| Arc::new(Model(Arc::clone(m))) as Arc<dyn Board>).collect()
+}
+
+/// What all models do.
+pub(crate) fn works(plan: &Plan) -> Vec<Arc<dyn Works>> {
+    plan.ledgers.iter().map(|l| Arc::new(Done(Arc::clone(l))) as Arc<dyn Works>).collect()
+}
+
+#[derive(Debug)]
+struct Done(Arc<Ledger>);
+
+impl Works for Done {
+    fn step(&self) -> &str {
+        self.0.step()
+    }
+
+    fn works(&self) -> BTreeMap<String, Value> {
+        self.0.works().into_iter().map(|(name, work)| (name, json!(work))).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -39,10 +57,6 @@ impl Board for Model {
 
     fn canary(&self) -> Option<(String, f64)> {
         self.0.canary().map(|(name, share)| (name.to_owned(), share))
-    }
-
-    fn works(&self) -> BTreeMap<String, Value> {
-        self.0.works().into_iter().map(|(name, work)| (name, json!(work))).collect()
     }
 
     fn since(&self) -> Option<u64> {

@@ -254,7 +254,9 @@ pub struct ComparisonReport {
 
 impl std::fmt::Display for ComparisonReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let counted = |report: &Report| [grouped(report.pairs), grouped(report.unusable)];
+        let counted = |report: &Report| {
+            [report.pairs, report.unusable, report.late, report.early].map(grouped)
+        };
         let mut columns = Vec::new();
         if let (Some(cap), Some(report)) = (self.cap, &self.capped) {
             columns.push((format!("labels capped at {cap}"), report));
@@ -263,7 +265,7 @@ impl std::fmt::Display for ComparisonReport {
         let mut table = Table::new(
             std::iter::once(String::new()).chain(columns.iter().map(|(name, _)| name.clone())),
         );
-        for (row, name) in ["predictions", "unusable"].into_iter().enumerate() {
+        for (row, name) in ["predictions", "unusable", "late", "early"].into_iter().enumerate() {
             let cells = columns.iter().map(|(_, report)| counted(report)[row].clone());
             table.push(std::iter::once(name.to_owned()).chain(cells));
         }
@@ -375,6 +377,8 @@ mod tests {
             "                   labels capped at 125  labels as they are\n\
              predictions                           2                   2\n\
              unusable                              1                   1\n\
+             late                                  1                   1\n\
+             early                                 1                   1\n\
              RMSE                              5.000              28.504\n\
              MAE                               5.000              22.500\n\
              bias (late > 0)                   0.000             -17.500\n\

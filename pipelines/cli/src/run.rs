@@ -12,7 +12,7 @@ use foreline_spec::{OtlpPlan, Plan, Signal};
 use foreline_sql::{WIRE_PROTOCOL, Wire};
 use serde_json::json;
 
-use crate::boards::boards;
+use crate::boards::{boards, works};
 use crate::catalogue::Asked;
 use crate::commands::{File, Format, Running};
 use crate::failure::{Failure, Outcome};
@@ -187,6 +187,7 @@ fn serve(
             rules,
             swaps,
             boards: boards(plan),
+            works: works(plan),
             bells,
             tables,
             queries: Some(Arc::new(queries)),

@@ -179,7 +179,7 @@ fn one(
     for split in &splits {
         validated.push(validate(training, &schema, &samples, split, progress)?);
     }
-    let mut fitted = fitted(training, &samples, &schema, running)?;
+    let mut fitted = fitted(&plan, training, &samples, &schema, running)?;
     fitted.card.inputs(inputs);
     fitted.card.metrics(&validated);
     fitted.write(&arguments.file)?;
@@ -244,13 +244,14 @@ pub fn fit_unwritten(
 ) -> Result<Fitted, Failure> {
     let plan = part(file, name, inputs.clone())?;
     let (training, samples, schema) = samples_of(&plan, name, running)?;
-    let mut fitted = fitted(training, &samples, &schema, running)?;
+    let mut fitted = fitted(&plan, training, &samples, &schema, running)?;
     fitted.card.inputs(inputs);
     Ok(fitted)
 }
 
 /// Fits the weights of a training on all its rows.
 fn fitted(
+    plan: &Plan,
     training: &TrainingPlan,
     samples: &Samples,
     schema: &Schema,
@@ -261,7 +262,7 @@ fn fitted(
     let trained = learn(training, schema, &samples.set)?;
     bar.finish();
     let (weights, features) = (training.weights.clone(), training.features.len());
-    let card = Card::of(training, samples, schema, &trained);
+    let card = Card::of(plan, training, samples, schema, &trained);
     Ok(Fitted { name, weights, trained, features, card })
 }
 

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
@@ -37,6 +37,9 @@ pub use trials::Settings;
 
 /// Trials that the table shows, the best first.
 const MOST_SHOWN: usize = 10;
+
+/// What a search that was stopped says.
+const STOPPED: &str = "stopped; begin the search again and it goes on from here";
 
 /// What `foreline tune` takes.
 #[derive(Debug, Args)]
@@ -127,7 +130,7 @@ pub fn tune(arguments: &Arguments) -> Outcome {
             tracker.log(&run)?;
         }
         if stop.load(Ordering::Relaxed) {
-            return Err(anyhow!("stopped; begin the search again and it goes on from here").into());
+            return Err(anyhow!(STOPPED).into());
         }
         if arguments.apply {
             apply(file, &tuned)?;
@@ -313,7 +316,7 @@ struct Work<'a> {
     search: &'a Search<'a>,
     training: &'a str,
     group: &'a Group,
-    store: &'a Store,
+    store: &'a Store<Option<f64>>,
     known: &'a AtomicUsize,
 }
 
@@ -325,25 +328,11 @@ impl Work<'_> {
         trials: &[Settings],
         tick: &(dyn Fn() + Sync),
     ) -> BTreeMap<usize, Result<Option<f64>>> {
-        let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        let work = || {
-            while let Some(&n) = members.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if self.search.stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let outcome = self.one(&trials[n]);
-                found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(n, outcome);
-                tick();
-            }
-        };
-        std::thread::scope(|scope| {
-            let threads = self.search.arguments.running.workers().min(members.len());
-            for _ in 1..threads {
-                scope.spawn(work);
-            }
-            work();
-        });
-        found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        at_once(self.search.arguments.running.workers(), self.search.stop, members, |n| {
+            let outcome = self.one(&trials[n]);
+            tick();
+            outcome
+        })
     }
 
     fn one(&self, trial: &Settings) -> Result<Option<f64>> {
@@ -362,9 +351,36 @@ impl Work<'_> {
             return Ok(known);
         }
         let found = error_of(planned, &group.schema, &group.samples, &group.split, figure)?;
-        self.store.put(&key, trial, found)?;
+        self.store.put(&key, trial, &found)?;
         Ok(found)
     }
+}
+
+/// What each of the tasks `wanted` gave, by its number, as many at once as there are `threads`; nothing of those that were
+/// not begun when the user stopped.
+fn at_once<T: Send>(
+    threads: usize,
+    stop: &AtomicBool,
+    wanted: &[usize],
+    task: impl Fn(usize) -> T + Sync,
+) -> BTreeMap<usize, T> {
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        while let Some(&n) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let outcome = task(n);
+            found.lock().unwrap_or_else(PoisonError::into_inner).insert(n, outcome);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(wanted.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why a group could not be prepared, in words; a mistake of the file was printed and ends the search.

@@ -226,3 +226,54 @@ fn a_compiler_that_takes_too_much_is_stopped() {
     let checked = check(folder.path(), &component(&[]), Some(&compiler));
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
+
+/// What a model could not do is in the figures and in the log: a call that only a fresh instance answers, a row that it leaves
+/// without a score, and a machine that it fails on again and again.
+#[test]
+fn what_a_model_cannot_do_shows() {
+    let place = "(i32.add (local.get $f) (i32.shl (local.get $i) (i32.const 3)))";
+    let nan = at(2.5, &format!("(f64.store {place} (f64.const nan))"));
+    let code = format!(
+        "(local $i i32) {nan} {}
+         (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+         (if (i32.eq (global.get $calls) (i32.const 4)) (then unreachable))",
+        at(1.5, "unreachable")
+    );
+    let calls = "(global $calls (mut i32) (i32.const 0))";
+    let plugin = component(&[("MORE", calls), ("SCORE", &code)]);
+    let text = pipeline(&plugin).replace("limits:", "breaker: { after: 2 }, limits:");
+    let mut running = Running::with(COMMAND, &text, &[("plugin.wasm", &plugin)]);
+    let figure = |running: &Running, name: &str| -> f64 {
+        let page = running.send("GET /metrics", "");
+        let line = page.lines().find(|l| l.starts_with(&format!("foreline_model_{name}")));
+        line.unwrap_or_else(|| panic!("{page}")).rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    let acting =
+        |name: &str| format!("{name}{{step=\"scored\",version=\"champion\",role=\"acting\"}}");
+    // Calls that trap are not the fourth of their instance, which is a fresh one then.
+    let values = [10.5, 10.5, 2.5, 10.5, 1.5, 1.5, 10.5];
+    for (second, x) in values.into_iter().enumerate() {
+        running.send("POST /api/v1/sources/readings/rows", &json!([row(0, second, x)]).to_string());
+        // Each in an epoch of its own.
+        eventually("it is through", || {
+            figure(&running, &acting("rows_total")) == (second + 1) as f64
+        });
+    }
+    let kept_back = "breakers_open{step=\"scored\",version=\"champion\"}";
+    // The machine, and its shard, which has no other.
+    eventually("the epoch is settled", || figure(&running, kept_back) == 2.0);
+    assert_eq!(figure(&running, &acting("rows_failed_total")), 3.0);
+    assert_eq!(figure(&running, &acting("rows_unscored_total")), 1.0);
+    assert_eq!(figure(&running, "healed_calls_total{step=\"scored\",version=\"champion\"}"), 1.0);
+    let said = fs::read_to_string(running.folder.path().join("stderr")).unwrap();
+    for line in ["a call went through in a fresh instance only", "plugin_breaker_open"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    // It is remembered by the state: one that begins again knows it too.
+    running.die_and_live();
+    running.send("POST /api/v1/sources/readings/rows", &json!([row(1, 0, 10.5)]).to_string());
+    eventually("it is known", || figure(&running, kept_back) == 2.0);
+    assert!(terminate(&mut running.child).success());
+    let reasons = running.lake("dead_letters").texts(&["reason"]);
+    assert_eq!(reasons, [["plugin_trap"], ["plugin_trap"], ["plugin_breaker_open"]]);
+}

@@ -169,6 +169,8 @@ fn machines_are_held_back_and_random_rows_are_warned_of() {
     the_card_goes_along(folder);
     let html = fs::read_to_string(folder.join("out.html")).unwrap();
     assert!(html.contains("<svg") && html.contains("vibration") && !html.contains("<script"));
+    let caption = "What features are worth: how much the error grows when a feature&#39;s values";
+    assert!(html.contains(caption) || html.contains(&caption.replace("&#39;", "'")));
     let report = json(folder, &["train", "wear.yaml", "--only", "life", "--json"]);
     let ways = report[0]["validated"].as_array().unwrap();
     let rmse = |way: &Value| way["numbers"]["capped"]["rmse"].as_f64().unwrap();
@@ -192,6 +194,11 @@ fn the_card_goes_along(folder: &Path) {
     let card = fs::read_to_string(folder.join("life.weights.card.yaml")).unwrap();
     let read = foreline_spec::read_values(&card).unwrap();
     assert!(read["data"]["rows"].as_u64().unwrap() > 100 && !read["data"]["from"].is_null());
+    let sources = read["data"]["sources"].as_object().unwrap();
+    assert!(
+        sources.len() == 1 && sources["readings"].as_str().unwrap().contains("wear.csv"),
+        "{card}"
+    );
     assert!(read["features"].as_array().unwrap().iter().any(|name| name == "vibration"));
     assert!(read["metrics"]["by_machine.rmse"].as_f64().unwrap() < 8.0, "{card}");
     let pack = ["model", "pack", "builtin:boosted", "--weights", "life.weights", "-o", "m.wasm"];
@@ -231,6 +238,13 @@ fn a_model_is_judged_over_lives_by_alarms_and_by_cost() {
         serde_json::from_str(&fs::read_to_string(folder.join("life.json")).unwrap()).unwrap();
     assert_eq!(report[0]["evaluation"]["seeds"]["figures"].as_array().unwrap().len(), 2);
     assert_eq!(report[0]["importance"][0]["feature"], "vibration");
+    done(folder, &["evaluate", "wear.yaml", "--only", "life", "--report", "life.html"]);
+    let html = fs::read_to_string(folder.join("life.html")).unwrap();
+    assert!(
+        html.contains("What features are worth: how far the model"),
+        "no truth is asked for it"
+    );
+    assert!(html.contains("late, share") && html.contains("predictions"));
 }
 
 #[test]
@@ -250,7 +264,19 @@ fn a_search_goes_on_where_it_was_and_writes_what_it_found() {
     fs::write(folder.join("wear.csv"), text.replace("P-9,", "P-8x,")).unwrap();
     assert_eq!(json(folder, &["tune", "wear.yaml", "--only", "life", "--json"])[0]["known"], 0);
 
+    let window = json(folder, &["tune", "wear.yaml", "--only", "window", "--json"]);
+    assert_eq!(window[0]["known"], 0);
+    let on_one = ["tune", "wear.yaml", "--only", "window", "--json", "--fresh", "--workers", "1"];
+    assert_eq!(json(folder, &on_one), window, "one after another");
+    // What one that was killed had found is known, the others are not.
+    let found = folder.join(".foreline/tune/wear.window.jsonl");
+    let text = fs::read_to_string(&found).unwrap();
+    assert_eq!(text.lines().count(), 4);
+    fs::write(&found, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
+    let rest = json(folder, &["tune", "wear.yaml", "--only", "window", "--json"]);
+    assert_eq!((&rest[0]["known"], &rest[0]["trials"]), (&Value::from(2), &window[0]["trials"]));
     let window = json(folder, &["tune", "wear.yaml", "--only", "window", "--apply", "--json"]);
+    assert_eq!((&window[0]["known"], &window[0]["trials"]), (&Value::from(4), &rest[0]["trials"]));
     let best = &window[0]["trials"][window[0]["best"].as_u64().unwrap() as usize]["settings"];
     let rows = best["steps.calm.moving_average.rows"].as_u64().unwrap();
     let written = fs::read_to_string(folder.join("wear.yaml")).unwrap();

@@ -69,7 +69,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 pub use access::Token;
-pub use models::{Board, Refusal};
+pub use models::{Board, Refusal, Works};
 pub use query::{Ask, Asking, Found, NotFound};
 pub use telemetry::{Line, Logs, Otlp};
 pub use tls::Tls;
@@ -93,6 +93,8 @@ pub struct Served {
     pub swaps: Option<Arc<Door>>,
     /// The models that can be changed.
     pub boards: Vec<Arc<dyn Board>>,
+    /// What all models do.
+    pub works: Vec<Arc<dyn Works>>,
     /// The sources that can be woken, by name.
     pub bells: Vec<(String, Arc<Bell>)>,
     /// The views that can be read, by name.

@@ -40,6 +40,14 @@ const COMMANDS: [&str; 4] = ["activate", "canary", "rollback", "reset"];
 /// Most bytes of a text of a command.
 const TEXT_BYTES_MAX: usize = 4_096;
 
+/// What a model does while it runs.
+pub trait Works: Debug + Send + Sync {
+    /// The step.
+    fn step(&self) -> &str;
+    /// What each version did in this run: an object of counts.
+    fn works(&self) -> BTreeMap<String, Value>;
+}
+
 /// A model that can be changed while it runs. What is told of versions is as their makers have it: an object for readers.
 pub trait Board: Debug + Send + Sync {
     /// The step.
@@ -57,8 +65,6 @@ pub trait Board: Debug + Send + Sync {
     fn is_routed(&self) -> bool;
     /// The canary of the file and its share.
     fn canary(&self) -> Option<(String, f64)>;
-    /// What each version did in this run.
-    fn works(&self) -> BTreeMap<String, Value>;
     /// The epoch from which on what stands has stood.
     fn since(&self) -> Option<u64>;
     /// Whether a version that comes may have that name.
@@ -89,6 +95,7 @@ pub enum Refusal {
 pub(crate) struct Models {
     door: Option<Arc<Door>>,
     boards: BTreeMap<String, Arc<dyn Board>>,
+    works: BTreeMap<String, Arc<dyn Works>>,
     /// What was told last; `None` where that is for the table to say.
     told: Mutex<Option<Rows>>,
 }
@@ -96,11 +103,16 @@ pub(crate) struct Models {
 impl Models {
     /// What each version of each step did in this run.
     pub(crate) fn works(&self) -> Vec<(String, String, Value)> {
-        let of = |(step, board): (&String, &Arc<dyn Board>)| {
-            let works = board.works().into_iter();
+        let of = |(step, of): (&String, &Arc<dyn Works>)| {
+            let works = of.works().into_iter();
             works.map(|(version, work)| (step.clone(), version, work)).collect::<Vec<_>>()
         };
-        self.boards.iter().flat_map(of).collect()
+        self.works.iter().flat_map(of).collect()
+    }
+
+    /// The same of one step.
+    fn works_of(&self, step: &str) -> BTreeMap<String, Value> {
+        self.works.get(step).map(|of| of.works()).unwrap_or_default()
     }
 }
 
@@ -122,9 +134,14 @@ struct Row {
 }
 
 impl Models {
-    pub(crate) fn new(door: Option<Arc<Door>>, boards: Vec<Arc<dyn Board>>) -> Self {
+    pub(crate) fn new(
+        door: Option<Arc<Door>>,
+        boards: Vec<Arc<dyn Board>>,
+        works: Vec<Arc<dyn Works>>,
+    ) -> Self {
         let boards = boards.into_iter().map(|board| (board.step().to_owned(), board)).collect();
-        Models { door, boards, told: Mutex::new(None) }
+        let works = works.into_iter().map(|of| (of.step().to_owned(), of)).collect();
+        Models { door, boards, works, told: Mutex::new(None) }
     }
 
     /// The steps that have them.
@@ -215,9 +232,9 @@ impl<'a> Standing<'a> {
     }
 
     /// A model for people.
-    fn described(&self, board: &dyn Board) -> Value {
+    fn described(&self, models: &Models, board: &dyn Board) -> Value {
         let acting = self.acting(board);
-        let works = board.works();
+        let works = models.works_of(board.step());
         let mut versions = board.versions();
         for facts in versions.values_mut() {
             facts["from"] = json!("file");
@@ -258,8 +275,12 @@ pub(crate) async fn list(State(site): State<Arc<Site>>) -> Result<Response, Prob
         return Ok(as_json(&json!({ "models": [] })));
     }
     let standing = Standing::of(&site).await?;
-    let models: Vec<Value> =
-        site.models.boards.values().map(|board| standing.described(&**board)).collect();
+    let models: Vec<Value> = site
+        .models
+        .boards
+        .values()
+        .map(|board| standing.described(&site.models, &**board))
+        .collect();
     Ok(as_json(&json!({ "models": models })))
 }
 
@@ -270,7 +291,7 @@ pub(crate) async fn one(
 ) -> Result<Response, Problem> {
     let step = step.map(|Path(name)| name).unwrap_or_default();
     let board = site.models.board(&step)?;
-    Ok(as_json(&Standing::of(&site).await?.described(&**board)))
+    Ok(as_json(&Standing::of(&site).await?.described(&site.models, &**board)))
 }
 
 /// What somebody says with a command.
@@ -308,7 +329,7 @@ pub(crate) async fn command(
     let next = changed(&verb, now, &said, known)?;
     let gone = verb == "reset";
     standing.tell(&site, next, gone).await?;
-    Ok(as_json(&standing.described(&*board)))
+    Ok(as_json(&standing.described(&site.models, &*board)))
 }
 
 /// What stands after a command.
@@ -437,7 +458,7 @@ pub(crate) async fn put(
         let row = Row { step, version: name, digest: Some(digest), ..Row::default() };
         standing.tell(&site, row, false).await?;
     }
-    Ok(as_json(&standing.described(&*board)))
+    Ok(as_json(&standing.described(&site.models, &*board)))
 }
 
 /// Has a version go.
@@ -455,7 +476,7 @@ pub(crate) async fn delete(
     in_use(&standing.acting(&*board), &name)?;
     let row = Row { step, version: name, ..Row::default() };
     standing.tell(&site, row, true).await?;
-    Ok(as_json(&standing.described(&*board)))
+    Ok(as_json(&standing.described(&site.models, &*board)))
 }
 
 /// What acts, or is to be gone back to, must not become something else.

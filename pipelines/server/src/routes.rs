@@ -68,7 +68,7 @@ pub(crate) fn router(
         references: served.references.into_iter().collect(),
         commands: served.commands,
         rules: served.rules,
-        models: Models::new(served.swaps, served.boards),
+        models: Models::new(served.swaps, served.boards, served.works),
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
         pages: Pages::default(),

@@ -13,7 +13,7 @@ use foreline_engine::{
     dead_letter_schema, late_schema,
 };
 
-use foreline_plugins::Switchboard;
+use foreline_plugins::{Ledger, Switchboard};
 
 use crate::file::{Signal, Signup, TestConfig, ValidateConfig};
 use crate::read::{DEAD_LETTERS, LATE, diagnostic};
@@ -58,6 +58,8 @@ pub struct Plan {
     pub journal_keep: Duration,
     /// The HTTP server, if there is to be one.
     pub serve: Option<ServePlan>,
+    /// What the models do while they run.
+    pub ledgers: Vec<Arc<Ledger>>,
     /// The models that can be changed while they run; they read the [swaps](Plan::swaps).
     pub models: Vec<Arc<Switchboard>>,
     /// The streams whose last rows are kept in memory.

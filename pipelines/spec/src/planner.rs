@@ -131,6 +131,7 @@ impl<'a> Planner<'a> {
             journal_limit_bytes: file.journal.limit_mib << 20,
             journal_keep: file.journal.keep.map_or(Duration::ZERO, length),
             serve: None,
+            ledgers: Vec::new(),
             models: Vec::new(),
             kept: Vec::new(),
         };
@@ -355,8 +356,11 @@ impl<'a> Planner<'a> {
         self.looks_up(kind.config.looks_up(), &inputs, step)?;
         let mut ids: Vec<StreamId> = inputs.into_iter().map(|(_, id)| id).collect();
         let schemas: Vec<Schema> = ids.iter().map(|id| self.plan.schema(*id)).collect();
-        let planned = match self.operated(step.name, kind.config.as_ref(), &schemas) {
-            Some(planned) => planned.inspect(|_| ids.extend(self.swaps)),
+        let planned = match self.model_step(step.name, kind.config.as_ref(), &schemas) {
+            Some(planned) => planned.map(|(planned, is_operated)| {
+                ids.extend(self.swaps.filter(|_| is_operated));
+                planned
+            }),
             None => kind.config.plan(&schemas, &self.given),
         };
         match planned {

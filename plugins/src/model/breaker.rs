@@ -31,6 +31,11 @@ impl Gate {
         *self == Gate::default()
     }
 
+    /// Whether it was shut and no row went well since.
+    pub(super) fn was_shut(&self) -> bool {
+        self.wait > 0
+    }
+
     /// Takes in how an epoch went in which rows were sent; for how many epochs it is shut from now on.
     pub(super) fn settle(&mut self, epoch: u64, failed: bool, after: u32) -> Option<u64> {
         if !failed {

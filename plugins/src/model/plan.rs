@@ -16,6 +16,7 @@ use foreline_sdk::explain::{base_name, contribution_name};
 use super::config::{ModelConfig, StatePolicy};
 use super::drift::{DRIFTED, PSI, Yardstick};
 use super::explain::{ExplainConfig, Parts};
+use super::ledger::Ledger;
 use super::operation::Operation;
 use super::seat::Recipe;
 use super::step::ModelStep;
@@ -139,7 +140,7 @@ pub(super) fn plan(
     given: &dyn Resolver,
 ) -> Result<Planned, Vec<ConfigError>> {
     let (operation, notes) = operation(config, inputs, given)?;
-    Ok(Planned { notes, ..planned(&Arc::new(operation), None) })
+    Ok(Planned { notes, ..planned(&Arc::new(operation), &Arc::default(), None) })
 }
 
 /// The model and its versions over the one input of the step, and what is to be said of them.
@@ -166,15 +167,16 @@ pub(crate) fn plan_files(
 ) -> Result<Planned, Vec<ConfigError>> {
     let champion = Version::new(config, files, input, given)?;
     let operation = Operation::new(config, champion, input, given, &mut Vec::new())?;
-    Ok(planned(&Arc::new(operation), None))
+    Ok(planned(&Arc::new(operation), &Arc::default(), None))
 }
 
 /// The step of a model; with a switchboard it is operated while it runs.
 pub(super) fn planned(
     operation: &Arc<Operation>,
+    ledger: &Arc<Ledger>,
     switchboard: Option<Arc<Switchboard>>,
 ) -> Planned {
-    let build = Arc::clone(operation);
+    let (build, ledger) = (Arc::clone(operation), Arc::clone(ledger));
     Planned {
         output: operation.output.clone(),
         late: if !operation.is_stateless() {
@@ -187,7 +189,8 @@ pub(super) fn planned(
         depends_on: operation.depends_on(),
         state_version: operation.champion().recipe.state_version,
         build: Arc::new(move |_| -> Result<Box<dyn Operator>, Fault> {
-            Ok(Box::new(ModelStep::new(Arc::clone(&build), switchboard.clone())?))
+            let (operation, ledger) = (Arc::clone(&build), Arc::clone(&ledger));
+            Ok(Box::new(ModelStep::new(operation, ledger, switchboard.clone())?))
         }),
         notes: Vec::new(),
     }

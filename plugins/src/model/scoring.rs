@@ -122,6 +122,11 @@ impl Scorer {
         Ok(scorer)
     }
 
+    /// Calls that broke an instance and went through in a fresh one.
+    pub(super) fn healed(&self) -> u64 {
+        self.healed
+    }
+
     /// Forgets what the shards have used up.
     pub(super) fn begin_epoch(&mut self) {
         self.spent.clear();

@@ -10,6 +10,7 @@ use foreline_engine::{Batch, Fault, Keyed, SHARDS, Schema, ShardSet, shard_of};
 use super::breaker::Gate;
 use super::drift::Yardstick;
 use super::explain::Parts;
+use super::ledger::Share;
 use super::plan::Version;
 use super::rows::{Constant, FeatureColumns};
 use super::scoring::{KeyState, Outcome, Scorer, Work};
@@ -59,6 +60,9 @@ pub(super) struct Seat {
     shard_gates: Vec<Gate>,
     dirty_gates: ShardSet,
     tally: Tally,
+    /// Keys whose gate was shut, and through which no row went well since.
+    shut_keys: u64,
+    share: Share,
     /// Whether state was thrown away at the start.
     was_reset: bool,
     /// The columns that say which model made a score.
@@ -77,7 +81,7 @@ struct Tally {
 }
 
 impl Seat {
-    pub(super) fn new(version: Arc<Version>, input: &Schema) -> Result<Self, Fault> {
+    pub(super) fn new(version: Arc<Version>, input: &Schema, share: Share) -> Result<Self, Fault> {
         let kinds = version.outputs.iter().map(|(_, kind, labels)| (kind.clone(), labels.len()));
         let plugin = Arc::clone(&version.plugin);
         let scorer = Scorer::new(plugin, version.shape(), kinds.collect(), version.max_rows)?;
@@ -89,6 +93,8 @@ impl Seat {
             shard_gates: vec![Gate::default(); SHARDS],
             dirty_gates: ShardSet::none(),
             tally: Tally::default(),
+            shut_keys: 0,
+            share,
             was_reset: false,
             provenance: [&recipe.name, &recipe.version, &recipe.digest].map(|v| Constant::new(v)),
             version,
@@ -195,13 +201,14 @@ impl Seat {
         let tally = std::mem::take(&mut self.tally);
         let after = self.version.recipe.breaker_after;
         let mut shut = None;
-        for &slot in tally.failed.values() {
-            shut = shut.max(self.keys.get_mut(slot).gate.settle(epoch, true, after));
-        }
-        for (hash, &slot) in &tally.tried {
-            if !tally.failed.contains_key(hash) {
-                self.keys.get_mut(slot).gate.settle(epoch, false, after);
-            }
+        let failed = tally.failed.values().map(|slot| (*slot, true));
+        let went_well = tally.tried.iter().filter(|(hash, _)| !tally.failed.contains_key(hash));
+        for (slot, failed) in failed.chain(went_well.map(|(_, slot)| (*slot, false))) {
+            let gate = &mut self.keys.get_mut(slot).gate;
+            let was_shut = gate.was_shut();
+            shut = shut.max(gate.settle(epoch, failed, after));
+            self.shut_keys += u64::from(gate.was_shut());
+            self.shut_keys -= u64::from(was_shut);
         }
         for (&shard, &(sent, failed)) in &tally.shards {
             let gate = &mut self.shard_gates[usize::from(shard)];
@@ -218,6 +225,8 @@ impl Seat {
                 "a key or shard that keeps failing is not sent for up to {epochs} epochs: plugin_breaker_open"
             );
         }
+        let shut_shards = self.shard_gates.iter().filter(|gate| gate.was_shut()).count();
+        self.share.is(self.scorer.healed(), self.shut_keys + shut_shards as u64);
     }
 
     pub(super) fn dirty(&self) -> ShardSet {
@@ -256,6 +265,8 @@ impl Seat {
         }
         let keys = state.project(&(0..gate).collect::<Vec<_>>())?;
         self.keys.load(&keys)?;
+        let slots = 0..u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        self.shut_keys = slots.filter(|&s| self.keys.get(s).gate.was_shut()).count() as u64;
         let is_of_old = state_version != self.version.recipe.state_version;
         let kept = if is_of_old { self.migrate(state_version, shard) } else { Ok(()) };
         match kept.and_then(|()| self.check_width()) {

@@ -15,11 +15,13 @@ use foreline_engine::{Account, Batch, DeadLetter, Epoch, Fault, Input, Operator,
 use super::config::OnError;
 use super::drift::{DriftWatch, STATE_NAME};
 use super::explain::because;
+use super::ledger::{Ledger, Share, Work};
 use super::operation::{CHAMPION, Operation, Standing};
+use super::plan::Version;
 use super::rows::{FeatureColumns, label_column, output_column};
 use super::scoring::Outcome;
 use super::seat::{Recipe, Seat, row_number};
-use super::switchboard::{Switchboard, Told, Work};
+use super::switchboard::{Switchboard, Told};
 use super::warn::outside;
 
 /// Column of saved state with the version that a key's state is of, where there are several.
@@ -34,6 +36,7 @@ type Waiting = Vec<(u8, u32, RecordBatch)>;
 #[derive(Debug)]
 pub(super) struct ModelStep {
     operation: Arc<Operation>,
+    ledger: Arc<Ledger>,
     switchboard: Option<Arc<Switchboard>>,
     /// The versions by name; the champion is always there.
     seats: BTreeMap<String, Seat>,
@@ -71,12 +74,14 @@ struct Scored {
 impl ModelStep {
     pub(super) fn new(
         operation: Arc<Operation>,
+        ledger: Arc<Ledger>,
         switchboard: Option<Arc<Switchboard>>,
     ) -> Result<Self, Fault> {
-        let seats = operation.versions.iter();
-        let seats = seats
-            .map(|(name, v)| Ok((name.clone(), Seat::new(Arc::clone(v), &operation.input)?)))
-            .collect::<Result<_, Fault>>()?;
+        let seat = |(name, version): (&String, &Arc<Version>)| {
+            let share = Share::new(Arc::clone(&ledger), name);
+            Ok((name.clone(), Seat::new(Arc::clone(version), &operation.input, share)?))
+        };
+        let seats = operation.versions.iter().map(seat).collect::<Result<_, Fault>>()?;
         let drift = operation.champion().recipe.drift.clone();
         let drift = drift.map(|yardstick| DriftWatch::new(yardstick, &operation.input));
         Ok(ModelStep {
@@ -86,6 +91,7 @@ impl ModelStep {
             drift,
             is_news: true,
             operation,
+            ledger,
             switchboard,
             seats,
         })
@@ -122,7 +128,6 @@ impl ModelStep {
         let mut acted = Outcome::nothing(batch.len(), n_outputs);
         let shadows = &self.operation.shadows;
         let mut said: Vec<Option<Outcome>> = shadows.iter().map(|_| None).collect();
-        let mut works = Vec::new();
         for (place, (name, seat)) in self.seats.iter_mut().enumerate() {
             let shadow = shadows.iter().position(|s| s == name);
             let mine: Vec<bool> = by.iter().map(|&b| b == place).collect();
@@ -132,19 +137,17 @@ impl ModelStep {
             }
             let is_all = shadow.is_some() || n_acted == batch.len();
             let outcome = seat.score(epoch, batch, (!is_all).then_some(&mine[..]))?;
-            let failed = |mine_too: bool| {
-                let rows = outcome.rejected.keys();
-                rows.filter(|row| mine[**row as usize] == mine_too).count() as u64
+            let n_rows = if is_all { batch.len() } else { n_acted };
+            let acted_on = done(batch, &outcome, n_outputs, Some(&mine));
+            let all = if is_all { done(batch, &outcome, n_outputs, None) } else { acted_on };
+            let work = Work {
+                acted: n_acted as u64,
+                shadowed: (n_rows - n_acted) as u64,
+                shadow_failed: all.failed - acted_on.failed,
+                shadow_unscored: all.unscored - acted_on.unscored,
+                ..acted_on
             };
-            works.push((
-                name.clone(),
-                Work {
-                    acted: n_acted as u64,
-                    failed: failed(true),
-                    shadowed: if shadow.is_some() { (batch.len() - n_acted) as u64 } else { 0 },
-                    shadow_failed: failed(false),
-                },
-            ));
+            self.ledger.count(name, work);
             match shadow {
                 None if n_acted == batch.len() => acted = outcome,
                 None => acted.take_rows(outcome, &mine, n_outputs),
@@ -153,9 +156,6 @@ impl ModelStep {
                     said[shadow] = Some(outcome);
                 }
             }
-        }
-        if let Some(switchboard) = &self.switchboard {
-            switchboard.count(works);
         }
         Ok(Scored { acted, by, one, shadows: said })
     }
@@ -166,11 +166,8 @@ impl ModelStep {
         for seat in self.seats.values_mut() {
             acted = seat.score(epoch, batch, None)?;
         }
-        if let Some(switchboard) = &self.switchboard {
-            let failed = acted.rejected.len() as u64;
-            let work = Work { acted: batch.len() as u64, failed, ..Work::default() };
-            switchboard.count(vec![(CHAMPION.to_owned(), work)]);
-        }
+        let n_outputs = self.operation.champion().outputs.len();
+        self.ledger.count(CHAMPION, done(batch, &acted, n_outputs, None));
         let shadows = self.operation.shadows.iter().map(|_| None).collect();
         Ok(Scored { acted, by: Vec::new(), one: Some(0), shadows })
     }
@@ -296,7 +293,8 @@ impl ModelStep {
             if is_there {
                 continue;
             }
-            let mut seat = Seat::new(version, &self.operation.input)?;
+            let share = Share::new(Arc::clone(&self.ledger), name);
+            let mut seat = Seat::new(version, &self.operation.input, share)?;
             for (shard, state_version, state) in self.waiting.remove(name).unwrap_or_default() {
                 seat.load(shard, state_version, &state)?;
             }
@@ -331,6 +329,20 @@ impl ModelStep {
             self.seats.insert(to.clone(), seat);
         }
     }
+}
+
+/// What became of the rows of a batch that are `mine`, all of them where that is `None`, if the version acts on them.
+fn done(batch: &Batch, outcome: &Outcome, n_outputs: usize, mine: Option<&[bool]>) -> Work {
+    let is_mine = |row: usize| mine.is_none_or(|mine| mine[row]);
+    let is_deleted = |row: usize| batch.deleted.as_ref().is_some_and(|d| d.value(row));
+    let failed = outcome.rejected.keys().filter(|row| is_mine(**row as usize)).count();
+    let scores = outcome.outputs.chunks_exact(n_outputs).enumerate();
+    let without = scores.filter(|(row, scores)| {
+        scores.iter().all(|score| score.is_nan()) && is_mine(*row) && !is_deleted(*row)
+    });
+    // A row that failed has no score either.
+    let unscored = without.count().saturating_sub(failed) as u64;
+    Work { acted: batch.len() as u64, failed: failed as u64, unscored, ..Work::default() }
 }
 
 /// The columns of an outcome, with the labels of classes.

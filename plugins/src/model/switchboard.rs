@@ -170,27 +170,6 @@ impl VersionFacts {
     }
 }
 
-/// What a version did in this run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Work {
-    /// Rows that it acted on.
-    pub acted: u64,
-    /// Those of them that it could not score.
-    pub failed: u64,
-    /// Rows that it scored as a shadow only.
-    pub shadowed: u64,
-    /// Those of them that it could not score.
-    pub shadow_failed: u64,
-}
-
-/// What the workers say of a model.
-#[derive(Debug, Clone, Default)]
-struct Live {
-    works: BTreeMap<String, Work>,
-    /// The epoch from which on the present standing holds, as far as this run knows.
-    since: Option<u64>,
-}
-
 /// Why a version is not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAdmitted {
@@ -214,7 +193,8 @@ pub struct Switchboard {
     folder: PathBuf,
     /// Versions by the digest of their file.
     admitted: Mutex<BTreeMap<String, Arc<Version>>>,
-    live: Mutex<Live>,
+    /// The epoch from which on the present standing holds, as far as this run knows.
+    since: Mutex<Option<u64>>,
 }
 
 /// What is left of the resolver once all is planned.
@@ -260,7 +240,7 @@ impl Switchboard {
             given: Kept { folder: given.path(Path::new("")), cache_dir: given.cache_dir() },
             folder,
             admitted: Mutex::default(),
-            live: Mutex::default(),
+            since: Mutex::default(),
         })
     }
 
@@ -295,16 +275,10 @@ impl Switchboard {
         self.operation.standing.canary.as_ref().map(|(name, share)| (name.as_str(), *share))
     }
 
-    /// What each version did in this run.
-    #[must_use]
-    pub fn works(&self) -> BTreeMap<String, Work> {
-        self.live().works.clone()
-    }
-
     /// The epoch from which on what stands has stood; a restart is where this run begins.
     #[must_use]
     pub fn since(&self) -> Option<u64> {
-        self.live().since
+        *self.noted()
     }
 
     /// Whether a version that comes may have that name.
@@ -431,27 +405,15 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Takes note of what versions did.
-    pub(super) fn count(&self, works: Vec<(String, Work)>) {
-        let mut live = self.live();
-        for (name, work) in works {
-            let sum = live.works.entry(name).or_default();
-            sum.acted += work.acted;
-            sum.failed += work.failed;
-            sum.shadowed += work.shadowed;
-            sum.shadow_failed += work.shadow_failed;
-        }
-    }
-
     /// Takes note of what stands from an epoch on.
     pub(super) fn stands(&self, epoch: u64, standing: &Standing) {
         tracing::info!(step = self.step, epoch, acts = standing.acts, "a version acts");
-        let mut live = self.live();
-        live.since = live.since.max(Some(epoch));
+        let mut since = self.noted();
+        *since = (*since).max(Some(epoch));
     }
 
-    fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn noted(&self) -> MutexGuard<'_, Option<u64>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn admitted(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Version>>> {

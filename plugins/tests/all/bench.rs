@@ -15,7 +15,7 @@ use foreline_engine::{
     Operator, Out, Planned, Resolver, Schema, Unit, Watermarks, WorkerContext, hash_keys,
     parse_config,
 };
-use foreline_plugins::{ModelConfig, OPERATORS, Switchboard, operated, swaps_schema};
+use foreline_plugins::{Ledger, ModelConfig, OPERATORS, Switchboard, plan_model, swaps_schema};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -58,11 +58,24 @@ impl Folder {
 impl Folder {
     /// The step `rul` at work, and the way to change it while it is.
     pub(crate) fn operated(&self, config: &Value, input: &Schema) -> (Step, Arc<Switchboard>) {
-        let config: ModelConfig = parse_config(config).unwrap();
         let kept = self.dir.path().join("models");
-        let (planned, switchboard) = operated("rul", &config, input, self, kept).unwrap();
+        let (step, _, switchboard) = self.counted(config, input, Some(kept));
+        (step, switchboard.unwrap())
+    }
+
+    /// The step `rul` at work, what it says of that, and with a folder the way to change it.
+    pub(crate) fn counted(
+        &self,
+        config: &Value,
+        input: &Schema,
+        operated_in: Option<PathBuf>,
+    ) -> (Step, Arc<Ledger>, Option<Arc<Switchboard>>) {
+        let config: ModelConfig = parse_config(config).unwrap();
+        let model = plan_model("rul", &config, input, self, operated_in).unwrap();
+        let planned = model.planned;
         let operator = (planned.build)(WorkerContext { index: 0, peers: 1 }).unwrap();
-        (Step { operator, input: input.clone(), planned, epoch: 0 }, switchboard)
+        let step = Step { operator, input: input.clone(), planned, epoch: 0 };
+        (step, model.ledger, model.switchboard)
     }
 }
 

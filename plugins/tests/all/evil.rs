@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foreline_engine::{Batch, LateSupport, Schema, shard_of};
-use foreline_plugins::digest;
+use foreline_plugins::{CHAMPION, Ledger, digest};
 use serde_json::json;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
@@ -82,6 +82,14 @@ fn step(component: &[u8]) -> Step {
     let folder = Folder::new();
     folder.write("evil.wasm", component);
     folder.step(&config(component), &input())
+}
+
+/// The same with what it says of its work.
+fn counted(component: &[u8]) -> (Step, Arc<Ledger>) {
+    let folder = Folder::new();
+    folder.write("evil.wasm", component);
+    let (step, ledger, _) = folder.counted(&config(component), &input(), None);
+    (step, ledger)
 }
 
 /// What planning a plugin says.
@@ -217,9 +225,12 @@ fn infinity_is_a_bad_output_and_any_nan_is_null() {
     poisons(&[("SCORE", &when_evil(&infinite))], "plugin_bad_output");
     let odd_nan = format!("(i64.store {place} (i64.const 0x7ff800000000beef))");
     let component = component(&[("SCORE", &when_evil(&odd_nan))]);
-    let said = feed(&mut step(&component), true);
+    let (mut step, ledger) = counted(&component);
+    let said = feed(&mut step, true);
     assert!(said.dead.is_empty());
     assert_eq!(said.numbers("y")[&("m7".to_owned(), 27)], None);
+    let work = ledger.works()[CHAMPION];
+    assert_eq!((work.acted, work.failed, work.unscored), (60, 0, 1));
 }
 
 #[test]
@@ -253,17 +264,41 @@ fn on_error_decides_what_becomes_of_poison() {
 #[test]
 fn a_trap_storm_opens_the_breaker() {
     let component = component(&[("SCORE", "unreachable")]);
-    let mut step = step(&component);
+    let (mut step, ledger) = counted(&component);
     for _ in 0..5 {
+        assert_eq!(ledger.works()[CHAMPION].kept_back, 0);
         let said = feed(&mut step, false);
         assert_eq!(said.reasons(), BTreeMap::from([("plugin_trap", 60)]));
     }
+    let work = ledger.works()[CHAMPION];
+    assert_eq!((work.acted, work.failed, work.unscored), (300, 300, 0));
+    assert!((21..=40).contains(&work.kept_back), "20 keys and their shards: {work:?}");
     for _ in 0..16 {
         let said = feed(&mut step, false);
         assert_eq!(said.reasons(), BTreeMap::from([("plugin_breaker_open", 60)]));
     }
     assert_eq!(feed(&mut step, false).reasons(), BTreeMap::from([("plugin_trap", 60)]));
     assert_eq!(feed(&mut step, false).reasons(), BTreeMap::from([("plugin_breaker_open", 60)]));
+    assert_eq!(ledger.works()[CHAMPION].kept_back, work.kept_back);
+    drop(step);
+    assert_eq!(ledger.works()[CHAMPION].kept_back, 0, "nobody keeps anything back any more");
+}
+
+/// A machine whose row failed often enough goes on once it has a good one after its wait, and is not counted any more.
+#[test]
+fn a_breaker_that_closes_is_not_counted() {
+    let (mut step, ledger) = counted(&component(&[("SCORE", &when_evil("unreachable"))]));
+    for _ in 0..5 {
+        feed(&mut step, true);
+    }
+    assert_eq!(ledger.works()[CHAMPION].kept_back, 1, "m7");
+    for _ in 0..16 {
+        let said = feed(&mut step, false);
+        assert_eq!(said.reasons(), BTreeMap::from([("plugin_breaker_open", 3)]));
+    }
+    assert_eq!(ledger.works()[CHAMPION].kept_back, 1);
+    assert!(feed(&mut step, false).dead.is_empty());
+    assert_eq!(ledger.works()[CHAMPION].kept_back, 0);
 }
 
 #[test]
@@ -312,12 +347,13 @@ fn what_a_fresh_instance_scores_is_scored() {
              (if (i32.eq (global.get $n) (i32.const 1000)) (then unreachable))",
         ),
     ]);
-    let mut step = step(&component);
+    let (mut step, ledger) = counted(&component);
     for _ in 0..1100 {
         let said = feed(&mut step, false);
         assert!(said.dead.is_empty(), "{:?}", said.dead);
         assert_eq!(said.numbers("y").len(), 60);
     }
+    assert_eq!(ledger.works()[CHAMPION].healed, 1);
 }
 
 /// A plugin that keeps one number for a key, the sum of what it saw, and answers it.

@@ -148,7 +148,7 @@ fn a_failing_shadow_touches_no_row() {
     let mut config = evil_config(&good, &evil);
     config["shadow"] = json!(["next"]);
     config["on_error"] = json!("fail");
-    let (mut step, switchboard) = folder.operated(&config, &one_feature());
+    let (mut step, ledger, _) = folder.counted(&config, &one_feature(), None);
     // So often that its breaker opens.
     for _ in 0..8 {
         let said = feed(&mut step, &[("a", 1.0), ("b", EVIL), ("b", 2.0)]);
@@ -157,10 +157,11 @@ fn a_failing_shadow_touches_no_row() {
         assert_eq!(said.numbers("next_y")[&("b".to_owned(), 1)], None);
         assert_eq!(said.numbers("next_y")[&("a".to_owned(), 0)], Some(1_f64.to_bits()));
     }
-    let works = switchboard.works();
+    let works = ledger.works();
     assert_eq!((works["champion"].acted, works["champion"].failed), (24, 0));
     assert_eq!((works["next"].acted, works["next"].shadowed), (0, 24));
     assert!(works["next"].shadow_failed >= 8, "{works:?}");
+    assert_eq!((works["champion"].kept_back, works["next"].kept_back), (0, 1));
     // Where it acts, its failures count.
     config["on_error"] = json!("dead_letter");
     config["canary"] = json!({ "version": "next", "share": 1.0 });

@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use foreline_engine::{Schema, TimeDomain};
 use foreline_plugins::digest;
 use foreline_plugins::train::Trained;
-use foreline_spec::{SourceOverride, TrainingPlan};
+use foreline_spec::{Plan, SourceOverride, TrainingPlan};
 use serde_json::{Map, Value, json};
 
 use super::write_whole;
@@ -25,8 +25,9 @@ pub const WEIGHTS_KEY: &str = "weights_sha256";
 pub struct Card(Map<String, Value>);
 
 impl Card {
-    /// What is known of weights once they are made.
+    /// What is known of weights once they are made. Of sources it has what the file says, which is without secrets.
     pub(super) fn of(
+        plan: &Plan,
         training: &TrainingPlan,
         samples: &Samples,
         schema: &Schema,
@@ -40,7 +41,10 @@ impl Card {
                 json!(at.to_rfc3339_opts(SecondsFormat::AutoSi, true))
             }
         };
+        let sources = plan.sources.iter().filter(|source| !source.config.is_empty());
+        let sources = sources.map(|source| (source.name.clone(), json!(source.config)));
         let data = json!({
+            "sources": sources.collect::<Map<_, _>>(),
             "rows": trained.rows_used,
             "left_out": trained.rows_dropped,
             "machines": samples.machines.len(),

@@ -13,27 +13,28 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result};
 use foreline_plugins::digest;
 use foreline_spec::{Figure, TrainingPlan, ValidateConfig};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use crate::learning::samples::Samples;
 
-/// The file of a search.
-pub(super) struct Store {
+/// The file of a search; `T` is what a trial gives.
+pub(super) struct Store<T> {
     path: PathBuf,
-    known: BTreeMap<String, Option<f64>>,
+    known: BTreeMap<String, T>,
     write: Mutex<()>,
 }
 
 /// A line.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
+struct Line<T> {
     key: String,
     settings: Settings,
-    figure: Option<f64>,
+    found: T,
 }
 
-impl Store {
+impl<T: Clone + Serialize + DeserializeOwned> Store<T> {
     /// The file of search `name`, emptied where `fresh`.
     pub(super) fn open(file: &Path, name: &str, fresh: bool) -> Result<Self> {
         let folder = file.parent().unwrap_or(Path::new("")).join(".foreline").join("tune");
@@ -45,17 +46,17 @@ impl Store {
         }
         let text = std::fs::read(&path).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        let known = lines.map(|line| (line.key, line.figure)).collect();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Line<T>>(line).ok());
+        let known = lines.map(|line| (line.key, line.found)).collect();
         Ok(Store { path, known, write: Mutex::new(()) })
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Option<f64>> {
-        self.known.get(key).copied()
+    pub(super) fn get(&self, key: &str) -> Option<T> {
+        self.known.get(key).cloned()
     }
 
-    pub(super) fn put(&self, key: &str, settings: &Settings, figure: Option<f64>) -> Result<()> {
-        let line = Line { key: key.to_owned(), settings: settings.clone(), figure };
+    pub(super) fn put(&self, key: &str, settings: &Settings, found: &T) -> Result<()> {
+        let line = Line { key: key.to_owned(), settings: settings.clone(), found };
         let line = serde_json::to_string(&line)? + "\n";
         let _one_at_a_time = self.write.lock();
         let opened = OpenOptions::new().create(true).append(true).open(&self.path);
@@ -111,15 +112,16 @@ mod tests {
         let file = folder.path().join("p.yaml");
         let settings = Settings::from([("a".to_owned(), 1.into())]);
         let store = Store::open(&file, "s", false).unwrap();
-        store.put("one", &settings, Some(0.1)).unwrap();
-        store.put("two", &settings, None).unwrap();
+        store.put("one", &settings, &Some(0.1)).unwrap();
+        store.put("two", &settings, &None).unwrap();
         let half = "{\"key\":\"three\",\"sett";
         let mut text = std::fs::read_to_string(&store.path).unwrap();
         text.push_str(half);
         std::fs::write(&store.path, text).unwrap();
-        let again = Store::open(&file, "s", false).unwrap();
+        let again: Store<Option<f64>> = Store::open(&file, "s", false).unwrap();
         assert_eq!((again.get("one"), again.get("two")), (Some(Some(0.1)), Some(None)));
         assert_eq!(again.get("three"), None);
-        assert_eq!(Store::open(&file, "s", true).unwrap().get("one"), None);
+        let fresh: Store<Option<f64>> = Store::open(&file, "s", true).unwrap();
+        assert_eq!(fresh.get("one"), None);
     }
 }

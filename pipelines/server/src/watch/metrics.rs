@@ -77,8 +77,11 @@ metrics! {
     KEPT_ROWS "foreline_kept_rows" gauge ["stream"] "rows of a stream with 'keep'"
     KEPT_BYTES "foreline_kept_bytes" gauge ["stream"] "bytes that they take"
     KEPT_FORGOTTEN "foreline_kept_rows_forgotten_total" counter ["stream"] "rows of it that were forgotten early, at a limit"
-    MODEL_ROWS "foreline_model_rows_total" counter ["step", "version", "role"] "rows that a version of a model with versions scored; the role is acting or shadow"
+    MODEL_ROWS "foreline_model_rows_total" counter ["step", "version", "role"] "rows that a version of a model was there for; the role is acting or shadow"
     MODEL_FAILED "foreline_model_rows_failed_total" counter ["step", "version", "role"] "those of them that it could not score"
+    MODEL_UNSCORED "foreline_model_rows_unscored_total" counter ["step", "version", "role"] "those of them without a score though nothing failed: a feature is missing, or the model says so"
+    MODEL_HEALED "foreline_model_healed_calls_total" counter ["step", "version"] "calls that broke an instance of the plugin and went through in a fresh one"
+    MODEL_KEPT_BACK "foreline_model_breakers_open" gauge ["step", "version"] "keys and shards whose rows are kept back, or sent on trial, because the model kept failing on them"
     REQUESTS "foreline_http_requests_total" counter ["route", "method", "status"] "requests that were answered"
     CONNECTIONS "foreline_http_connections" gauge [] "connections that are open"
     FOLLOWING "foreline_http_followers" gauge [] "readers that follow a table"
@@ -290,20 +293,27 @@ fn tables(page: &mut Page, site: &Site) {
 }
 
 fn models(page: &mut Page, site: &Site) {
-    let mut rows = Vec::new();
-    let mut failed = Vec::new();
-    for (step, version, work) in site.models.works() {
-        for (role, scored, not) in
-            [("acting", "acted", "failed"), ("shadow", "shadowed", "shadow_failed")]
-        {
-            let of = || vec![step.clone(), version.clone(), role.to_owned()];
-            let count = |name: &str| work.get(name).and_then(Value::as_u64).map_or(0.0, n);
-            rows.push((of(), count(scored)));
-            failed.push((of(), count(not)));
-        }
-    }
-    page.family(MODEL_ROWS, rows);
-    page.family(MODEL_FAILED, failed);
+    let works = site.models.works();
+    let count = |work: &Value, name: &str| work.get(name).and_then(Value::as_u64).map_or(0.0, n);
+    let by_role = |acting: &str, shadow: &str| {
+        let of = |(step, version, work): &(String, String, Value)| {
+            [("acting", acting), ("shadow", shadow)].map(|(role, name)| {
+                (vec![step.clone(), version.clone(), role.to_owned()], count(work, name))
+            })
+        };
+        works.iter().flat_map(of).collect::<Vec<_>>()
+    };
+    page.family(MODEL_ROWS, by_role("acted", "shadowed"));
+    page.family(MODEL_FAILED, by_role("failed", "shadow_failed"));
+    page.family(MODEL_UNSCORED, by_role("unscored", "shadow_unscored"));
+    let of_all = |name: &str| {
+        let of = |(step, version, work): &(String, String, Value)| {
+            (vec![step.clone(), version.clone()], count(work, name))
+        };
+        works.iter().map(of).collect::<Vec<_>>()
+    };
+    page.family(MODEL_HEALED, of_all("healed"));
+    page.family(MODEL_KEPT_BACK, of_all("kept_back"));
 }
 
 fn requests(page: &mut Page, site: &Site) {

@@ -6,7 +6,7 @@ use foreline_engine::{
     ConfigError, Front, Planned, Relation, RelationRules, Schema, StepConfig, StreamId,
     VIEW_ROWS_MAX, ViewKind,
 };
-use foreline_plugins::{ModelConfig, operated, swaps_schema};
+use foreline_plugins::{ModelConfig, plan_model, swaps_schema};
 
 use crate::plan::{SourcePlan, ViewPlan};
 use crate::planner::{CHANGES, Planner, Stream};
@@ -74,21 +74,23 @@ impl Planner<'_> {
         Some(StreamId::Versions(index))
     }
 
-    /// A step that is a model and can be changed while it runs; `None` for any other.
-    pub(super) fn operated(
+    /// A step that is a model, and whether it can be changed while it runs; `None` for any other.
+    pub(super) fn model_step(
         &mut self,
         name: &str,
         config: &dyn StepConfig,
         inputs: &[Schema],
-    ) -> Option<Result<Planned, Vec<ConfigError>>> {
-        let (Some(config), [input], Some(_)) = (operable(config), inputs, self.swaps) else {
+    ) -> Option<Result<(Planned, bool), Vec<ConfigError>>> {
+        let (Some(model), [input]) = (config.as_any().downcast_ref::<ModelConfig>(), inputs) else {
             return None;
         };
-        let folder = self.plan.data_dir.join(MODELS);
-        let planned = operated(name, config, input, &self.given, folder);
-        Some(planned.map(|(planned, switchboard)| {
-            self.plan.models.push(switchboard);
-            planned
+        let is_operated = self.swaps.is_some() && operable(config).is_some();
+        let folder = is_operated.then(|| self.plan.data_dir.join(MODELS));
+        let planned = plan_model(name, model, input, &self.given, folder);
+        Some(planned.map(|model| {
+            self.plan.ledgers.push(model.ledger);
+            self.plan.models.extend(model.switchboard);
+            (model.planned, is_operated)
         }))
     }
 }
