@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// with them.
     #[arg(long, conflicts_with = "name")]
     compare: bool,
+    /// Begin a model as `foreline model new` has it, build it and try it as its README says; nothing is kept.
+    #[arg(long, conflicts_with_all = ["name", "compare"])]
+    template: bool,
 }
 
 /// Builds the guests, makes components of them, and writes those that changed with their digests.
@@ -58,15 +61,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // Beside what else is built, so that a clean checkout need not build it anew.
     let folder = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| root.join("target"));
+    if options.template {
+        return template(&folder);
+    }
     if options.name.is_some() {
         let target = folder.join("guest-onnx");
-        build(&root, &root.join("plugins/guests/onnx"), &target, NO_RANDOMNESS)?;
+        build(&root, &root.join("plugins/guests/onnx"), &target, NO_RANDOMNESS, true)?;
         write(&root, &target, LARGE)?;
         return Ok(());
     }
     if options.compare {
         let target = folder.join("guests");
-        build(&root, &root.join("plugins/guests"), &target, "")?;
+        build(&root, &root.join("plugins/guests"), &target, "", true)?;
         for guest in GUESTS {
             let component = built(&target, guest)?;
             let file = folder.join(REBUILT).join(format!("{guest}.wasm"));
@@ -77,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     let target = root.join("target/guests");
-    build(&root, &root.join("plugins/guests"), &target, "")?;
+    build(&root, &root.join("plugins/guests"), &target, "", true)?;
     let mut digests = String::new();
     for guest in GUESTS {
         let digest = write(&root, &target, guest)?;
@@ -112,14 +118,51 @@ fn componentise(module: &[u8]) -> Result<Vec<u8>> {
     wit_component::ComponentEncoder::default().validate(true).module(module)?.encode()
 }
 
-fn build(root: &Path, guests: &Path, target: &Path, flags: &str) -> Result<()> {
+/// What an author does first: a model of the template is built, checked and tested with the command that was built last.
+fn template(folder: &Path) -> Result<()> {
+    let command = folder.join("debug/foreline");
+    let own = folder.join("template");
+    // What an earlier run built is kept, what it began is not.
+    let model = own.join("drift");
+    if model.exists() {
+        std::fs::remove_dir_all(&model).with_context(|| model.display().to_string())?;
+    }
+    std::fs::create_dir_all(&own).with_context(|| own.display().to_string())?;
+    let foreline = |arguments: &[&str]| {
+        let status = Command::new(&command).args(arguments).current_dir(&own).status();
+        match status.with_context(|| command.display().to_string())? {
+            status if status.success() => Ok(()),
+            status => bail!("`foreline {}` ended with {status}", arguments.join(" ")),
+        }
+    };
+    foreline(&["model", "new", "drift"])?;
+    let target = own.join("target");
+    // It comes without versions of its dependencies; they are looked up.
+    build(folder, &model, &target, "", false)?;
+    let module = target.join(TARGET).join("release/drift.wasm");
+    let module = module.to_str().context("the folder's name is no text")?;
+    foreline(&["model", "check", module, "-o", "drift.wasm"])?;
+    foreline(&["model", "test", "drift.wasm", "--cases", "drift/cases.yaml"])?;
+    foreline(&[
+        "model",
+        "pack",
+        "drift.wasm",
+        "--card",
+        "drift/card.yaml",
+        "-o",
+        "drift.model.wasm",
+    ])
+}
+
+fn build(root: &Path, guests: &Path, target: &Path, flags: &str, is_locked: bool) -> Result<()> {
     // The large guest is not kept, so its bytes need not be the same everywhere; and a checkout elsewhere must not build all
     // of its dependencies anew, as it does when the flags differ.
     let keeps_bytes = flags.is_empty();
     let flags = format!("{} {flags}", rustflags(keeps_bytes.then_some(root)));
     let mut cargo = if rustup_has_target() { with_rustup(&flags) } else { with_debian(&flags)? };
     let status = cargo
-        .args(["build", "--release", "--locked", "--target", TARGET])
+        .args(["build", "--release", "--target", TARGET])
+        .args(is_locked.then_some("--locked"))
         .env("CARGO_TARGET_DIR", target)
         .current_dir(guests)
         .status()

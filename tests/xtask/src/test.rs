@@ -84,6 +84,9 @@ fn steps(nextest: bool, wasm32: bool) -> Vec<Step> {
     } else {
         steps.push(step("tests", "cargo test --workspace --locked --no-fail-fast"));
     }
+    if wasm32 {
+        steps.push(step("a model from the template", "cargo xtask plugins --template"));
+    }
     steps.push(Step {
         environment: Some(("RUSTDOCFLAGS", "-D warnings")),
         ..step("documentation", "cargo doc --workspace --no-deps --locked")
