@@ -9,6 +9,7 @@ pub mod csv;
 mod cut;
 mod door;
 pub mod email;
+mod feed;
 pub mod format;
 pub mod http;
 mod kind;
@@ -28,6 +29,7 @@ pub mod webhook;
 pub use bell::Bell;
 pub use chained::{History, chained};
 pub use door::{Door, DoorLimits, Fate, KEY_BYTES_MAX, Receipt, Refused, Taken};
+pub use feed::Feed;
 pub use http::commands;
 pub use kind::{
     ColumnConfig, ColumnType, FieldRef, OpenSource, PROBE_TIME, PlannedSink, PlannedSource, Probe,

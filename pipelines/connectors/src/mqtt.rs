@@ -20,6 +20,7 @@ use crate::format::Format;
 use crate::kind::{OpenSource, PlannedSource, Probe, SourceInputs, SourceKind, Tap};
 
 mod decoder;
+mod feed;
 mod frame;
 mod inbox;
 mod network;
@@ -37,6 +38,7 @@ mod trouble;
 mod v4;
 mod v5;
 
+pub(crate) use feed::MqttFeed;
 pub use plan::Password;
 use plan::Plan;
 pub use publish::{MqttTopics, MqttTopicsConfig, Published};

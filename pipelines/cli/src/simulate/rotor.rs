@@ -6,6 +6,8 @@
 //! - always: a little of `sin a`, and noise
 //! - unbalance: more of `sin a`, at one order
 //! - looseness: `sin(a/2)`, `sin 2a`, `sin 3a`, `sin 4a`, which swell and fade, and a knock each turn
+//!
+//! [`sensors`] writes such rigs as a test bench does that has a recorder for each sensor.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,6 +17,8 @@ use anyhow::{Context as _, Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde::Serialize;
+
+pub mod sensors;
 
 /// Samples a second.
 const RATE_HZ: u64 = 1000;
@@ -129,23 +133,33 @@ impl Rig {
             let pace = (t / START_UP_S).min(1.0);
             angle += std::f64::consts::TAU * self.speed_hz * pace / RATE_HZ as f64;
             let _ = write!(text, "R-{},{run},{state},{sample}", self.number);
-            for &(gain, one, two) in &self.ways {
-                let swell = 1.0 + 0.3 * libm::sin(angle / 9.0);
-                let a = angle + two;
-                let rattle = 0.5 * libm::sin(a / 2.0)
-                    + 0.6 * libm::sin(2.0 * a)
-                    + 0.4 * libm::sin(3.0 * a)
-                    + 0.25 * libm::sin(4.0 * a)
-                    + if libm::sin(a) > 0.995 { 0.8 } else { 0.0 };
-                // Forces grow with the square of the speed.
-                let force =
-                    pace * pace * (unbalance * libm::sin(angle + one) + looseness * swell * rattle);
-                let value = gain * force + self.noise * random.noise();
+            for &way in &self.ways {
+                let force = force(angle, pace, way, (unbalance, looseness));
+                let value = force + self.noise * random.noise();
                 let _ = write!(text, ",{value:.5}");
             }
             text.push('\n');
         }
     }
+}
+
+/// What an accelerometer shows of a shaft at `angle`, without noise: its gain, the phases of unbalance and looseness, and how
+/// much there is of both.
+fn force(
+    angle: f64,
+    pace: f64,
+    (gain, one, two): (f64, f64, f64),
+    (unbalance, looseness): (f64, f64),
+) -> f64 {
+    let swell = 1.0 + 0.3 * libm::sin(angle / 9.0);
+    let a = angle + two;
+    let rattle = 0.5 * libm::sin(a / 2.0)
+        + 0.6 * libm::sin(2.0 * a)
+        + 0.4 * libm::sin(3.0 * a)
+        + 0.25 * libm::sin(4.0 * a)
+        + if libm::sin(a) > 0.995 { 0.8 } else { 0.0 };
+    // Forces grow with the square of the speed.
+    gain * (pace * pace * (unbalance * libm::sin(angle + one) + looseness * swell * rattle))
 }
 
 #[cfg(test)]

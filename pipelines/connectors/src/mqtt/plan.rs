@@ -36,6 +36,10 @@ const MOSQUITTO_WINDOW: u16 = 20;
 pub struct Password(String);
 
 impl Password {
+    pub(super) fn new(text: String) -> Self {
+        Password(text)
+    }
+
     pub(super) fn expose(&self) -> &str {
         &self.0
     }

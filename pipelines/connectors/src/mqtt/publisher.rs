@@ -16,6 +16,7 @@ use super::publish::Published;
 use super::session::{Answer, Letter, Lost, Outgoing, Rejected, Session, Settings};
 use super::v4::V4;
 use super::v5::V5;
+use crate::feed::new_runtime;
 use crate::notify::{Channel, Notice, Origin, Outcome, message::Message};
 
 /// Notices that are sent before their acknowledgements are waited for.
@@ -53,7 +54,7 @@ impl Publisher {
         let standing = self.line.take().filter(|line| line.lost().is_none());
         let line = match standing {
             Some(line) => line,
-            None => Line::connect(&self.way)?,
+            None => Line::connect(&self.way.settings, self.way.version)?,
         };
         Ok(self.line.insert(line))
     }
@@ -86,7 +87,7 @@ impl Publisher {
         let line = self.line()?;
         let sent: Vec<Vec<_>> = letters
             .into_iter()
-            .map(|of_notice| of_notice.into_iter().map(|l| line.outgoing.send(l)).collect())
+            .map(|of_notice| of_notice.into_iter().map(|l| line.send(l)).collect())
             .collect();
         let outcomes = self.runtime.block_on(async {
             let until = Instant::now() + patience;
@@ -162,13 +163,8 @@ fn row_with_id(message: &Message) -> String {
     }
 }
 
-fn new_runtime() -> Result<Runtime, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| format!("no thread for the network: {e}"))
-}
-
 /// A connection and its thread, which ends with it.
-struct Line {
+pub(super) struct Line {
     outgoing: Arc<dyn Outgoing>,
     lost: Arc<Mutex<Option<String>>>,
     stop: Option<oneshot::Sender<()>>,
@@ -183,12 +179,12 @@ impl fmt::Debug for Line {
 
 impl Line {
     /// Starts to connect; what is published meanwhile waits.
-    fn connect(way: &Way) -> Result<Self, String> {
+    pub(super) fn connect(settings: &Settings, version: Version) -> Result<Self, String> {
         let runtime = new_runtime()?;
         let (stop, stopped) = oneshot::channel();
         let (ready, outgoing) = mpsc::channel();
         let lost = Arc::new(Mutex::new(None));
-        let (settings, version, noted) = (way.settings.clone(), way.version, Arc::clone(&lost));
+        let (settings, noted) = (settings.clone(), Arc::clone(&lost));
         let work = move || {
             runtime.block_on(async {
                 match version {
@@ -203,8 +199,16 @@ impl Line {
         Ok(Line { outgoing, lost, stop: Some(stop), thread: Some(thread) })
     }
 
+    /// Publishes something; the answer comes when the broker has it, or the connection is gone.
+    ///
+    /// # Errors
+    /// When it cannot even be asked for.
+    pub(super) fn send(&self, letter: Letter) -> Result<Answer, Rejected> {
+        self.outgoing.send(letter)
+    }
+
     /// Why the connection is gone, if it is.
-    fn lost(&self) -> Option<String> {
+    pub(super) fn lost(&self) -> Option<String> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
