@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::common::{DataFusionError, ParamValues, ScalarValue};
@@ -252,6 +252,22 @@ impl Queries {
         answer
     }
 
+    /// The same with values as columns of one row each.
+    ///
+    /// # Errors
+    /// As [`Queries::ask`].
+    pub async fn ask_for(
+        &self,
+        sql: &str,
+        values: &[ArrayRef],
+        rows: usize,
+    ) -> Result<Answer, QueryError> {
+        let values = values.iter().map(|value| ScalarValue::try_from_array(value, 0));
+        let values = values.collect::<Result<Vec<_>, _>>();
+        let values = values.map_err(|e| QueryError::Failed(e.strip_backtrace()))?;
+        self.ask_with(sql, values, rows).await
+    }
+
     /// What the answer to a query would look like, for callers that have to know before they ask. Not counted.
     ///
     /// # Errors
@@ -291,6 +307,35 @@ impl Queries {
             Some(runtime) => runtime.block_on(self.ask(sql, rows)),
             None => Err(QueryError::Failed("the engine ends".to_owned())),
         }
+    }
+}
+
+/// What the answer to a query over tables would look like that are not there yet.
+///
+/// # Errors
+/// When the statement is refused or wrong.
+pub fn describe(sql: &str, tables: Vec<About>) -> Result<Described, QueryError> {
+    let failed = |e: std::io::Error| QueryError::Failed(e.to_string());
+    let folder = std::env::temp_dir();
+    let queries = Queries::new(Arc::new(Planned(tables)), Limits::default(), &folder);
+    let queries = queries.map_err(failed)?;
+    match &queries.threads.0 {
+        Some(runtime) => runtime.block_on(queries.describe(sql)),
+        None => Err(QueryError::Failed("the engine ends".to_owned())),
+    }
+}
+
+/// Tables that are not there yet.
+#[derive(Debug)]
+struct Planned(Vec<About>);
+
+impl Catalogue for Planned {
+    fn tables(&self) -> Vec<About> {
+        self.0.clone()
+    }
+
+    fn snapshot(&self, _: &[String]) -> Result<Option<Snapshot>, String> {
+        Err("the tables are not there yet".to_owned())
     }
 }
 

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::watching::Watching;
+use arrow::array::ArrayRef;
 use foreline_connectors::parquet::{Lake, LakePart, Seen};
 use foreline_engine::{Column, Table as View};
 use foreline_server::{Ask, Figures, Found, NotFound};
@@ -223,12 +224,13 @@ impl Ask for Asked {
     fn ask<'a>(
         &'a self,
         sql: &'a str,
+        values: &'a [ArrayRef],
         rows: usize,
         is_admin: bool,
     ) -> Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send + 'a>> {
         Box::pin(async move {
             let queries = if is_admin { &self.admins } else { &*self.queries };
-            let answer = queries.ask(sql, rows).await.map_err(|e| match e {
+            let answer = queries.ask_for(sql, values, rows).await.map_err(|e| match e {
                 QueryError::Refused(Refusal { message, at, help, .. }) => {
                     NotFound::Refused(message, at, help)
                 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use foreline_engine::{Account, OnChange, Options, Report, Table as View, run as run_graph};
 use foreline_server::accounts::{Accounts, Signup};
-use foreline_server::{Otlp, Served, Server, Tls, Token};
-use foreline_spec::{OtlpPlan, Plan, Signal};
+use foreline_server::{Filter, Listing, Otlp, Route, Served, Server, Tls, Token};
+use foreline_spec::{FilterPlan, ListPlan, OtlpPlan, Plan, RoutePlan, Signal};
 use foreline_sql::{WIRE_PROTOCOL, Wire};
 use serde_json::json;
 
@@ -191,6 +191,7 @@ fn serve(
             bells,
             tables,
             queries: Some(Arc::new(queries)),
+            routes: serve.routes.iter().map(route).collect(),
             watched: watching.watched(plan),
             figures,
             tokens,
@@ -206,6 +207,25 @@ fn serve(
         eprintln!("listening on postgresql://{}", wire.address());
     }
     Ok(Some((server, wire)))
+}
+
+/// A path that the file adds.
+fn route(plan: &RoutePlan) -> Route {
+    let filter = |filter: &FilterPlan| Filter {
+        name: filter.name.clone(),
+        column: filter.column,
+        is: filter.is.sql(),
+        default: filter.default.clone(),
+    };
+    let listing = |list: &ListPlan| Listing {
+        sql: list.sql.clone(),
+        schema: Arc::clone(&list.schema),
+        order: list.order.clone(),
+        marks: list.marks,
+        filters: list.filters.iter().map(filter).collect(),
+        limit: list.limit,
+    };
+    Route { path: plan.path.clone(), post: plan.post.clone(), get: plan.get.as_ref().map(listing) }
 }
 
 /// Where telemetry goes.

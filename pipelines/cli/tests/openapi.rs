@@ -41,7 +41,16 @@ sinks:
   lake: { from: rul, parquet: { path: lake } }
 epoch: { interval: 10ms }
 snapshot: { interval: 1s }
-serve: { listen: 127.0.0.1:0, cors: [\"https://board.example\"] }
+serve:
+  listen: 127.0.0.1:0
+  cors: [\"https://board.example\"]
+  routes:
+    /readings:
+      post: readings
+      get:
+        sql: SELECT machine, ts, v FROM rul
+        order: [machine, ts]
+        filters: { machine: machine, from: { column: ts, is: \">=\" }, v: { column: v, is: \"<\" } }
 ";
 
 /// How bodies are written of which schemathesis knows only that they are text.

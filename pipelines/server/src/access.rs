@@ -162,6 +162,11 @@ pub(crate) async fn guard(
     let need = match routes.clone().find(|(known, ..)| *known == get) {
         Some((.., need)) => *need,
         None if routes.next().is_some() => return next.run(request).await,
+        None if let Some(route) = site.custom.get(&path) => match route.has(&get) {
+            true if get == Method::GET => READ,
+            true => WRITE,
+            false => return next.run(request).await,
+        },
         None => return forbidden("the route has no entry (a bug)").into_response(),
     };
     let from = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);

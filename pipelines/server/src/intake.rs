@@ -58,8 +58,18 @@ pub(crate) async fn rows(
 ) -> Result<Response, Problem> {
     // A name that is not text is none of ours.
     let source = source.map(|Path(name)| name).unwrap_or_default();
-    let door = site.doors.get(&source).cloned().ok_or_else(|| unknown(&site, &source))?;
-    take(&site, door, What::Rows, &headers, body).await
+    into_source(&site, &source, &headers, body).await
+}
+
+/// Takes rows for a source.
+pub(crate) async fn into_source(
+    site: &Site,
+    source: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let door = site.doors.get(source).cloned().ok_or_else(|| unknown(site, source))?;
+    take(site, door, What::Rows, headers, body).await
 }
 
 /// What the rows of a body are.

@@ -20,6 +20,7 @@
 //! GET  /api/v1/pipeline                how the pipeline goes; .../graph, .../dead_letters, .../why-stuck
 //! GET  /metrics                        the same for Prometheus
 //! GET  /                               the dashboard, which reads all of this
+//! GET, POST                            the paths that the file of the pipeline adds
 //! GET  /openapi.json                   all of this for programs; /docs: for people
 //! GET  /livez                          200 while the process serves
 //! GET  /readyz                         200 while every source takes records
@@ -40,6 +41,7 @@ mod body;
 mod compress;
 mod connections;
 mod cors;
+mod custom;
 mod follow;
 mod intake;
 mod limits;
@@ -69,6 +71,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 pub use access::Token;
+pub use custom::{Filter, Listing, Route};
 pub use models::{Board, Refusal, Works};
 pub use query::{Ask, Asking, Found, NotFound};
 pub use telemetry::{Line, Logs, Otlp};
@@ -101,6 +104,8 @@ pub struct Served {
     pub tables: Vec<(String, Arc<Table>)>,
     /// Carries queries out, if there are to be any.
     pub queries: Option<Arc<dyn Ask>>,
+    /// The paths that the file of the pipeline adds.
+    pub routes: Vec<Route>,
     /// What is known of the pipeline that runs.
     pub watched: Watched,
     /// Where its figures are to be read.

@@ -40,6 +40,7 @@ pub(crate) async fn document(
     let mut document = written();
     if who.scopes.contains(&Scope::Read) {
         name(&site, &mut document);
+        add(&site, &mut document);
     }
     let mut response = site::text("application/json", &document.to_string(), &headers);
     let shown = HeaderValue::from_static("authorization, cookie");
@@ -82,6 +83,62 @@ fn name(site: &Site, document: &mut Value) {
         }
     }
 }
+
+/// Adds the paths that the file of the pipeline adds: as the API's own for rows and queries, but for what is asked and given.
+fn add(site: &Site, document: &mut Value) {
+    for (path, route) in &site.custom {
+        let like = |path: &str| document["paths"][path]["post"].clone();
+        let mut at = json!({});
+        if let Some(get) = &route.get {
+            let mut operation = like("/api/v1/query");
+            operation["operationId"] = json!(format!("get {path}"));
+            operation["summary"] = json!("Rows, a page at a time");
+            operation["description"] = json!(PAGES);
+            operation["parameters"] = json!(get.parameters());
+            let rows = json!({ "type": "array", "items": get.row() });
+            operation["responses"]["200"]["content"]["application/json"] =
+                json!({ "schema": rows });
+            for (name, about) in [("Link", "The page behind."), ("Foreline-Next", "Its `cursor`.")]
+            {
+                operation["responses"]["200"]["headers"][name] =
+                    json!({ "description": about, "schema": { "type": "string" } });
+            }
+            if let Some(object) = operation.as_object_mut() {
+                object.remove("requestBody");
+            }
+            if let Some(answers) = operation["responses"].as_object_mut() {
+                for other in ["413", "415"] {
+                    answers.remove(other);
+                }
+            }
+            at["get"] = operation;
+        }
+        if let Some(source) = &route.post {
+            let mut operation = like("/api/v1/sources/{source}/rows");
+            operation["operationId"] = json!(format!("post {path}"));
+            operation["summary"] = json!(format!("Give rows to the source {source}"));
+            if let Some(parameters) = operation["parameters"].as_array_mut() {
+                parameters.retain(|p| p["$ref"] != "#/components/parameters/source");
+            }
+            at["post"] = operation;
+        }
+        for method in ["get", "post"] {
+            if at.get(method).is_some() {
+                at[method]["tags"] = json!(["routes"]);
+            }
+        }
+        document["paths"][path] = at;
+    }
+    let about = "Paths that the file of this pipeline adds.";
+    if !site.custom.is_empty()
+        && let Some(tags) = document["tags"].as_array_mut()
+    {
+        tags.insert(0, json!({ "name": "routes", "description": about }));
+    }
+}
+
+const PAGES: &str = "All tables are read at the end of one epoch. Where there are more rows, the header `Link` leads to the next page and `foreline-next` is its \
+    `cursor`. The form of the answer is that of `accept`.";
 
 /// The document of any pipeline.
 fn written() -> Value {

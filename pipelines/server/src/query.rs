@@ -8,7 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::writer::{JsonArray, LineDelimited};
@@ -16,7 +17,7 @@ use arrow::json::{StructMode, WriterBuilder};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use foreline_connectors::parquet::parquet_bytes;
 use serde::Deserialize;
@@ -28,13 +29,22 @@ use crate::body;
 use crate::limits::{QUERY_ROWS, QUERY_ROWS_MAX, RETRY_AFTER};
 use crate::problem::Problem;
 use crate::routes::Site;
-use crate::tables::{bad, broken};
+use crate::tables::{bad, broken, written};
+
+/// The cursor of the page behind.
+pub(crate) const NEXT: HeaderName = HeaderName::from_static("foreline-next");
 
 /// Carries queries out.
 pub trait Ask: Debug + Send + Sync {
-    /// Answers with at most `rows` rows, of tables for administrators, too, if whoever asks is one. Dropping the future cancels the
-    /// query.
-    fn ask<'a>(&'a self, sql: &'a str, rows: usize, is_admin: bool) -> Asking<'a>;
+    /// Answers with at most `rows` rows, of tables for administrators, too, if whoever asks is one; `values`, of one row each, are those
+    /// of `$1`, `$2` ... Dropping the future cancels the query.
+    fn ask<'a>(
+        &'a self,
+        sql: &'a str,
+        values: &'a [ArrayRef],
+        rows: usize,
+        is_admin: bool,
+    ) -> Asking<'a>;
 }
 
 /// A query that is under way.
@@ -111,7 +121,7 @@ struct Asked {
 
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     Json,
     Lines,
     Csv,
@@ -133,7 +143,7 @@ impl Form {
     }
 
     /// The first of those that are accepted which there is.
-    fn accepted(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(crate) fn accepted(headers: &HeaderMap) -> Result<Self, Problem> {
         let accepted = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
         for part in accepted.split(',') {
             let wanted = part.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -164,7 +174,7 @@ pub(crate) async fn query(
     let body = body::read(body)?;
     let form = Form::accepted(&headers)?;
     let (sql, rows) = asked(&headers, &body)?;
-    let found = ask.ask(&sql, rows, who.scopes.contains(&Scope::Admin)).await;
+    let found = ask.ask(&sql, &[], rows, who.scopes.contains(&Scope::Admin)).await;
     site.watch.requests.query(found.is_ok());
     let found = found?;
     let written = tokio::task::spawn_blocking(move || answer(form, &found)).await;
@@ -201,6 +211,19 @@ fn answer(form: Form, found: &Found) -> Result<Response, ArrowError> {
         Form::Arrow => arrow_stream(found)?,
         Form::Parquet => parquet_bytes(&found.schema, &found.rows)?,
     };
+    Ok(with_headers(form, found, body))
+}
+
+/// The same, but that rows are objects in a list where they are JSON, and nothing is around them.
+pub(crate) fn objects(form: Form, found: &Found) -> Result<Response, ArrowError> {
+    if form != Form::Json {
+        return answer(form, found);
+    }
+    let body = written(&concat_batches(&found.schema, &found.rows)?)?;
+    Ok(with_headers(form, found, body))
+}
+
+fn with_headers(form: Form, found: &Found, body: Vec<u8>) -> Response {
     let mut response = ([(header::CONTENT_TYPE, form.media_type())], body).into_response();
     let headers = response.headers_mut();
     if let Some(epoch) = found.epoch {
@@ -209,7 +232,7 @@ fn answer(form: Form, found: &Found) -> Result<Response, ArrowError> {
     if found.is_truncated {
         headers.insert("foreline-truncated", HeaderValue::from_static("true"));
     }
-    Ok(response)
+    response
 }
 
 fn as_json(found: &Found) -> Result<Vec<u8>, ArrowError> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{delete, get, patch, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use foreline_connectors::{Bell, Door};
 use foreline_engine::Table;
 use serde_json::json;
@@ -24,8 +24,8 @@ use crate::problem::{Problem, json as as_json};
 use crate::telemetry::{Sent, Spans};
 use crate::watch::Watch;
 use crate::{
-    Ask, Served, Token, access, alerts, auth, compress, cors, intake, openapi, query, recent, site,
-    tables, wake,
+    Ask, Route, Served, Token, access, alerts, auth, compress, cors, custom, intake, openapi,
+    query, recent, site, tables, wake,
 };
 
 /// What all requests share.
@@ -40,6 +40,8 @@ pub(crate) struct Site {
     pub(crate) bells: BTreeMap<String, Arc<Bell>>,
     pub(crate) tables: BTreeMap<String, Arc<Table>>,
     pub(crate) pages: Pages,
+    /// The paths that the file of the pipeline adds.
+    pub(crate) custom: BTreeMap<String, Route>,
     pub(crate) queries: Option<Arc<dyn Ask>>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) accounts: Option<Arc<Accounts>>,
@@ -72,6 +74,7 @@ pub(crate) fn router(
         bells: served.bells.into_iter().collect(),
         tables: served.tables.into_iter().collect(),
         pages: Pages::default(),
+        custom: served.routes.into_iter().map(|route| (route.path.clone(), route)).collect(),
         queries: served.queries,
         tokens: served.tokens,
         accounts: served.accounts,
@@ -98,8 +101,11 @@ pub(crate) fn router(
         .route("/api/v1/tokens/{id}", delete(auth::remove_token).fallback(wrong_method))
         .route("/api/v1/audit", get(auth::audit).fallback(wrong_method))
         .layer(DefaultBodyLimit::max(COMMAND_BYTES));
+    let custom = site.custom.iter().map(|(path, route)| (path.as_str(), served_at(route)));
+    let custom = custom.fold(Router::new(), |router, (path, at)| Router::route(router, path, at));
     let router = Router::new()
         .merge(people)
+        .merge(custom)
         .route("/api/v1/sources/{source}/rows", post(intake::rows).fallback(wrong_method))
         .route("/api/v1/sources/{source}/wake", post(wake::wake).fallback(wrong_method))
         .route(
@@ -163,6 +169,18 @@ pub(crate) fn router(
         .layer(from_fn_with_state(origins, cors::cors))
         .with_state(Arc::clone(&site));
     (router, site)
+}
+
+/// What is done at a path that a pipeline's file adds.
+fn served_at(route: &Route) -> MethodRouter<Arc<Site>> {
+    let mut at = MethodRouter::new();
+    if route.has(&Method::GET) {
+        at = at.get(custom::get);
+    }
+    if route.has(&Method::POST) {
+        at = at.post(custom::post);
+    }
+    at.fallback(wrong_method)
 }
 
 async fn live() -> Response {

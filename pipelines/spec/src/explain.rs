@@ -84,6 +84,16 @@ pub fn explain(plan: &Plan) -> String {
             n => format!("whoever shows one of {n} tokens"),
         };
         let _ = writeln!(text, "\nserve on {}\n  for      {who}", serve.listen);
+        for route in &serve.routes {
+            let takes = route.post.as_ref().map(|source| format!("takes rows for {source}"));
+            let gives = route.get.as_ref().map(|get| {
+                let names: Vec<&str> =
+                    get.schema.fields().iter().map(|f| f.name().as_str()).collect();
+                format!("gives {}", names.join(", "))
+            });
+            let does: Vec<String> = takes.into_iter().chain(gives).collect();
+            line(&mut text, "route", &format!("{} {}", route.path, does.join("; ")));
+        }
     }
     let promises = guarantees(plan);
     if !promises.is_empty() {

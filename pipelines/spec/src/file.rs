@@ -485,6 +485,105 @@ pub struct ServeConfig {
     /// Origins whose pages may use the API from a browser, such as `[https://board.example]`. Default: none but its own.
     #[serde(default)]
     pub cors: Vec<String>,
+    /// Paths that the API has beside its own, such as `/vibration-data`, for clients that know no others. Default: none.
+    #[serde(default)]
+    pub routes: BTreeMap<String, RouteConfig>,
+}
+
+/// A path that the API has beside its own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// The source of the kind `http` that takes the rows of a POST, one or many.
+    #[serde(default)]
+    pub post: Option<String>,
+    /// What a GET is answered.
+    #[serde(default)]
+    pub get: Option<ListConfig>,
+}
+
+/// What a GET of a route is answered: rows of a query, a page at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListConfig {
+    /// A query over the views and streams of the pipeline.
+    pub sql: String,
+    /// Columns of it that rows are in the order of, the greatest first after a `-`. Others follow where rows are equal in them.
+    #[serde(default)]
+    pub order: Vec<String>,
+    /// By the name of a parameter of a request, the column that it is compared with.
+    #[serde(default)]
+    pub filters: BTreeMap<String, FilterConfig>,
+    /// Rows of a page where a request has no `limit`, at most 10,000. Default 1,000.
+    #[serde(default = "page_rows")]
+    pub limit: u32,
+}
+
+fn page_rows() -> u32 {
+    1_000
+}
+
+/// What a parameter of a request is compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum FilterConfig {
+    /// The column that is equal to it.
+    Column(String),
+    /// A column, and how.
+    Compared(ComparedConfig),
+}
+
+/// A column, and how a parameter of a request is compared with it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComparedConfig {
+    /// The column.
+    pub column: String,
+    /// How rows are that come: `<=` where the column is not greater than the parameter. Default `=`.
+    #[serde(default)]
+    pub is: Comparison,
+    /// What the parameter is where a request does not have it. Default: nothing is compared.
+    #[serde(default)]
+    pub default: Option<String>,
+}
+
+/// How a column is to a parameter of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+pub enum Comparison {
+    /// The same.
+    #[default]
+    #[serde(rename = "=")]
+    Equal,
+    /// Another.
+    #[serde(rename = "!=")]
+    Unequal,
+    /// Less.
+    #[serde(rename = "<")]
+    Less,
+    /// Not greater.
+    #[serde(rename = "<=")]
+    AtMost,
+    /// Greater.
+    #[serde(rename = ">")]
+    Greater,
+    /// Not less.
+    #[serde(rename = ">=")]
+    AtLeast,
+}
+
+impl Comparison {
+    /// As in SQL.
+    #[must_use]
+    pub fn sql(self) -> &'static str {
+        match self {
+            Comparison::Equal => "=",
+            Comparison::Unequal => "<>",
+            Comparison::Less => "<",
+            Comparison::AtMost => "<=",
+            Comparison::Greater => ">",
+            Comparison::AtLeast => ">=",
+        }
+    }
 }
 
 impl fmt::Debug for ServeConfig {
@@ -503,6 +602,7 @@ impl Default for ServeConfig {
             tls: None,
             postgres: None,
             cors: Vec::new(),
+            routes: BTreeMap::new(),
         }
     }
 }

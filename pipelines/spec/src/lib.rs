@@ -38,19 +38,19 @@ pub use draw::{dot, mermaid, svg};
 pub use explain::explain;
 pub use file::{
     AccountsConfig, AlarmConfig, AlertEntry, AsOfConfig, AsOfTime, Candidates, CaseCost, Columns,
-    CostConfig, EpochConfig, EvaluationConfig, Figure, First, GroupConfig, IntervalConfig,
-    JoinConfig, JoinOn, JournalConfig, JudgedRows, Late, LatestConfig, Names, OneOrMany,
-    OtlpConfig, RangeConfig, ReferenceCommon, RemainingConfig, Scale, ServeConfig, Signal, Signup,
-    SinkCommon, SnapshotConfig, SourceCommon, SplitBy, StepCommon, TargetConfig, TestConfig,
-    TestExpect, TestRows, TopConfig, TrainingConfig, TruthConfig, TruthTable, TuningConfig,
-    Unmatched, ValidateConfig, ViewConfig,
+    ComparedConfig, Comparison, CostConfig, EpochConfig, EvaluationConfig, Figure, FilterConfig,
+    First, GroupConfig, IntervalConfig, JoinConfig, JoinOn, JournalConfig, JudgedRows, Late,
+    LatestConfig, ListConfig, Names, OneOrMany, OtlpConfig, RangeConfig, ReferenceCommon,
+    RemainingConfig, RouteConfig, Scale, ServeConfig, Signal, Signup, SinkCommon, SnapshotConfig,
+    SourceCommon, SplitBy, StepCommon, TargetConfig, TestConfig, TestExpect, TestRows, TopConfig,
+    TrainingConfig, TruthConfig, TruthTable, TuningConfig, Unmatched, ValidateConfig, ViewConfig,
 };
 pub use guarantee::{Guarantee, Level, guarantees};
 pub use kinds::{Kinds, schema};
 pub use outline::{Outline, TrainedModel, outline};
 pub use plan::{
-    AlertPlan, ExtraSink, FittingPlan, GraphError, KeptPlan, OtlpPlan, Plan, ServePlan, SinkPlan,
-    SourcePlan, StepPlan, TrainingPlan, TrainingTarget, ViewPlan,
+    AlertPlan, ExtraSink, FilterPlan, FittingPlan, GraphError, KeptPlan, ListPlan, OtlpPlan, Plan,
+    RoutePlan, ServePlan, SinkPlan, SourcePlan, StepPlan, TrainingPlan, TrainingTarget, ViewPlan,
 };
 pub use read::{DEAD_LETTERS, LATE};
 pub use render::RenderStyle;

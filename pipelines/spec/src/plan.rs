@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use foreline_connectors::{ColumnConfig, PlannedSink, PlannedSource};
 use foreline_engine::{
     Expression, Fitting, Front, Graph, Identity, LatePolicy, OrderRules, Planned, Relation, Schema,
@@ -15,7 +16,7 @@ use foreline_engine::{
 
 use foreline_plugins::{Ledger, Switchboard};
 
-use crate::file::{Signal, Signup, TestConfig, ValidateConfig};
+use crate::file::{Comparison, Signal, Signup, TestConfig, ValidateConfig};
 use crate::read::{DEAD_LETTERS, LATE, diagnostic};
 use crate::secret::Secret;
 
@@ -92,6 +93,49 @@ pub struct ServePlan {
     pub postgres: Option<SocketAddr>,
     /// The origins whose pages may use it from a browser.
     pub origins: Vec<String>,
+    /// The paths that the API has beside its own.
+    pub routes: Vec<RoutePlan>,
+}
+
+/// A path of the API that a pipeline adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutePlan {
+    /// The path.
+    pub path: String,
+    /// The source that takes the rows of a POST.
+    pub post: Option<String>,
+    /// What a GET is answered.
+    pub get: Option<ListPlan>,
+}
+
+/// Rows of a query, a page at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListPlan {
+    /// The query.
+    pub sql: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// The places of columns that rows are in the order of, and whether the greatest come first.
+    pub order: Vec<(usize, bool)>,
+    /// How many of them tell where a page ends.
+    pub marks: usize,
+    /// The parameters of a request.
+    pub filters: Vec<FilterPlan>,
+    /// Rows of a page where a request does not say.
+    pub limit: usize,
+}
+
+/// A parameter of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterPlan {
+    /// Its name.
+    pub name: String,
+    /// The place of the column that it is compared with.
+    pub column: usize,
+    /// How.
+    pub is: Comparison,
+    /// What it is where a request does not have it.
+    pub default: Option<String>,
 }
 
 /// A collector of telemetry.

@@ -11,6 +11,7 @@ mod keep;
 mod models;
 mod order;
 mod reference;
+mod routes;
 mod serve;
 mod source;
 mod tests;

@@ -61,7 +61,9 @@ impl Planner<'_> {
             .as_ref()
             .map(|tls| (self.given.folder.join(&tls.cert), self.given.folder.join(&tls.key)));
         let otlp = config.otlp.as_ref().and_then(|otlp| self.otlp(otlp, node.get("otlp"), owner));
-        self.plan.serve = Some(ServePlan { listen, tokens, signup, otlp, tls, postgres, origins });
+        let routes = self.routes(&config.routes, node, owner);
+        self.plan.serve =
+            Some(ServePlan { listen, tokens, signup, otlp, tls, postgres, origins, routes });
     }
 
     /// Where telemetry goes.
