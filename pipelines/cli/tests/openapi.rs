@@ -347,13 +347,15 @@ fn the_document_names_what_the_pipeline_has() {
 #[test]
 fn a_document_names_nothing_to_strangers() {
     let token = "0123456789abcdef";
-    let pipeline = PIPELINE.replace("serve: { ", &format!("serve: {{ tokens: [{token:?}], "));
+    let pipeline = PIPELINE.replace("  cors:", &format!("  tokens: [{token:?}]\n  cors:"));
     let running = Running::with(COMMAND, &pipeline, &[("champion.weights", &weights())]);
     let of = |head: &str| ask(running.address, "GET /openapi.json", head, b"").unwrap();
     let stranger = of("");
     assert!(stranger.status == 200 && !stranger.body.contains("readings\"]"), "{}", stranger.body);
+    assert!(!stranger.body.contains("\"/readings\""), "{}", stranger.body);
     let known = of(&format!("authorization: Bearer {token}\r\n"));
     assert!(known.status == 200 && known.body.contains("[\"readings\"]"));
+    assert!(known.body.contains("\"/readings\""));
     assert!(!known.body.contains(token));
     assert_eq!(get(&running, "tables", "").status, 401);
 }
