@@ -22,6 +22,6 @@ mod wire;
 pub use compile::{MAX_LENGTH_BYTES, MAX_OPERATORS, SqlExpressions};
 pub use query::{
     About, Answer, Catalogue, Content, Counts, Described, Files, Kind, Limits, Part, Queries,
-    QueryError, Refusal, Snapshot, describe,
+    QueryError, Refusal, Snapshot,
 };
 pub use wire::{Admitting, Doorkeeper, PROTOCOL as WIRE_PROTOCOL, Wire};

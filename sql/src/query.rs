@@ -194,6 +194,14 @@ impl Queries {
         Ok(Queries { threads: Arc::new(Threads(Some(runtime))), shared, catalogue })
     }
 
+    /// Queries over tables that are not there yet, which can be described and not be asked.
+    ///
+    /// # Errors
+    /// As [`Queries::new`].
+    pub fn planned(tables: Vec<About>) -> std::io::Result<Self> {
+        Self::new(Arc::new(Planned(tables)), Limits::default(), &std::env::temp_dir())
+    }
+
     /// Queries over other tables, within the same limits and on the same threads.
     #[must_use]
     pub fn over(&self, catalogue: Arc<dyn Catalogue>) -> Self {
@@ -278,6 +286,17 @@ impl Queries {
         self.watched(async move { shared.describe(&sql, &*catalogue).await }).await
     }
 
+    /// The same for callers that wait.
+    ///
+    /// # Errors
+    /// As [`Queries::ask`].
+    pub fn describe_and_wait(&self, sql: &str) -> Result<Described, QueryError> {
+        match &self.threads.0 {
+            Some(runtime) => runtime.block_on(self.describe(sql)),
+            None => Err(QueryError::Failed("the engine ends".to_owned())),
+        }
+    }
+
     /// Carries `work` out on the threads of queries, within their limits. Dropping the future ends it.
     async fn watched<T: Send + 'static>(
         &self,
@@ -307,21 +326,6 @@ impl Queries {
             Some(runtime) => runtime.block_on(self.ask(sql, rows)),
             None => Err(QueryError::Failed("the engine ends".to_owned())),
         }
-    }
-}
-
-/// What the answer to a query over tables would look like that are not there yet.
-///
-/// # Errors
-/// When the statement is refused or wrong.
-pub fn describe(sql: &str, tables: Vec<About>) -> Result<Described, QueryError> {
-    let failed = |e: std::io::Error| QueryError::Failed(e.to_string());
-    let folder = std::env::temp_dir();
-    let queries = Queries::new(Arc::new(Planned(tables)), Limits::default(), &folder);
-    let queries = queries.map_err(failed)?;
-    match &queries.threads.0 {
-        Some(runtime) => runtime.block_on(queries.describe(sql)),
-        None => Err(QueryError::Failed("the engine ends".to_owned())),
     }
 }
 

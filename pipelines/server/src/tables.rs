@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::JsonArray;
@@ -200,14 +201,19 @@ fn key(table: &Table, query: &BTreeMap<String, String>) -> Result<Vec<ArrayRef>,
             "'{other}' is neither 'limit', 'cursor' nor 'wait' nor a column of the key: {names}"
         )));
     }
-    let value = |column: &&foreline_engine::Column| {
+    let of = |column: &&foreline_engine::Column| {
         let text = query.get(&column.name);
         let text = text.ok_or_else(|| bad(format!("a row is found by its whole key: {names}")))?;
-        let text: ArrayRef = Arc::new(StringArray::from(vec![text.as_str()]));
-        let value = cast(&text, &column.data_type).ok().filter(|value| value.null_count() == 0);
-        value.ok_or_else(|| bad(format!("'{}' is no {}", column.name, column.data_type)))
+        value(text, &column.data_type)
+            .ok_or_else(|| bad(format!("'{}' is no {}", column.name, column.data_type)))
     };
-    columns.iter().map(value).collect()
+    columns.iter().map(of).collect()
+}
+
+/// A text as a value of a column.
+pub(crate) fn value(text: &str, of: &DataType) -> Option<ArrayRef> {
+    let text: ArrayRef = Arc::new(StringArray::from(vec![text]));
+    cast(&text, of).ok().filter(|value| value.null_count() == 0)
 }
 
 /// A page as JSON.

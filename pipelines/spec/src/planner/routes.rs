@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 use foreline_engine::type_name;
-use foreline_sql::{About, QueryError, describe};
+use foreline_sql::{About, Queries, QueryError};
 
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::file::{Comparison, FilterConfig, ListConfig, RouteConfig};
@@ -42,7 +42,15 @@ impl Planner<'_> {
             return Vec::new();
         }
         // What is not planned is no table, and has its own mistake.
-        let tables = self.out.iter().all(|d| d.severity != Severity::Error).then(|| self.tables());
+        let is_whole = self.out.iter().all(|d| d.severity != Severity::Error);
+        let asks = is_whole && routes.values().any(|route| route.get.is_some());
+        let tables = asks.then(|| Queries::planned(self.tables())).transpose();
+        let tables = tables.unwrap_or_else(|e| {
+            let message = format!("the queries of 'routes' cannot be planned: {e}");
+            let span = node.place("routes", owner);
+            self.out.push(Diagnostic::error(Code::CONFIGURATION, span, message));
+            None
+        });
         let mut planned = Vec::new();
         for (path, route) in routes {
             let place = |rest: &str| node.place(&format!("routes.{path}{rest}"), owner);
@@ -120,11 +128,11 @@ impl Planner<'_> {
     fn list(
         &mut self,
         config: &ListConfig,
-        tables: &[About],
+        tables: &Queries,
         place: &dyn Fn(&str) -> Span,
     ) -> Option<ListPlan> {
         let sql = config.sql.trim().trim_end_matches(';').trim_end().to_owned();
-        let described = match describe(&sql, tables.to_vec()) {
+        let described = match tables.describe_and_wait(&sql) {
             Ok(described) => described,
             Err(error) => {
                 let (message, help) = match error {
@@ -135,7 +143,7 @@ impl Planner<'_> {
                     | QueryError::Failed(message) => (message, None),
                 };
                 let error = Diagnostic::error(Code::EXPRESSION, place(".sql"), message);
-                let tables: Vec<&str> = tables.iter().map(|t| t.name.as_str()).collect();
+                let tables: Vec<String> = tables.tables().into_iter().map(|t| t.name).collect();
                 let there = match tables.is_empty() {
                     true => "a query asks views, streams with 'keep', and streams in Parquet; there are none".to_owned(),
                     false => format!("tables are: {}", tables.join(", ")),
@@ -150,8 +158,7 @@ impl Planner<'_> {
             let message = "the query has a placeholder, which nothing fills";
             let error = Diagnostic::error(Code::EXPRESSION, place(".sql"), message);
             errors.push(error.help("compare a column with a parameter in 'filters'"));
-        } else if describe(&format!("SELECT * FROM (\n{sql}\n) AS listed"), tables.to_vec())
-            .is_err()
+        } else if tables.describe_and_wait(&format!("SELECT * FROM (\n{sql}\n) AS listed")).is_err()
         {
             let message = "the query cannot stand within another, which picks the rows of a page";
             let error = Diagnostic::error(Code::EXPRESSION, place(".sql"), message);
@@ -269,7 +276,19 @@ fn is_free(path: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_free;
+    use super::{TAKEN, is_free};
+
+    /// Two of one path would end the run before it begins.
+    #[test]
+    fn what_the_api_has_is_taken() {
+        let document = include_str!("../../../../docs/openapi.json");
+        let document: serde_json::Value = serde_json::from_str(document).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let first = paths.keys().filter_map(|path| path.split('/').nth(1));
+        let missing: Vec<&str> =
+            first.filter(|first| !first.is_empty() && !TAKEN.contains(first)).collect();
+        assert!(paths.len() > 30 && missing.is_empty(), "{missing:?}");
+    }
 
     #[test]
     fn paths_that_are_free() {
