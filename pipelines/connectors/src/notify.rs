@@ -38,7 +38,7 @@ pub(crate) use message::{Composer, Notice, Origin};
 pub(crate) use options::{Common, Rules, texts};
 pub(crate) use options::{GroupConfig, QuietConfig, RateConfig, TemplateConfig};
 pub(crate) use sink::NotifySink;
-pub(crate) use template::Template;
+pub(crate) use template::{Template, level};
 
 /// Declares the configuration of a kind of sink that tells people: its own options and those in common.
 ///

@@ -11,6 +11,7 @@ use super::publisher::Line;
 use super::session::{Letter, Rejected, Settings};
 use super::tls;
 use crate::feed::{Lines, PATIENCE};
+use crate::notify::level;
 
 /// Messages that wait for their acknowledgement.
 const WINDOW: u16 = 100;
@@ -66,11 +67,7 @@ impl Topic {
         for (before, name) in &self.parts {
             let value = value(name).filter(|value| !value.is_empty()).unwrap_or("-".to_owned());
             topic += before;
-            topic.extend(value.chars().map(|c| match c {
-                '+' | '#' | '/' => '_',
-                c if c.is_control() => '_',
-                c => c,
-            }));
+            topic += &level(&value);
         }
         topic + &self.rest
     }

@@ -171,7 +171,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// A value as a level of a topic: what would be more than one level, or a wildcard, or no text, is `_`; so is an empty one.
-fn level(value: &str) -> String {
+pub(crate) fn level(value: &str) -> String {
     if value.is_empty() {
         return "_".to_owned();
     }
