@@ -46,6 +46,10 @@ pub struct CsvConfig {
     /// A file, a folder (every file in it whose name does not begin with `.` or `_`) or a glob such as
     /// `data/*.csv`, relative to the pipeline file.
     pub path: String,
+    /// The columns that a file's name gives, such as `{machine}_{sensor}`; it is the name without folder and extensions. Default:
+    /// none.
+    #[serde(default)]
+    pub names: Option<String>,
     /// In which order several files are read.
     #[serde(default)]
     pub order: FileOrder,
@@ -94,6 +98,7 @@ impl CsvConfig {
     pub(crate) fn at(path: &str) -> Self {
         CsvConfig {
             path: path.to_owned(),
+            names: None,
             order: FileOrder::Name,
             follow: Follow::default(),
             header: yes(),

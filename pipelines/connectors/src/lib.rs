@@ -19,6 +19,7 @@ pub mod mqtt;
 mod notify;
 mod objects;
 pub mod parquet;
+mod parts;
 pub mod postgres;
 mod record;
 pub mod reference;

@@ -97,9 +97,19 @@ fn matches(plan: &Plan) -> Result<Vec<PathBuf>, SourceError> {
 
 impl TextFile {
     pub(super) fn look_at(plan: &Arc<Plan>, path: &Path) -> Result<Self, SourceError> {
+        Self::look_at_as(plan, path, path)
+    }
+
+    /// The same, called as it was called when it lay at `named`.
+    pub(super) fn look_at_as(
+        plan: &Arc<Plan>,
+        path: &Path,
+        named: &Path,
+    ) -> Result<Self, SourceError> {
         let identity = Identity::of(path)?;
         let mut reader = Reader::open(plan, path, 0, 1)?;
-        let (layout, first_time) = Layout::find(plan, path, Vec::new(), &mut reader)?;
+        let (mut layout, first_time) = Layout::find(plan, path, plan.parts(named)?, &mut reader)?;
+        layout.rename(named);
         Ok(TextFile { path: path.to_owned(), layout, first_time, identity })
     }
 
@@ -108,11 +118,6 @@ impl TextFile {
         let mut reader = Reader::open(plan, &self.path, 0, 1)?;
         self.layout.pass_head(&mut reader)?;
         Ok(reader)
-    }
-
-    /// Calls the file as it was called when it lay at `path`.
-    pub(super) fn rename(&mut self, path: &Path) {
-        self.layout.rename(path);
     }
 
     /// What the file is known by.

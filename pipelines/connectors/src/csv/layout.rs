@@ -23,7 +23,7 @@ pub(crate) enum Cell {
     Row,
     /// In the file's name.
     File,
-    /// In this part of an object's key.
+    /// In this part of an object's key, or of the file's name.
     Key(usize),
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Layout {
     pub(super) name: String,
     /// Its name without folder and extensions.
     pub(super) stem: String,
-    /// The parts of an object's key that are columns.
+    /// The parts of an object's key, or of the file's name, that are columns.
     pub(super) parts: Vec<String>,
     /// One a declared column.
     pub(super) cells: Vec<Cell>,
@@ -191,7 +191,7 @@ fn shown(names: &[String]) -> String {
     format!("{}{more}", listed.join(", "))
 }
 
-fn stem(path: &Path) -> String {
+pub(super) fn stem(path: &Path) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
     let stem = ["gz", "gzip", "zst", "zstd"]
         .iter()

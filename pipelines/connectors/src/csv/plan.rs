@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use encoding_rs::{Encoding, UTF_8};
-use foreline_engine::{ConfigError, Extent, Resolver};
+use foreline_engine::{ConfigError, Extent, Resolver, SourceError};
 
+use super::layout::stem;
 use super::{Compression, CsvConfig, ExtraFields, FileOrder, Truncated};
 use crate::kind::{ColumnConfig, ColumnType, FieldRef, SourceInputs};
+use crate::parts::Parts;
 use crate::record::{AsWritten, Dialect, Kind, Need, NullWords, Writing};
 
 /// Where a column's values come from.
@@ -23,7 +25,7 @@ pub(super) enum Origin {
     Row,
     /// The file's name without folder and extensions.
     File,
-    /// This part of an object's key.
+    /// This part of an object's key, or of a file's name.
     Key(usize),
 }
 
@@ -66,6 +68,8 @@ pub(super) struct FollowRules {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) place: Place,
+    /// The columns that the name of a file gives.
+    pub(super) names: Option<Parts>,
     pub(super) order: FileOrder,
     /// How the files are followed, if they are.
     pub(super) follow: Option<FollowRules>,
@@ -119,7 +123,31 @@ impl Plan {
     ) -> Result<Self, Vec<ConfigError>> {
         let mut mistakes = Mistakes(Vec::new());
         let place = place(&config.path, given, &mut mistakes);
-        Self::with(config, place, inputs, &[], mistakes)
+        let what = ("file's name", "{machine}_{sensor}");
+        let names = config.names.as_deref();
+        let names = names.map(|names| Parts::new("names", names, what, inputs)).transpose();
+        let names = names.unwrap_or_else(|wrong| {
+            mistakes.0.extend(wrong);
+            None
+        });
+        let keyed = names.as_ref().map(|names| names.columns.clone()).unwrap_or_default();
+        let plan = Self::with(config, place, inputs, &keyed, mistakes)?;
+        Ok(Plan { names, ..plan })
+    }
+
+    /// The values of the columns that the name of a file gives.
+    ///
+    /// # Errors
+    /// When the name is another.
+    pub(super) fn parts(&self, path: &Path) -> Result<Vec<String>, SourceError> {
+        let Some(names) = &self.names else { return Ok(Vec::new()) };
+        match names.of(&stem(path)) {
+            Some((parts, "")) => Ok(parts.into_iter().map(str::to_owned).collect()),
+            _ => {
+                let (path, names) = (path.display(), &names.written);
+                Err(SourceError::Io(format!("'{path}' is not called as `names: {names}` says")))
+            }
+        }
     }
 
     /// As [`Plan::new`] for text that lies in objects; the columns in `keyed` come from their keys.
@@ -148,6 +176,7 @@ impl Plan {
         let null = NullWords::new(&config.null);
         let plan = Plan {
             place,
+            names: None,
             order: config.order,
             follow: follow(config, &mut mistakes),
             header: config.header,

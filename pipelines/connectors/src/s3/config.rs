@@ -218,7 +218,7 @@ impl S3Config {
         found.extend(mistakes(&connection));
         let keys = Keys::new(self.partitions.as_deref(), self.include.as_deref(), inputs);
         let keys = keys.map_err(|errors| found.extend(errors));
-        let columns = keys.as_ref().map(|k| k.columns.clone()).unwrap_or_default();
+        let columns = keys.as_ref().map(|k| k.columns().to_vec()).unwrap_or_default();
         let format = self.object_format(inputs, &columns).map_err(|errors| found.extend(errors));
         let poll = self.poll().map_err(|e| found.push(e));
         if !(1..=PARALLEL_MAX).contains(&self.parallel) {

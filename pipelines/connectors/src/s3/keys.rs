@@ -3,24 +3,13 @@
 use foreline_engine::ConfigError;
 
 use crate::kind::SourceInputs;
+use crate::parts::Parts;
 
 /// The pattern of keys below the prefix.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// As the user wrote it.
-    written: String,
-    pieces: Vec<Piece>,
-    /// The columns, in the order of the pattern.
-    pub(super) columns: Vec<String>,
+    parts: Parts,
     include: Option<glob::Pattern>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Piece {
-    /// This text.
-    Text(String),
-    /// What stands up to the next piece, without a `/`.
-    Column,
 }
 
 impl Keys {
@@ -33,40 +22,24 @@ impl Keys {
         include: Option<&str>,
         inputs: &SourceInputs<'_>,
     ) -> Result<Self, Vec<ConfigError>> {
-        let written = partitions.unwrap_or_default().to_owned();
         let mut found = Vec::new();
-        let (pieces, columns) = pieces(&written).unwrap_or_else(|message| {
-            found.push(
-                ConfigError::new("partitions", message)
-                    .help("write text and names of columns, as in line={line}/day={day}/"),
-            );
-            (Vec::new(), Vec::new())
-        });
-        let names = || inputs.columns.iter().map(|(name, _)| name.clone());
-        for (i, column) in columns.iter().enumerate() {
-            let declared = inputs.columns.iter().find(|(name, _)| name == column);
-            if columns[..i].contains(column) {
-                let message = format!("the column '{column}' occurs twice");
-                found.push(ConfigError::new("partitions", message));
-            }
-            match declared {
-                None => found.push(
-                    ConfigError::new("partitions", format!("there is no column '{column}'"))
-                        .unknown(column, names()),
-                ),
-                Some((_, config)) if config.field.is_some() => {
-                    let message = format!("the values of '{column}' come from the key");
-                    let at = format!("columns.{column}.field");
-                    found.push(ConfigError::new(at, message).help("remove `field`"));
-                }
-                Some(_) => {}
-            }
-        }
+        let written = partitions.unwrap_or_default();
+        let what = ("key", "line={line}/day={day}/");
+        let parts = Parts::new("partitions", written, what, inputs);
+        let parts = parts.map_err(|wrong| found.extend(wrong));
         let include = include.map(glob::Pattern::new).transpose().unwrap_or_else(|e| {
             found.push(ConfigError::new("include", format!("it is not a glob: {}", e.msg)));
             None
         });
-        if found.is_empty() { Ok(Keys { written, pieces, columns, include }) } else { Err(found) }
+        match parts {
+            Ok(parts) if found.is_empty() => Ok(Keys { parts, include }),
+            _ => Err(found),
+        }
+    }
+
+    /// The columns, in the order of the pattern.
+    pub(super) fn columns(&self) -> &[String] {
+        &self.parts.columns
     }
 
     /// Whether the object `name` below the prefix is one to read.
@@ -80,57 +53,11 @@ impl Keys {
     /// # Errors
     /// When it does not begin as the pattern says.
     pub(super) fn parts(&self, name: &str) -> Result<Vec<String>, String> {
-        let unlike = || format!("its key does not begin as `partitions: {}` says", self.written);
-        let mut parts = Vec::new();
-        let mut rest = name;
-        let mut pieces = self.pieces.iter().peekable();
-        while let Some(piece) = pieces.next() {
-            match piece {
-                Piece::Text(text) => rest = rest.strip_prefix(&**text).ok_or_else(unlike)?,
-                Piece::Column => {
-                    let end = match pieces.peek() {
-                        Some(Piece::Text(text)) => rest.find(&**text),
-                        _ => Some(rest.find('/').unwrap_or(rest.len())),
-                    };
-                    let (value, after) = rest.split_at(end.ok_or_else(unlike)?);
-                    if value.contains('/') {
-                        return Err(unlike());
-                    }
-                    parts.push(decoded(value));
-                    rest = after;
-                }
-            }
-        }
-        Ok(parts)
+        let parts = self.parts.of(name).map(|(parts, _)| parts.into_iter().map(decoded).collect());
+        parts.ok_or_else(|| {
+            format!("its key does not begin as `partitions: {}` says", self.parts.written)
+        })
     }
-}
-
-/// The pieces of a pattern, and the names of its columns.
-fn pieces(pattern: &str) -> Result<(Vec<Piece>, Vec<String>), String> {
-    let (mut pieces, mut columns) = (Vec::new(), Vec::new());
-    let mut rest = pattern;
-    while !rest.is_empty() {
-        let text_end = rest.find('{').unwrap_or(rest.len());
-        let (text, after) = rest.split_at(text_end);
-        if text.contains('}') {
-            return Err(format!("'{pattern}' has a `}}` without a `{{`"));
-        }
-        if !text.is_empty() {
-            pieces.push(Piece::Text(text.to_owned()));
-        }
-        rest = after;
-        let Some(inner) = rest.strip_prefix('{') else { continue };
-        let (name, after) = inner
-            .split_once('}')
-            .ok_or_else(|| format!("'{pattern}' has a `{{` without a `}}`"))?;
-        if pieces.last() == Some(&Piece::Column) {
-            return Err(format!("nothing stands between two columns in '{pattern}'"));
-        }
-        pieces.push(Piece::Column);
-        columns.push(name.trim().to_owned());
-        rest = after;
-    }
-    Ok((pieces, columns))
 }
 
 /// The value with `%20` and the like read as what they stand for, as writers of partitioned tables put them.
@@ -156,11 +83,23 @@ fn decoded(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::DataType;
+    use foreline_engine::{Column, Schema};
+
+    use crate::kind::{ColumnConfig, ColumnType};
+
     use super::*;
 
     fn keys(pattern: &str) -> Keys {
-        let (pieces, columns) = pieces(pattern).unwrap();
-        Keys { written: pattern.to_owned(), pieces, columns, include: None }
+        let columns = ["line", "day", "plant", "machine", "x"];
+        let columns = columns.map(|name| (name.to_owned(), ColumnConfig::of(ColumnType::String)));
+        let schema = Schema::new(
+            vec![Column::new("line", DataType::Utf8), Column::new("t", DataType::Int64)],
+            &["line"],
+            "t",
+        );
+        let inputs = SourceInputs { columns: &columns, schema: &schema.unwrap() };
+        Keys::new(Some(pattern), None, &inputs).unwrap()
     }
 
     #[test]
@@ -178,13 +117,6 @@ mod tests {
             let found = keys(pattern).parts(name).ok();
             let expected = expected.map(|e| e.iter().map(|&p| p.to_owned()).collect::<Vec<_>>());
             assert_eq!(found, expected, "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn patterns_that_mean_nothing() {
-        for pattern in ["{a}{b}/", "{a/", "a}/"] {
-            assert!(pieces(pattern).is_err(), "{pattern}");
         }
     }
 

@@ -40,9 +40,8 @@ impl Search {
             let read = read.unwrap_or(ReadUpTo { end: 0, end_ordinal: 1 });
             return Ok(Tracked::gone(known, read, now));
         };
-        let mut file = TextFile::look_at(&self.plan, &seen.path)?;
+        let mut file = TextFile::look_at_as(&self.plan, &seen.path, &known.path)?;
         file.layout.n_fields = known.n_fields;
-        file.rename(&known.path);
         let read = match read {
             Some(read) => read,
             None => {

@@ -184,6 +184,26 @@ fn all_types_and_the_row_and_file() {
 }
 
 #[test]
+fn parts_of_a_name_are_columns() {
+    let files: &[(&str, &[u8])] =
+        &[("g1_sensor_1.csv", b"1,0.5\n2,1.5\n"), ("g2_left.csv.gz", b"1,2.5\n")];
+    let folder = folder(files);
+    let columns = json!({ "machine": "string", "sensor": "string", "t": "int64", "v": "float64" });
+    let csv = json!({ "path": ".", "names": "{machine}_{sensor}", "header": false, "compression": "none" });
+    let source = Declared::new(folder.path(), csv, &columns, &["machine", "sensor"], "t");
+    let found = source.read();
+    assert_eq!(found.column("machine"), ["g1", "g1", "g2"]);
+    assert_eq!(found.column("sensor"), ["sensor_1", "sensor_1", "left"]);
+    assert_eq!(found.column("v"), ["0.5", "1.5", "2.5"]);
+    std::fs::write(folder.path().join("truth.csv"), "1,1\n").unwrap();
+    let error = source.error();
+    assert!(
+        error.contains("truth.csv' is not called as `names: {machine}_{sensor}` says"),
+        "{error}"
+    );
+}
+
+#[test]
 fn headers_of_files_may_differ_in_order_but_not_lack_a_field() {
     let folder = folder(&[("a.csv", PLAIN), ("b.csv", b"v,note,t,k\n9,x,3,c\n")]);
     let found = declared(folder.path(), json!({ "path": "*.csv" })).read();
